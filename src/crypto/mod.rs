@@ -1,0 +1,5 @@
+//! Keys, hashes, signatures and sealed frames. Pure: randomness arrives as an argument.
+
+pub mod frame;
+pub mod hash;
+pub mod sign;

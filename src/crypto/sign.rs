@@ -1,0 +1,115 @@
+//! Ed25519 signatures over domain-separated bytes.
+
+use std::fmt;
+
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use zeroize::Zeroizing;
+
+use crate::types::PublicKey;
+
+/// What a signature is for: the tag is signed before the message, so that no signature of one kind
+/// passes as another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Domain {
+    /// A storage node's promise to hold a shard.
+    CustodyReceipt,
+}
+
+impl Domain {
+    const fn tag(self) -> &'static [u8] {
+        match self {
+            Self::CustodyReceipt => b"xvault v1 custody receipt",
+        }
+    }
+}
+
+/// The signature does not verify, or the key is not a sound one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("signature does not verify")]
+pub struct BadSignature;
+
+/// An Ed25519 key pair: the identity of a node or of a vault's owner. The secret is wiped on drop.
+#[derive(Clone)]
+pub struct KeyPair(SigningKey);
+
+impl KeyPair {
+    /// The key pair of a 32-byte secret (RFC 8032 section 5.1.5).
+    #[must_use]
+    pub fn from_secret(secret: &[u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(secret))
+    }
+
+    /// The identity that others see.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key().to_bytes())
+    }
+
+    /// The secret, for the TLS stack and the key file.
+    #[must_use]
+    pub fn secret(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
+    /// Signs a message of the domain.
+    #[must_use]
+    pub fn sign(&self, domain: Domain, message: &[u8]) -> [u8; 64] {
+        self.0.sign(&tagged(domain, message)).to_bytes()
+    }
+}
+
+impl fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyPair({})", self.public().short())
+    }
+}
+
+/// Checks a signature strictly: small-order and non-canonical keys and points are refused.
+///
+/// # Errors
+/// [`BadSignature`] if it is not this key's signature of this message in this domain.
+pub fn verify(
+    key: &PublicKey,
+    domain: Domain,
+    message: &[u8],
+    signature: &[u8; 64],
+) -> Result<(), BadSignature> {
+    let key = VerifyingKey::from_bytes(key.as_bytes()).map_err(|_| BadSignature)?;
+    key.verify_strict(&tagged(domain, message), &Signature::from_bytes(signature)).map_err(|_| BadSignature)
+}
+
+fn tagged(domain: Domain, message: &[u8]) -> Vec<u8> {
+    let tag = domain.tag();
+    let mut bytes = Vec::with_capacity(1 + tag.len() + message.len());
+    bytes.extend(u8::try_from(tag.len()).ok());
+    bytes.extend_from_slice(tag);
+    bytes.extend_from_slice(message);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_key_domain_message_and_signature_verify() {
+        let pair = KeyPair::from_secret(&[1; 32]);
+        let signature = pair.sign(Domain::CustodyReceipt, b"message");
+        assert_eq!(verify(&pair.public(), Domain::CustodyReceipt, b"message", &signature), Ok(()));
+        assert!(verify(&pair.public(), Domain::CustodyReceipt, b"massage", &signature).is_err());
+        let other = KeyPair::from_secret(&[2; 32]).public();
+        assert!(verify(&other, Domain::CustodyReceipt, b"message", &signature).is_err());
+        assert!(verify(&PublicKey([0; 32]), Domain::CustodyReceipt, b"message", &signature).is_err());
+        for at in 0..64 {
+            let mut changed = signature;
+            changed[at] ^= 1;
+            assert!(verify(&pair.public(), Domain::CustodyReceipt, b"message", &changed).is_err());
+        }
+    }
+
+    #[test]
+    fn a_key_pair_does_not_show_its_secret() {
+        let text = format!("{:?}", KeyPair::from_secret(&[0xab; 32]));
+        assert!(!text.contains("abab") && !text.contains("171"), "{text}");
+    }
+}

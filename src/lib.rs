@@ -1,0 +1,5 @@
+//! xvault: a decentralized, end-to-end-encrypted storage network.
+
+pub mod crypto;
+pub mod message;
+pub mod types;

@@ -1,0 +1,152 @@
+//! Requests to a storage node and its responses.
+
+use crate::message::Violation;
+use crate::types::{Hash, SegmentId, Timestamp};
+
+/// Version of the protocol spoken here.
+pub const PROTOCOL: u32 = 1;
+
+/// What a client asks of a storage node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Store a shard; its bytes follow.
+    PutShard(PutShard),
+    /// Read a range of a shard.
+    ReadShard(ReadShard),
+    /// Which of these shards do you hold for me?
+    HaveShards(Vec<ShardRef>),
+    /// Free every shard of these segments that is mine.
+    ReleaseSegments(Vec<SegmentId>),
+    /// How are you?
+    GetStatus,
+}
+
+/// Store a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PutShard {
+    /// Which shard.
+    pub shard: ShardRef,
+    /// BLAKE3 of the shard.
+    pub root: Hash,
+    /// Bytes of the shard: 1 to `MAX_SHARD_LEN`.
+    pub len: u64,
+    /// Comes back in the receipt.
+    pub nonce: [u8; 16],
+}
+
+/// One shard of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardRef {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Index of the shard: data shards first, then parity.
+    pub index: u8,
+}
+
+/// Read a range of a shard: `start` is a multiple of `SLICE_LEN`, and so is `len` unless the range
+/// ends with the shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadShard {
+    /// Which shard.
+    pub shard: ShardRef,
+    /// First byte.
+    pub start: u64,
+    /// Bytes: 1 to `MAX_READ_LEN`.
+    pub len: u64,
+}
+
+/// What a storage node answers; the bytes of a slice follow it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response {
+    /// No, because.
+    Refusal(Refusal),
+    /// The shard is durable. Unverified: see [`CustodyReceipt`](crate::message::CustodyReceipt).
+    Receipt(SignedReceipt),
+    /// The range follows.
+    Slice(ShardSlice),
+    /// For each shard asked: its root, or `None` where it is not held.
+    Holdings(Vec<Option<Hash>>),
+    /// What was freed.
+    Released {
+        /// Shards freed.
+        shards: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// The node's state.
+    Status(NodeStatus),
+}
+
+/// A receipt as it travels: statement bytes and signature, not yet verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedReceipt {
+    /// The encoded statement.
+    pub statement: Vec<u8>,
+    /// Ed25519 over the domain tag and the statement.
+    pub signature: [u8; 64],
+}
+
+/// Header of a slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardSlice {
+    /// Bytes of the whole shard.
+    pub shard_len: u64,
+    /// Chaining values of the subtrees outside the range, left to right.
+    pub proof: Vec<Hash>,
+}
+
+/// Why a node does not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For people: what failed, without secrets.
+    pub message: String,
+    /// Milliseconds after which to come back; 0 where coming back does not help.
+    pub retry_after_ms: u32,
+    /// The protocol versions spoken, with [`RefusalCode::UnsupportedProtocol`].
+    pub protocols: Vec<u32>,
+}
+
+/// Kinds of refusal; the numbers are those of `proto/xvault/v1/request.proto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RefusalCode {
+    /// The request breaks the protocol.
+    Violation(Violation),
+    /// The protocol version is not spoken here.
+    UnsupportedProtocol,
+    /// No such shard for this asker.
+    NotFound,
+    /// Too much at once.
+    Busy,
+    /// No space or quota left.
+    Full,
+    /// The shard's bytes are not what they were.
+    Corrupt,
+    /// The disk failed.
+    Disk,
+    /// Another shard is stored under this segment and index.
+    Conflict,
+}
+
+/// How a storage node is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeStatus {
+    /// Version of the program.
+    pub version: String,
+    /// Shards held.
+    pub shards: u64,
+    /// Bytes of shards held.
+    pub shard_bytes: u64,
+    /// Bytes that the volumes take on disk.
+    pub disk_bytes: u64,
+    /// Bytes that may still be stored.
+    pub free_bytes: u64,
+    /// Seconds since the node started.
+    pub uptime_seconds: u64,
+    /// The node's clock.
+    pub clock: Timestamp,
+    /// What is wrong, for people; empty while all is well.
+    pub problems: Vec<String>,
+}

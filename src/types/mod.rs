@@ -1,0 +1,18 @@
+//! The words of the system as types: ids, names, times, codes and every limit.
+//!
+//! Row 1: imports nothing of the crate, does no I/O, reads no clock. Next file to read: [`limits`].
+
+pub mod code;
+pub mod id;
+pub mod limits;
+pub mod machine;
+pub mod name;
+pub mod network;
+pub mod time;
+
+pub use code::Code;
+pub use id::{Hash, NetworkId, PublicKey, SegmentId, VersionId};
+pub use machine::Machine;
+pub use name::{CollectionName, RecordName, RecordPath};
+pub use network::{Network, NodeInfo};
+pub use time::Timestamp;
