@@ -1,0 +1,637 @@
+//! Reads one range of a segment: which shards to ask, whom to stop waiting for, when it is enough.
+//!
+//! [`Download`] performs no I/O and sees no shard bytes: the driver reads, verifies each answer against
+//! the shard's root, and says [`Event::Verified`]. A healthy read asks only the data shards that have bytes of
+//! the range, for exactly their slices. Columns of nodes that fail, lie, refuse or are late are rebuilt
+//! instead: from any k columns over the *hull* of what is missing, never over the whole shard.
+//!
+//! A node's bad answer is that node's [`Violation`], never the reader's error.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::message::request::{ReadShard, ShardRef};
+use crate::message::{Refusal, RefusalCode, Violation};
+use crate::transfer::failure::{Failure, RequestId};
+use crate::transfer::upload::Reasons;
+use crate::types::limits::{MAX_READ_LEN, SLICE_LEN};
+use crate::types::{Code, Machine, PublicKey, SegmentId, Timestamp};
+
+/// What is to be read from where.
+#[derive(Debug, Clone)]
+pub struct ReadPlan {
+    /// The segment.
+    pub segment: SegmentId,
+    /// How it is coded.
+    pub code: Code,
+    /// Bytes of each shard.
+    pub shard_len: u64,
+    /// By shard: the node that holds it.
+    pub holders: Vec<Option<PublicKey>>,
+    /// By data shard: the bytes of it that the range needs; empty where none.
+    pub wanted: Vec<Range<u64>>,
+    /// By shard: how long an answer usually takes at most; after that the read asks for leave to hedge.
+    pub hedge_after: Vec<Duration>,
+    /// Nodes to avoid from the start if enough others are left.
+    pub suspects: BTreeSet<PublicKey>,
+}
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DownloadConfig {
+    /// An answer that takes this long is worked around without asking for leave.
+    pub late_after: Duration,
+    /// A request that takes this long is given up.
+    pub stall: Duration,
+    /// Wait before a failed node is asked again; doubles each time.
+    pub backoff: Duration,
+    /// Failures after which a shard counts as lost to this read.
+    pub tries: u32,
+    /// The read ends after this long whatever happens.
+    pub limit: Duration,
+}
+
+impl Default for DownloadConfig {
+    /// For a network whose round trips take less than a second.
+    fn default() -> Self {
+        Self {
+            late_after: Duration::from_secs(2),
+            stall: Duration::from_secs(20),
+            backoff: Duration::from_millis(100),
+            tries: 4,
+            limit: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Longest wait before a node is asked again, whatever it says.
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// Shortest wait before a busy node is asked again, whatever it says.
+const MIN_BACKOFF: Duration = Duration::from_millis(10);
+
+/// What happened to a read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The bytes came and belong to the shard: the driver keeps them under the request.
+    Verified {
+        /// The request that they answer.
+        request: RequestId,
+    },
+    /// The answer breaks the protocol: wrong bytes, wrong length, wrong kind.
+    Violated {
+        /// The request that it answers.
+        request: RequestId,
+        /// How.
+        violation: Violation,
+    },
+    /// The node will not serve the shard.
+    Refused {
+        /// The request that it answers.
+        request: RequestId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The request brought no answer.
+    Failed {
+        /// The request that failed.
+        request: RequestId,
+        /// How.
+        failure: Failure,
+    },
+    /// Leave to work around the request of an [`Effect::AskHedge`]. To deny it, say nothing.
+    HedgeGranted {
+        /// The request that is slow.
+        request: RequestId,
+    },
+}
+
+/// What a read wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask a node for bytes of a shard.
+    Read {
+        /// Comes back in the events about it.
+        request: RequestId,
+        /// Whom.
+        node: PublicKey,
+        /// The request.
+        read: ReadShard,
+    },
+    /// The request is of no use any more; so are its bytes.
+    Cancel {
+        /// Which.
+        request: RequestId,
+    },
+    /// A request is slower than usual: may other shards be read in its place? The budget for that is shared by
+    /// all reads, so it is not this machine's to grant.
+    AskHedge {
+        /// The slow request.
+        request: RequestId,
+    },
+    /// The end; no effect follows but cancellations before it.
+    Report(Result<Columns, DownloadError>),
+}
+
+/// The verified bytes that make up the range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns {
+    /// Verified parts, by shard and offset. They cover what is wanted of every data shard that is not
+    /// rebuilt, and the range to rebuild of every shard to rebuild from.
+    pub parts: Vec<Part>,
+    /// What has to be decoded; nothing in a healthy read.
+    pub rebuild: Option<Rebuild>,
+    /// Nodes that were worked around because they were slow: suspects for the next reads.
+    pub late: Vec<PublicKey>,
+    /// Who broke the protocol, and how.
+    pub violations: Vec<(PublicKey, Violation)>,
+}
+
+/// Verified bytes of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The request that brought them.
+    pub request: RequestId,
+    /// Index of the shard.
+    pub shard: usize,
+    /// Which of its bytes.
+    pub range: Range<u64>,
+}
+
+/// Columns to decode from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuild {
+    /// The bytes of each shard: begins and ends on a slice or with the shard.
+    pub range: Range<u64>,
+    /// Data shards to rebuild.
+    pub missing: Vec<usize>,
+    /// Exactly k shards to rebuild from.
+    pub from: Vec<usize>,
+}
+
+/// Why a range could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DownloadError {
+    /// Fewer than k shards can be read.
+    #[error("{have} of the {need} shards needed of segment {}{}", segment.short(), Reasons(reasons))]
+    NotEnoughShards {
+        /// The segment.
+        segment: SegmentId,
+        /// Shards whose nodes have not failed for good.
+        have: usize,
+        /// Shards needed: k.
+        need: usize,
+        /// The last failure of each node that failed.
+        reasons: Vec<(PublicKey, Failure)>,
+    },
+}
+
+/// A range of a shard that is asked for or verified.
+#[derive(Debug)]
+struct Piece {
+    request: RequestId,
+    range: Range<u64>,
+    sent_at: Timestamp,
+    verified: bool,
+    /// Leave to hedge was asked for.
+    asked: bool,
+}
+
+/// One shard as this read sees it.
+#[derive(Debug)]
+struct Column {
+    node: Option<PublicKey>,
+    /// Bytes needed of it, widened to whole slices; empty for parity.
+    wanted: Range<u64>,
+    hedge_after: Duration,
+    /// Invariant: ranges are disjoint and in order of `start`.
+    pieces: Vec<Piece>,
+    failures: u32,
+    /// Not to be asked again.
+    lost: bool,
+    /// Not to be asked before.
+    rest_until: Option<Timestamp>,
+    /// To be avoided if there are k others.
+    suspect: bool,
+    /// It became suspect because this read waited too long for it.
+    late: bool,
+    last: Option<Failure>,
+}
+
+impl Column {
+    fn is_ready(&self) -> bool {
+        !self.lost && self.rest_until.is_none()
+    }
+
+    /// All bytes of the range are here.
+    fn covers(&self, range: &Range<u64>) -> bool {
+        uncovered(self.pieces.iter().filter(|piece| piece.verified), range).is_empty()
+    }
+
+    /// It has bytes that are needed and not here.
+    fn is_incomplete(&self) -> bool {
+        !self.covers(&self.wanted)
+    }
+
+    /// What of the range is neither here nor asked for.
+    fn gaps(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        uncovered(self.pieces.iter(), range)
+    }
+}
+
+/// The parts of a range that no piece covers. `pieces` are disjoint and in order.
+fn uncovered<'a>(pieces: impl Iterator<Item = &'a Piece>, range: &Range<u64>) -> Vec<Range<u64>> {
+    let mut gaps = Vec::new();
+    let mut at = range.start;
+    for piece in pieces {
+        if piece.range.start > at && at < range.end {
+            gaps.push(at..piece.range.start.min(range.end));
+        }
+        at = at.max(piece.range.end);
+    }
+    if at < range.end {
+        gaps.push(at..range.end);
+    }
+    gaps
+}
+
+/// One read of a segment's range. See the [module](self) for what it promises.
+#[derive(Debug)]
+pub struct Download {
+    segment: SegmentId,
+    code: Code,
+    config: DownloadConfig,
+    started: Timestamp,
+    columns: Vec<Column>,
+    violations: Vec<(PublicKey, Violation)>,
+    next_request: u64,
+    finished: bool,
+    effects: VecDeque<Effect>,
+}
+
+impl Download {
+    /// Begins a read: the first effects ask for all that a healthy read needs.
+    ///
+    /// # Panics
+    /// If the plan has not one holder and time for each shard and one range for each data shard, or a range leaves its shard.
+    #[must_use]
+    pub fn new(now: Timestamp, plan: ReadPlan, config: DownloadConfig) -> Self {
+        let total = plan.code.total();
+        assert!(plan.holders.len() == total && plan.hedge_after.len() == total, "a plan for every shard");
+        assert_eq!(plan.wanted.len(), plan.code.k(), "a range for every data shard");
+        let column = |shard: usize| Column {
+            node: plan.holders[shard],
+            wanted: plan.wanted.get(shard).map_or(0..0, |range| whole_slices(range, plan.shard_len)),
+            hedge_after: plan.hedge_after[shard],
+            pieces: Vec::new(),
+            failures: 0,
+            lost: plan.holders[shard].is_none(),
+            rest_until: None,
+            suspect: plan.holders[shard].is_some_and(|node| plan.suspects.contains(&node)),
+            late: false,
+            last: None,
+        };
+        let mut download = Self {
+            segment: plan.segment,
+            code: plan.code,
+            config,
+            started: now,
+            columns: (0..total).map(column).collect(),
+            violations: Vec::new(),
+            next_request: 0,
+            finished: false,
+            effects: VecDeque::new(),
+        };
+        download.advance(now);
+        download
+    }
+
+    /// Nothing is under way and nothing more will be.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.finished && self.effects.is_empty()
+    }
+
+    fn healthy(&self) -> usize {
+        self.columns.iter().filter(|column| column.is_ready() && !column.suspect).count()
+    }
+
+    /// Columns to read and the range of each, as things are now.
+    fn goal(&self) -> Vec<(usize, Range<u64>)> {
+        let k = self.code.k();
+        let may_avoid = self.healthy() >= k;
+        let missing = self.incomplete(|column| !column.is_ready() || (may_avoid && column.suspect));
+        let direct = self.incomplete(|column| column.is_ready() && !(may_avoid && column.suspect));
+        let mut goal: Vec<_> =
+            direct.into_iter().map(|shard| (shard, self.columns[shard].wanted.clone())).collect();
+        if let Some(hull) = self.hull(&missing) {
+            let mut sources = self.sources(&missing, &hull, Column::is_ready);
+            sources.truncate(k);
+            goal.extend(sources.into_iter().map(|shard| (shard, hull.clone())));
+        }
+        goal
+    }
+
+    /// Data shards that are needed, not here yet and as the condition says.
+    fn incomplete(&self, condition: impl Fn(&Column) -> bool) -> Vec<usize> {
+        let wanted = |(_, column): &(usize, &Column)| column.is_incomplete() && condition(column);
+        self.columns.iter().enumerate().filter(wanted).map(|(shard, _)| shard).collect()
+    }
+
+    /// The least range that holds all that is wanted of these shards; `None` for no shards.
+    fn hull(&self, shards: &[usize]) -> Option<Range<u64>> {
+        let start = shards.iter().map(|&shard| self.columns[shard].wanted.start).min()?;
+        let end = shards.iter().map(|&shard| self.columns[shard].wanted.end).max()?;
+        Some(start..end)
+    }
+
+    /// Shards from which the hull of the missing ones can be read, or was; first the healthy ones, then those of which
+    /// least is left to ask for.
+    fn sources(&self, missing: &[usize], hull: &Range<u64>, usable: impl Fn(&Column) -> bool) -> Vec<usize> {
+        let mut sources: Vec<_> = self
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(shard, _)| !missing.contains(shard))
+            .filter(|(_, column)| usable(column) || column.covers(hull))
+            .map(|(shard, column)| {
+                let to_ask: u64 = column.gaps(hull).iter().map(|gap| gap.end - gap.start).sum();
+                (column.suspect && !column.covers(hull), to_ask, shard)
+            })
+            .collect();
+        sources.sort_unstable();
+        sources.into_iter().map(|(_, _, shard)| shard).collect()
+    }
+
+    /// Asks for what of the range is neither here nor asked for.
+    fn ensure(&mut self, now: Timestamp, shard: usize, range: &Range<u64>) {
+        let Some(node) = self.columns[shard].node else { return };
+        for gap in self.columns[shard].gaps(range) {
+            let mut start = gap.start;
+            while start < gap.end {
+                let end = gap.end.min(start + MAX_READ_LEN);
+                self.read(now, shard, node, start..end);
+                start = end;
+            }
+        }
+    }
+
+    fn read(&mut self, now: Timestamp, shard: usize, node: PublicKey, range: Range<u64>) {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        #[expect(clippy::cast_possible_truncation, reason = "a shard index is below MAX_SHARDS")]
+        let index = shard as u8;
+        let read = ReadShard {
+            shard: ShardRef { segment: self.segment, index },
+            start: range.start,
+            len: range.end - range.start,
+        };
+        let pieces = &mut self.columns[shard].pieces;
+        let at = pieces.partition_point(|piece| piece.range.start < range.start);
+        pieces.insert(at, Piece { request, range, sent_at: now, verified: false, asked: false });
+        self.effects.push_back(Effect::Read { request, node, read });
+    }
+
+    /// Where a request is that is still waited for: shard, place among its pieces.
+    fn pending(&self, request: RequestId) -> Option<(usize, usize)> {
+        self.columns.iter().enumerate().find_map(|(shard, column)| {
+            let is_it = |piece: &Piece| piece.request == request && !piece.verified;
+            column.pieces.iter().position(is_it).map(|at| (shard, at))
+        })
+    }
+
+    fn verified(&mut self, request: RequestId) {
+        if let Some((shard, at)) = self.pending(request) {
+            self.columns[shard].pieces[at].verified = true;
+        }
+    }
+
+    /// Ends a request and notes what it says of its shard and node.
+    fn failed(&mut self, now: Timestamp, request: RequestId, failure: Failure) {
+        let Some((shard, at)) = self.pending(request) else { return };
+        self.columns[shard].pieces.remove(at);
+        if let (Failure::Violation(violation), Some(node)) = (&failure, self.columns[shard].node) {
+            self.violations.push((node, *violation));
+            self.distrust(node);
+        }
+        let column = &mut self.columns[shard];
+        let wait = match &failure {
+            Failure::Refused(refusal) if refusal.code == RefusalCode::Busy => {
+                Duration::from_millis(refusal.retry_after_ms.into()).max(MIN_BACKOFF)
+            }
+            _ => {
+                column.failures += 1;
+                self.config.backoff * (1 << (column.failures - 1).min(16))
+            }
+        };
+        column.lost |= !failure.is_passing() || column.failures >= self.config.tries;
+        column.rest_until = Some(now + wait.min(MAX_BACKOFF));
+        column.last = Some(failure);
+        if column.lost {
+            self.cancel_pending(shard);
+        }
+    }
+
+    /// Avoids every shard of a node.
+    fn distrust(&mut self, node: PublicKey) {
+        let of_node = self.columns.iter_mut().filter(|column| column.node == Some(node));
+        of_node.for_each(|column| column.suspect = true);
+    }
+
+    fn cancel_pending(&mut self, shard: usize) {
+        let effects = &mut self.effects;
+        self.columns[shard].pieces.retain(|piece| {
+            if !piece.verified {
+                effects.push_back(Effect::Cancel { request: piece.request });
+            }
+            piece.verified
+        });
+    }
+
+    fn be_late(&mut self, shard: usize) {
+        let column = &mut self.columns[shard];
+        (column.late, column.suspect) = (true, true);
+    }
+
+    /// Concludes if it is time; otherwise asks for what is still needed.
+    fn advance(&mut self, now: Timestamp) {
+        if self.finished {
+            return;
+        }
+        for column in &mut self.columns {
+            column.rest_until = column.rest_until.filter(|until| *until > now);
+        }
+        let over = self.started + self.config.limit <= now;
+        if let Some(columns) = self.complete() {
+            self.finish(Ok(columns));
+        } else if over || self.is_hopeless() {
+            self.finish(Err(self.error()));
+        } else {
+            for (shard, range) in self.goal() {
+                self.ensure(now, shard, &range);
+            }
+        }
+    }
+
+    /// The columns, if what is here suffices.
+    fn complete(&self) -> Option<Columns> {
+        let missing = self.incomplete(|_| true);
+        let rebuild = match self.hull(&missing) {
+            None => None,
+            Some(range) => {
+                let mut from = self.sources(&missing, &range, |_| false);
+                if from.len() < self.code.k() {
+                    return None;
+                }
+                from.truncate(self.code.k());
+                Some(Rebuild { range, missing, from })
+            }
+        };
+        Some(self.columns_with(rebuild))
+    }
+
+    fn columns_with(&self, rebuild: Option<Rebuild>) -> Columns {
+        let part =
+            |shard: usize, piece: &Piece| Part { request: piece.request, shard, range: piece.range.clone() };
+        let verified = |(shard, column): (usize, &'_ Column)| -> Vec<Part> {
+            column.pieces.iter().filter(|piece| piece.verified).map(|piece| part(shard, piece)).collect()
+        };
+        Columns {
+            parts: self.columns.iter().enumerate().flat_map(verified).collect(),
+            rebuild,
+            late: self.columns.iter().filter(|column| column.late).filter_map(|column| column.node).collect(),
+            violations: self.violations.clone(),
+        }
+    }
+
+    /// A shard that is needed is lost and fewer than k others are left.
+    fn is_hopeless(&self) -> bool {
+        let lost = self.incomplete(|column| column.lost);
+        self.hull(&lost)
+            .is_some_and(|hull| self.sources(&lost, &hull, |column| !column.lost).len() < self.code.k())
+    }
+
+    fn error(&self) -> DownloadError {
+        let reason = |column: &Column| Some((column.node?, column.last.clone()?));
+        DownloadError::NotEnoughShards {
+            segment: self.segment,
+            have: self.columns.iter().filter(|column| !column.lost).count(),
+            need: self.code.k(),
+            reasons: self.columns.iter().filter_map(reason).collect(),
+        }
+    }
+
+    fn finish(&mut self, result: Result<Columns, DownloadError>) {
+        (0..self.columns.len()).for_each(|shard| self.cancel_pending(shard));
+        self.finished = true;
+        self.effects.push_back(Effect::Report(result));
+    }
+
+    /// Requests that are waited for and the shard of each.
+    fn waiting(&self) -> impl Iterator<Item = (usize, &Column, &Piece)> {
+        self.columns.iter().enumerate().flat_map(|(shard, column)| {
+            column.pieces.iter().filter(|piece| !piece.verified).map(move |piece| (shard, column, piece))
+        })
+    }
+
+    fn hedge_at(column: &Column, piece: &Piece) -> Option<Timestamp> {
+        (!piece.asked && !column.suspect).then(|| piece.sent_at + column.hedge_after)
+    }
+
+    fn late_at(&self, column: &Column, piece: &Piece) -> Option<Timestamp> {
+        (!column.late).then(|| piece.sent_at + self.config.late_after.max(column.hedge_after))
+    }
+
+    fn give_up_stalled(&mut self, now: Timestamp) {
+        let stall = self.config.stall;
+        let stalled: Vec<_> = self
+            .waiting()
+            .filter(|(_, _, piece)| piece.sent_at + stall <= now)
+            .map(|(_, _, piece)| piece.request)
+            .collect();
+        for request in stalled {
+            if self.pending(request).is_some() {
+                self.effects.push_back(Effect::Cancel { request });
+                self.failed(now, request, Failure::TimedOut);
+            }
+        }
+    }
+
+    fn notice_slow(&mut self, now: Timestamp) {
+        let is_due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+        let late: BTreeSet<_> = self
+            .waiting()
+            .filter(|(_, column, piece)| is_due(self.late_at(column, piece)))
+            .map(|(shard, ..)| shard)
+            .collect();
+        late.into_iter().for_each(|shard| self.be_late(shard));
+        let slow: Vec<_> = self
+            .waiting()
+            .filter(|(_, column, piece)| is_due(Self::hedge_at(column, piece)))
+            .map(|(_, _, piece)| piece.request)
+            .collect();
+        let has_others = self.healthy() > self.code.k();
+        for request in slow {
+            if let Some((shard, at)) = self.pending(request) {
+                self.columns[shard].pieces[at].asked = true;
+                self.effects.extend(has_others.then_some(Effect::AskHedge { request }));
+            }
+        }
+    }
+}
+
+impl Machine for Download {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Timestamp, event: Event) {
+        match event {
+            Event::Verified { request } => self.verified(request),
+            Event::Violated { request, violation } => {
+                self.failed(now, request, Failure::Violation(violation));
+            }
+            Event::Refused { request, refusal } => self.failed(now, request, Failure::Refused(refusal)),
+            Event::Failed { request, failure } => self.failed(now, request, failure),
+            Event::HedgeGranted { request } => {
+                if let Some((shard, _)) = self.pending(request) {
+                    self.be_late(shard);
+                }
+            }
+        }
+        self.advance(now);
+    }
+
+    fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        if self.finished {
+            return None;
+        }
+        let stalls = self.waiting().map(|(_, _, piece)| piece.sent_at + self.config.stall);
+        let hedges = self.waiting().filter_map(|(_, column, piece)| Self::hedge_at(column, piece));
+        let lates = self.waiting().filter_map(|(_, column, piece)| self.late_at(column, piece));
+        let rests = self.columns.iter().filter(|column| !column.lost).filter_map(|column| column.rest_until);
+        let limit = self.started + self.config.limit;
+        stalls.chain(hedges).chain(lates).chain(rests).chain([limit]).min()
+    }
+
+    fn expire(&mut self, now: Timestamp) {
+        self.give_up_stalled(now);
+        self.notice_slow(now);
+        self.advance(now);
+    }
+}
+
+/// The least range of whole slices around a range; the last slice of a shard may be short.
+fn whole_slices(range: &Range<u64>, shard_len: u64) -> Range<u64> {
+    assert!(range.end <= shard_len, "{range:?} of a shard of {shard_len} bytes");
+    if range.is_empty() {
+        return 0..0;
+    }
+    let slice = SLICE_LEN as u64;
+    let end = range.end.next_multiple_of(slice).min(shard_len);
+    range.start / slice * slice..end
+}

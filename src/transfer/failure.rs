@@ -1,0 +1,46 @@
+//! How a request to a node can end badly, in the terms that the machines decide by.
+
+use crate::message::{Refusal, Violation};
+
+/// A request of one machine; unique within the machine, never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Why a request to a node brought nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No connection could be made.
+    #[error("cannot be reached")]
+    Unreachable,
+    /// The connection broke before the answer was complete.
+    #[error("disconnected")]
+    Disconnected,
+    /// It was connected but stopped answering.
+    #[error("does not answer")]
+    TimedOut,
+    /// Who answers at the node's address has another key.
+    #[error("has another key than the network file says")]
+    WrongKey,
+    /// It speaks no version of the protocol that is spoken here.
+    #[error("speaks another version of the protocol")]
+    Version,
+    /// It answered: no.
+    #[error("refuses: {0}")]
+    Refused(Refusal),
+    /// It broke the protocol.
+    #[error("broke the protocol: {0}")]
+    Violation(Violation),
+}
+
+impl Failure {
+    /// Whether the same request to the same node may succeed a moment later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        use crate::message::RefusalCode::Busy;
+        match self {
+            Self::Unreachable | Self::Disconnected | Self::TimedOut => true,
+            Self::Refused(refusal) => refusal.code == Busy,
+            Self::WrongKey | Self::Version | Self::Violation(_) => false,
+        }
+    }
+}

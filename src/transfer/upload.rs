@@ -1,0 +1,625 @@
+//! Places the shards of one coded segment on nodes and acknowledges once enough of them are promised.
+//!
+//! [`Upload`] performs no I/O and sees no shard bytes. It sends every shard to the best node of its
+//! ranking; a node that fails, lies, is full or too slow loses the shard to the next. Once
+//! [`Code::ack_threshold`] receipts are in, *and* the loss of any one node would leave k shards, it has the
+//! descriptor persisted and only then reports success (I2: nothing is acknowledged that one
+//! node could take away). Shards still under way go on in the background; the descriptor
+//! is amended once they are settled.
+//!
+//! With fewer nodes than shards a node takes several, but never more than m.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::message::request::{PutShard, ShardRef};
+use crate::message::{CustodyReceipt, Descriptor, Refusal, RefusalCode, Violation};
+use crate::transfer::failure::{Failure, RequestId};
+use crate::types::{Code, Hash, Machine, PublicKey, SegmentId, Timestamp};
+
+/// What is to be placed where.
+#[derive(Debug, Clone)]
+pub struct UploadPlan {
+    /// The segment.
+    pub segment: SegmentId,
+    /// How it is coded.
+    pub code: Code,
+    /// Ciphertext bytes of the segment.
+    pub len: u64,
+    /// Bytes of each shard.
+    pub shard_len: u64,
+    /// BLAKE3 root of each shard, by index.
+    pub roots: Vec<Hash>,
+    /// For each shard the nodes that may hold it, the best first: its place, then its spares.
+    pub ranking: Vec<Vec<PublicKey>>,
+    /// 32 fresh random bytes: the nonces of all requests derive from them, so no node can foresee one.
+    pub nonce_seed: [u8; 32],
+}
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UploadConfig {
+    /// A shard of which no byte was acknowledged for this long is also sent to another node.
+    pub slow_after: Duration,
+    /// A request of which no byte was acknowledged for this long is given up.
+    pub stall: Duration,
+    /// Least wait for the last shards once enough receipts are in.
+    pub tail_min: Duration,
+    /// Longest wait for the last shards once enough receipts are in.
+    pub tail_max: Duration,
+    /// Wait before a failed node is tried again; doubles each time.
+    pub backoff: Duration,
+    /// Failures in a row after which a node is not tried again.
+    pub tries: u32,
+    /// The upload ends after this long whatever happens, so that no node can hold it up forever.
+    pub limit: Duration,
+}
+
+impl Default for UploadConfig {
+    /// For a network whose round trips take less than a second.
+    fn default() -> Self {
+        Self {
+            slow_after: Duration::from_secs(1),
+            stall: Duration::from_secs(10),
+            tail_min: Duration::from_millis(50),
+            tail_max: Duration::from_secs(2),
+            backoff: Duration::from_millis(100),
+            tries: 4,
+            limit: Duration::from_secs(900),
+        }
+    }
+}
+
+/// The rest of the shards may take this many times as long as the first k took.
+const TAIL_FACTOR: u32 = 3;
+
+/// Refusals as busy in a row that count as one failure: long enough for a node to work off its queue.
+const BUSY_TRIES: u32 = 5;
+
+/// Longest wait before a node is tried again, whatever it asks for.
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// Shortest wait before a busy node is asked again, whatever it says.
+const MIN_BACKOFF: Duration = Duration::from_millis(10);
+
+/// What happened to an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A receipt came, already verified by the driver against the request.
+    Accepted {
+        /// The request that it answers.
+        request: RequestId,
+        /// The promise.
+        receipt: CustodyReceipt,
+    },
+    /// The node will not hold the shard.
+    Refused {
+        /// The request that it answers.
+        request: RequestId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The request brought no answer, or one that breaks the protocol.
+    Failed {
+        /// The request that failed.
+        request: RequestId,
+        /// How.
+        failure: Failure,
+    },
+    /// The node acknowledged some bytes of the shard since the last such event.
+    Progressed {
+        /// The request that goes on.
+        request: RequestId,
+    },
+    /// The descriptor of [`Effect::Persist`] is durable.
+    Persisted,
+}
+
+/// What an upload wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Send a shard to a node.
+    Send {
+        /// Comes back in the events about it.
+        request: RequestId,
+        /// To whom.
+        node: PublicKey,
+        /// The request; the shard's bytes follow it.
+        put: PutShard,
+    },
+    /// The request is of no use any more.
+    Cancel {
+        /// Which.
+        request: RequestId,
+    },
+    /// Make the descriptor durable, then say [`Event::Persisted`].
+    Persist(Descriptor),
+    /// The answer for who asked for the upload. Shards may still be on their way: see [`Upload::is_finished`].
+    Report(Result<Outcome, UploadError>),
+    /// Shards were placed after the report: replace the persisted descriptor. Losing this loses only knowledge
+    /// of spare shards.
+    Amend(Descriptor),
+}
+
+/// A segment that is acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// As it was persisted.
+    pub descriptor: Descriptor,
+    /// Shards with a receipt.
+    pub held: usize,
+    /// Some shards have no holder, or some node holds more than one.
+    pub degraded: bool,
+    /// Who broke the protocol, and how.
+    pub violations: Vec<(PublicKey, Violation)>,
+}
+
+/// Why a segment could not be placed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UploadError {
+    /// Too few nodes promised to hold shards, or too few different ones to survive the loss of one.
+    #[error("{have} of the {need} custody receipts needed for segment {}{}", segment.short(), Reasons(reasons))]
+    NotEnoughReceipts {
+        /// The segment.
+        segment: SegmentId,
+        /// Receipts held.
+        have: usize,
+        /// Receipts needed; more than the usual threshold where nodes hold several shards.
+        need: usize,
+        /// The last failure of each node that failed.
+        reasons: Vec<(PublicKey, Failure)>,
+    },
+}
+
+/// "; node 01234567 cannot be reached; ..." for messages.
+pub(crate) struct Reasons<'a>(pub(crate) &'a [(PublicKey, Failure)]);
+
+impl std::fmt::Display for Reasons<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|(node, failure)| write!(f, "; node {} {failure}", node.short()))
+    }
+}
+
+/// One request under way.
+#[derive(Debug)]
+struct Attempt {
+    shard: usize,
+    node: PublicKey,
+    nonce: [u8; 16],
+    sent_at: Timestamp,
+    /// When bytes were last acknowledged; at first `sent_at`.
+    heard_at: Timestamp,
+    hedge: Hedge,
+}
+
+/// What is still to be decided about a request that takes long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hedge {
+    /// Once it is slower than the others: send the shard to an unused node too, if there is one.
+    WhenSlow,
+    /// Once it is silent: send the shard to any healthy node.
+    WhenSilent,
+    /// Nothing.
+    Decided,
+}
+
+/// What this upload learned of a node.
+#[derive(Debug, Default)]
+struct Node {
+    /// Failures since it last took a shard.
+    strikes: u32,
+    /// Refusals as busy since it last took a shard.
+    busy: u32,
+    /// Not to be asked before.
+    ready_at: Timestamp,
+    /// Not to be asked again: it is full, or it lied.
+    excluded: bool,
+    last: Option<Failure>,
+    /// It was sent a shard whose fate is unknown.
+    asked: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Collecting receipts.
+    Placing,
+    /// Enough are in; waiting for the driver to persist the descriptor.
+    Persisting,
+    /// Success is reported; the last shards are still on their way.
+    Settling,
+    Finished,
+}
+
+/// The upload of one coded segment. See the [module](self) for what it promises.
+#[derive(Debug)]
+pub struct Upload {
+    plan: UploadPlan,
+    config: UploadConfig,
+    started: Timestamp,
+    phase: Phase,
+    /// By shard: the node whose receipt is in.
+    holders: Vec<Option<PublicKey>>,
+    /// Invariant: no attempt is for a shard that has a holder.
+    attempts: BTreeMap<RequestId, Attempt>,
+    nodes: BTreeMap<PublicKey, Node>,
+    violations: Vec<(PublicKey, Violation)>,
+    next_request: u64,
+    /// How long the first k receipts took.
+    pace: Option<Duration>,
+    /// When acknowledging became possible.
+    enough_at: Option<Timestamp>,
+    /// The holders in the descriptor that was persisted.
+    persisted: Vec<Option<PublicKey>>,
+    effects: VecDeque<Effect>,
+}
+
+impl Upload {
+    /// Begins an upload: the first effects send every shard to its place.
+    ///
+    /// # Panics
+    /// If the plan does not have one root and one ranking for each shard.
+    #[must_use]
+    pub fn new(now: Timestamp, plan: UploadPlan, config: UploadConfig) -> Self {
+        let total = plan.code.total();
+        assert!(plan.roots.len() == total && plan.ranking.len() == total, "a plan for every shard");
+        let mut upload = Self {
+            config,
+            started: now,
+            phase: Phase::Placing,
+            holders: vec![None; total],
+            attempts: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            violations: Vec::new(),
+            next_request: 0,
+            pace: None,
+            enough_at: None,
+            persisted: Vec::new(),
+            effects: VecDeque::new(),
+            plan,
+        };
+        upload.advance(now);
+        upload
+    }
+
+    /// Nothing is under way and nothing more will be: the driver may forget the shards and the machine.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.phase == Phase::Finished && self.effects.is_empty()
+    }
+
+    /// Nodes that may hold a shard of this segment of which the descriptor does not tell. Release the
+    /// segment there too when it is released.
+    #[must_use]
+    pub fn strays(&self) -> BTreeSet<PublicKey> {
+        let holds = |node: &PublicKey| self.holders.contains(&Some(*node));
+        self.nodes.iter().filter(|(key, node)| node.asked && !holds(key)).map(|(key, _)| *key).collect()
+    }
+
+    /// The descriptor as the receipts have it now.
+    fn descriptor(&self) -> Descriptor {
+        Descriptor {
+            segment: self.plan.segment,
+            code: self.plan.code,
+            len: self.plan.len,
+            roots: self.plan.roots.clone(),
+            holders: self.holders.clone(),
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.holders.iter().flatten().count()
+    }
+
+    /// Shards that a node holds or is being sent.
+    fn load(&self, node: &PublicKey) -> usize {
+        let held = self.holders.iter().flatten().filter(|holder| *holder == node).count();
+        held + self.attempts.values().filter(|attempt| attempt.node == *node).count()
+    }
+
+    /// Most shards that any one node holds.
+    fn heaviest(&self) -> usize {
+        let shards_of = |node| self.holders.iter().flatten().filter(|holder| *holder == node).count();
+        self.holders.iter().flatten().map(shards_of).max().unwrap_or(0)
+    }
+
+    /// Receipts needed as the shards lie now: the threshold, and k after the loss of any one node.
+    fn need(&self) -> usize {
+        self.plan.code.ack_threshold().max(self.plan.code.k() + self.heaviest())
+    }
+
+    fn is_sending(&self, shard: usize) -> bool {
+        self.attempts.values().any(|attempt| attempt.shard == shard)
+    }
+
+    /// The best node for a shard and when it may be asked: healthy before failing, then the one with the
+    /// fewest shards, then the one that is ready first, then by rank.
+    fn choose(&self, now: Timestamp, shard: usize) -> Option<(Timestamp, PublicKey)> {
+        let fresh = Node::default();
+        let mut best = None;
+        for (rank, key) in self.plan.ranking[shard].iter().enumerate() {
+            let node = self.nodes.get(key).unwrap_or(&fresh);
+            let load = self.load(key);
+            let tried = self.attempts.values().any(|a| a.shard == shard && a.node == *key);
+            if tried || node.excluded || node.strikes >= self.config.tries || load >= self.plan.code.m() {
+                continue;
+            }
+            let order = (node.strikes > 0, load, node.ready_at.max(now), rank);
+            if best.is_none_or(|(least, _)| order < least) {
+                best = Some((order, *key));
+            }
+        }
+        best.map(|((_, _, ready_at, _), key)| (ready_at, key))
+    }
+
+    fn send(&mut self, now: Timestamp, shard: usize, node: PublicKey) {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        let nonce = nonce(&self.plan.nonce_seed, request);
+        let attempt = Attempt { shard, node, nonce, sent_at: now, heard_at: now, hedge: Hedge::WhenSlow };
+        self.attempts.insert(request, attempt);
+        self.nodes.entry(node).or_default().asked = true;
+        #[expect(clippy::cast_possible_truncation, reason = "a shard index is below MAX_SHARDS")]
+        let index = shard as u8;
+        let shard_ref = ShardRef { segment: self.plan.segment, index };
+        let put =
+            PutShard { shard: shard_ref, root: self.plan.roots[shard], len: self.plan.shard_len, nonce };
+        self.effects.push_back(Effect::Send { request, node, put });
+    }
+
+    fn cancel(&mut self, request: RequestId) {
+        if self.attempts.remove(&request).is_some() {
+            self.effects.push_back(Effect::Cancel { request });
+        }
+    }
+
+    fn cancel_where(&mut self, unwanted: impl Fn(&Attempt) -> bool) {
+        let requests: Vec<_> =
+            self.attempts.iter().filter(|(_, attempt)| unwanted(attempt)).map(|(id, _)| *id).collect();
+        for request in requests {
+            self.cancel(request);
+        }
+    }
+
+    fn accepted(&mut self, now: Timestamp, request: RequestId, receipt: &CustodyReceipt) {
+        let Some(attempt) = self.attempts.get(&request) else { return };
+        if !self.answers(attempt, receipt) {
+            return self.failed(now, request, Failure::Violation(Violation::WrongReceipt));
+        }
+        let (shard, node) = (attempt.shard, attempt.node);
+        self.attempts.remove(&request);
+        self.holders[shard] = Some(node);
+        let known = self.nodes.entry(node).or_default();
+        (known.strikes, known.busy) = (0, 0);
+        self.cancel_where(|attempt| attempt.shard == shard);
+        if self.held() == self.plan.code.k() {
+            self.pace = Some(now.since(self.started));
+        }
+        if self.enough_at.is_none() && self.held() >= self.need() {
+            self.enough_at = Some(now);
+        }
+    }
+
+    /// The driver verified the receipt; that it is this request's is checked once more, for a receipt
+    /// credited to the wrong shard would be a lost shard.
+    fn answers(&self, attempt: &Attempt, receipt: &CustodyReceipt) -> bool {
+        receipt.segment == self.plan.segment
+            && usize::from(receipt.index) == attempt.shard
+            && receipt.root == self.plan.roots[attempt.shard]
+            && receipt.nonce == attempt.nonce
+            && receipt.node == attempt.node
+    }
+
+    /// Ends a request and notes what it says of its node.
+    fn failed(&mut self, now: Timestamp, request: RequestId, failure: Failure) {
+        let Some(attempt) = self.attempts.remove(&request) else { return };
+        if let Failure::Violation(violation) = failure {
+            self.violations.push((attempt.node, violation));
+        }
+        let backoff = self.config.backoff;
+        let node = self.nodes.entry(attempt.node).or_default();
+        match &failure {
+            Failure::Refused(refusal) if refusal.code == RefusalCode::Busy => {
+                let hint = Duration::from_millis(refusal.retry_after_ms.into());
+                node.ready_at = now + hint.clamp(MIN_BACKOFF, MAX_BACKOFF);
+                node.busy += 1;
+                node.strikes += u32::from(node.busy.is_multiple_of(BUSY_TRIES));
+            }
+            passing if passing.is_passing() => {
+                node.ready_at = now + (backoff * (1 << node.strikes.min(16))).min(MAX_BACKOFF);
+                node.strikes += 1;
+            }
+            _ => node.excluded = true,
+        }
+        node.last = Some(failure);
+    }
+
+    /// When a request is late enough to think of sending its shard elsewhere too.
+    fn hedge_at(&self, attempt: &Attempt) -> Option<Timestamp> {
+        let silent_at = attempt.heard_at + self.config.slow_after;
+        match (attempt.hedge, self.pace) {
+            (Hedge::Decided, _) => None,
+            (Hedge::WhenSilent, _) | (Hedge::WhenSlow, None) => Some(silent_at),
+            (Hedge::WhenSlow, Some(pace)) => {
+                let tail = (pace * TAIL_FACTOR).clamp(self.config.tail_min, self.config.slow_after);
+                Some(silent_at.min(attempt.sent_at + tail))
+            }
+        }
+    }
+
+    /// Sends the shards of late requests to other nodes too.
+    fn hedge(&mut self, now: Timestamp) {
+        let is_late = |attempt: &Attempt| self.hedge_at(attempt).is_some_and(|at| at <= now);
+        let late: Vec<_> =
+            self.attempts.iter().filter(|(_, attempt)| is_late(attempt)).map(|(id, _)| *id).collect();
+        for request in late {
+            self.hedge_one(now, request);
+        }
+    }
+
+    fn hedge_one(&mut self, now: Timestamp, request: RequestId) {
+        let Some(attempt) = self.attempts.get_mut(&request) else { return };
+        let silent = attempt.heard_at + self.config.slow_after <= now;
+        attempt.hedge = if silent { Hedge::Decided } else { Hedge::WhenSilent };
+        let shard = attempt.shard;
+        // A second shard on a node costs redundancy: only while somebody waits and the node is silent.
+        let may_double = silent && self.phase == Phase::Placing;
+        let spare = self.choose(now, shard).filter(|(ready_at, node)| {
+            let healthy = self.nodes.get(node).is_none_or(|known| known.strikes == 0);
+            healthy && *ready_at <= now && (may_double || self.load(node) == 0)
+        });
+        if let Some((_, node)) = spare {
+            if let Some(attempt) = self.attempts.get_mut(&request) {
+                attempt.hedge = Hedge::Decided;
+            }
+            self.send(now, shard, node);
+        }
+    }
+
+    /// When the long tail has had its time.
+    fn tail_over_at(&self) -> Option<Timestamp> {
+        let pace = self.pace.unwrap_or_default();
+        let tail = (pace * TAIL_FACTOR).clamp(self.config.tail_min, self.config.tail_max);
+        self.enough_at.map(|at| at + tail)
+    }
+
+    /// Sends what can be sent, then moves to the next phase if it is time.
+    fn advance(&mut self, now: Timestamp) {
+        if self.phase == Phase::Finished {
+            return;
+        }
+        let mut waiting = false;
+        for shard in 0..self.holders.len() {
+            if self.holders[shard].is_some() || self.is_sending(shard) {
+                continue;
+            }
+            match self.choose(now, shard) {
+                Some((ready_at, node)) if ready_at <= now => self.send(now, shard, node),
+                other => waiting |= other.is_some(),
+            }
+        }
+        let over = self.started + self.config.limit <= now;
+        let settled = over || (self.attempts.is_empty() && !waiting);
+        match self.phase {
+            Phase::Placing => self.conclude(now, settled),
+            Phase::Settling if settled => self.finish(),
+            _ => {}
+        }
+    }
+
+    /// Acknowledges if enough receipts are in and the rest need not be waited for; fails if they never will be.
+    fn conclude(&mut self, now: Timestamp, settled: bool) {
+        let enough = self.held() >= self.need();
+        if enough && (settled || self.tail_over_at().is_some_and(|at| at <= now)) {
+            self.phase = Phase::Persisting;
+            self.persisted.clone_from(&self.holders);
+            self.effects.push_back(Effect::Persist(self.descriptor()));
+        } else if settled {
+            self.cancel_where(|_| true);
+            self.phase = Phase::Finished;
+            let reason = |(key, node): (&PublicKey, &Node)| Some((*key, node.last.clone()?));
+            let error = UploadError::NotEnoughReceipts {
+                segment: self.plan.segment,
+                have: self.held(),
+                need: self.need(),
+                reasons: self.nodes.iter().filter_map(reason).collect(),
+            };
+            self.effects.push_back(Effect::Report(Err(error)));
+        }
+    }
+
+    fn report(&mut self) {
+        let descriptor = Descriptor { holders: self.persisted.clone(), ..self.descriptor() };
+        let held = descriptor.holders.iter().flatten().count();
+        let distinct: BTreeSet<_> = descriptor.holders.iter().flatten().collect();
+        let outcome = Outcome {
+            held,
+            degraded: distinct.len() < self.plan.code.total(),
+            violations: self.violations.clone(),
+            descriptor,
+        };
+        self.effects.push_back(Effect::Report(Ok(outcome)));
+    }
+
+    fn finish(&mut self) {
+        self.cancel_where(|_| true);
+        self.phase = Phase::Finished;
+        if self.holders != self.persisted {
+            self.effects.push_back(Effect::Amend(self.descriptor()));
+        }
+    }
+
+    fn give_up_stalled(&mut self, now: Timestamp) {
+        let stalled: Vec<_> = self
+            .attempts
+            .iter()
+            .filter(|(_, attempt)| attempt.heard_at + self.config.stall <= now)
+            .map(|(request, _)| *request)
+            .collect();
+        for request in stalled {
+            self.effects.push_back(Effect::Cancel { request });
+            self.failed(now, request, Failure::TimedOut);
+        }
+    }
+
+    /// When the next waiting shard may be sent.
+    fn wake_at(&self) -> Option<Timestamp> {
+        let idle = |shard: &usize| self.holders[*shard].is_none() && !self.is_sending(*shard);
+        let ready = |shard| self.choose(Timestamp::ZERO, shard).map(|(ready_at, _)| ready_at);
+        (0..self.holders.len()).filter(idle).filter_map(ready).min()
+    }
+}
+
+impl Machine for Upload {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn handle(&mut self, now: Timestamp, event: Event) {
+        match event {
+            Event::Accepted { request, receipt } => self.accepted(now, request, &receipt),
+            Event::Refused { request, refusal } => self.failed(now, request, Failure::Refused(refusal)),
+            Event::Failed { request, failure } => self.failed(now, request, failure),
+            Event::Progressed { request } => {
+                if let Some(attempt) = self.attempts.get_mut(&request) {
+                    attempt.heard_at = attempt.heard_at.max(now);
+                }
+            }
+            Event::Persisted if self.phase == Phase::Persisting => {
+                self.phase = Phase::Settling;
+                self.report();
+            }
+            Event::Persisted => {}
+        }
+        self.advance(now);
+    }
+
+    fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        if self.phase == Phase::Finished {
+            return None;
+        }
+        let stalls = self.attempts.values().map(|attempt| attempt.heard_at + self.config.stall);
+        let hedges = self.attempts.values().filter_map(|attempt| self.hedge_at(attempt));
+        let tail = self.tail_over_at().filter(|_| self.phase == Phase::Placing);
+        let limit = Some(self.started + self.config.limit).filter(|_| self.phase != Phase::Persisting);
+        stalls.chain(hedges).chain(tail).chain(self.wake_at()).chain(limit).min()
+    }
+
+    fn expire(&mut self, now: Timestamp) {
+        self.give_up_stalled(now);
+        if self.phase != Phase::Finished {
+            self.hedge(now);
+        }
+        self.advance(now);
+    }
+}
+
+/// The nonce of a request: a pseudorandom function of the request under the seed.
+fn nonce(seed: &[u8; 32], request: RequestId) -> [u8; 16] {
+    let hash = blake3::keyed_hash(seed, &request.0.to_le_bytes());
+    let mut nonce = [0; 16];
+    nonce.copy_from_slice(&hash.as_bytes()[..16]);
+    nonce
+}
