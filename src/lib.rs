@@ -2,4 +2,5 @@
 
 pub mod crypto;
 pub mod message;
+pub mod stripe;
 pub mod types;
