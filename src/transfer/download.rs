@@ -18,6 +18,9 @@ use crate::transfer::upload::Reasons;
 use crate::types::limits::{MAX_READ_LEN, SLICE_LEN};
 use crate::types::{Code, Machine, PublicKey, SegmentId, Timestamp};
 
+#[cfg(test)]
+mod tests;
+
 /// What is to be read from where.
 #[derive(Debug, Clone)]
 pub struct ReadPlan {

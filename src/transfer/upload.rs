@@ -17,6 +17,9 @@ use crate::message::{CustodyReceipt, Descriptor, Refusal, RefusalCode, Violation
 use crate::transfer::failure::{Failure, RequestId};
 use crate::types::{Code, Hash, Machine, PublicKey, SegmentId, Timestamp};
 
+#[cfg(test)]
+mod tests;
+
 /// What is to be placed where.
 #[derive(Debug, Clone)]
 pub struct UploadPlan {
@@ -72,6 +75,9 @@ impl Default for UploadConfig {
 
 /// The rest of the shards may take this many times as long as the first k took.
 const TAIL_FACTOR: u32 = 3;
+
+/// A request that takes this many times as long as the first k took is no better than a silent one.
+const TRICKLE_FACTOR: u32 = 10;
 
 /// Refusals as busy in a row that count as one failure: long enough for a node to work off its queue.
 const BUSY_TRIES: u32 = 5;
@@ -331,6 +337,12 @@ impl Upload {
         self.attempts.values().any(|attempt| attempt.shard == shard)
     }
 
+    /// It failed since it last took a shard, or is late with one now.
+    fn is_doubtful(&self, node: &PublicKey) -> bool {
+        let is_late = |attempt: &Attempt| attempt.node == *node && attempt.hedge != Hedge::WhenSlow;
+        self.nodes.get(node).is_some_and(|known| known.strikes > 0) || self.attempts.values().any(is_late)
+    }
+
     /// The best node for a shard and when it may be asked: healthy before failing, then the one with the
     /// fewest shards, then the one that is ready first, then by rank.
     fn choose(&self, now: Timestamp, shard: usize) -> Option<(Timestamp, PublicKey)> {
@@ -343,7 +355,7 @@ impl Upload {
             if tried || node.excluded || node.strikes >= self.config.tries || load >= self.plan.code.m() {
                 continue;
             }
-            let order = (node.strikes > 0, load, node.ready_at.max(now), rank);
+            let order = (self.is_doubtful(key), load, node.ready_at.max(now), rank);
             if best.is_none_or(|(least, _)| order < least) {
                 best = Some((order, *key));
             }
@@ -435,7 +447,7 @@ impl Upload {
 
     /// When a request is late enough to think of sending its shard elsewhere too.
     fn hedge_at(&self, attempt: &Attempt) -> Option<Timestamp> {
-        let silent_at = attempt.heard_at + self.config.slow_after;
+        let silent_at = self.silent_at(attempt);
         match (attempt.hedge, self.pace) {
             (Hedge::Decided, _) => None,
             (Hedge::WhenSilent, _) | (Hedge::WhenSlow, None) => Some(silent_at),
@@ -446,26 +458,35 @@ impl Upload {
         }
     }
 
+    /// When a request counts as silent: no byte was acknowledged, or only a trickle while k others were done.
+    fn silent_at(&self, attempt: &Attempt) -> Timestamp {
+        let silent_at = attempt.heard_at + self.config.slow_after;
+        let trickles = |pace: Duration| attempt.sent_at + (pace * TRICKLE_FACTOR).max(self.config.slow_after);
+        self.pace.map_or(silent_at, |pace| silent_at.min(trickles(pace)))
+    }
+
     /// Sends the shards of late requests to other nodes too.
     fn hedge(&mut self, now: Timestamp) {
         let is_late = |attempt: &Attempt| self.hedge_at(attempt).is_some_and(|at| at <= now);
-        let late: Vec<_> =
-            self.attempts.iter().filter(|(_, attempt)| is_late(attempt)).map(|(id, _)| *id).collect();
-        for request in late {
-            self.hedge_one(now, request);
+        let late: Vec<_> = self
+            .attempts
+            .iter()
+            .filter(|(_, attempt)| is_late(attempt))
+            .map(|(request, attempt)| (*request, self.silent_at(attempt) <= now))
+            .collect();
+        for (request, silent) in late {
+            self.hedge_one(now, request, silent);
         }
     }
 
-    fn hedge_one(&mut self, now: Timestamp, request: RequestId) {
+    fn hedge_one(&mut self, now: Timestamp, request: RequestId, silent: bool) {
         let Some(attempt) = self.attempts.get_mut(&request) else { return };
-        let silent = attempt.heard_at + self.config.slow_after <= now;
         attempt.hedge = if silent { Hedge::Decided } else { Hedge::WhenSilent };
         let shard = attempt.shard;
         // A second shard on a node costs redundancy: only while somebody waits and the node is silent.
         let may_double = silent && self.phase == Phase::Placing;
         let spare = self.choose(now, shard).filter(|(ready_at, node)| {
-            let healthy = self.nodes.get(node).is_none_or(|known| known.strikes == 0);
-            healthy && *ready_at <= now && (may_double || self.load(node) == 0)
+            !self.is_doubtful(node) && *ready_at <= now && (may_double || self.load(node) == 0)
         });
         if let Some((_, node)) = spare {
             if let Some(attempt) = self.attempts.get_mut(&request) {
