@@ -2,5 +2,8 @@
 
 pub mod crypto;
 pub mod message;
+#[expect(clippy::disallowed_methods, reason = "a shell: it touches files")]
+pub mod store;
+pub mod stripe;
 pub mod transfer;
 pub mod types;

@@ -3,3 +3,4 @@
 pub mod frame;
 pub mod hash;
 pub mod sign;
+pub mod tree;

@@ -2,8 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use prost::Message as _;
+use zeroize::Zeroizing;
+
 use crate::crypto::frame::{Dek, DekCommit};
+use crate::message::generated as wire_format;
+use crate::message::{Violation, wire};
+use crate::types::limits::{FRAME_LEN, MAX_CACHED_EXTENTS, MAX_METADATA_LEN, MAX_SEGMENT_LEN, TAG_LEN};
 use crate::types::{RecordName, SegmentId, Timestamp, VersionId};
+
+/// Headers are padded to this, so that their length tells little of a name.
+const HEADER_ALIGN: usize = 64;
 
 /// A run of frames of one record in one segment, sealed under one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,4 +96,198 @@ pub struct StoredVersion {
     pub content_type: Option<String>,
     /// Last modification of the source, where known.
     pub modified: Option<Timestamp>,
+}
+
+impl Extent {
+    /// Ciphertext bytes: the plaintext and a tag for each frame begun; `None` past 64 bits.
+    fn sealed_len(&self) -> Option<u64> {
+        let tags = self.plain_len.div_ceil(FRAME_LEN as u64).checked_mul(TAG_LEN as u64)?;
+        self.plain_len.checked_add(tags)
+    }
+
+    fn encode(&self) -> wire_format::Extent {
+        wire_format::Extent {
+            segment: self.segment.0.to_vec(),
+            offset: self.offset,
+            plain_len: self.plain_len,
+            salt: self.salt.to_vec(),
+        }
+    }
+
+    fn decode(found: &wire_format::Extent) -> Result<Self, Violation> {
+        let extent = Self {
+            segment: wire::segment(&found.segment)?,
+            offset: found.offset,
+            plain_len: found.plain_len,
+            salt: wire::array(&found.salt)?,
+        };
+        let end = extent.sealed_len().and_then(|len| len.checked_add(extent.offset));
+        wire::within(extent.plain_len > 0 && end.is_some_and(|end| end <= MAX_SEGMENT_LEN))?;
+        Ok(extent)
+    }
+}
+
+impl Locator {
+    fn encode(&self) -> wire_format::Locator {
+        wire_format::Locator {
+            segment: self.segment.0.to_vec(),
+            offset: self.offset,
+            len: self.len,
+            salt: self.salt.to_vec(),
+        }
+    }
+
+    fn decode(found: &wire_format::Locator) -> Result<Self, Violation> {
+        let locator = Self {
+            segment: wire::segment(&found.segment)?,
+            offset: found.offset,
+            len: found.len,
+            salt: wire::array(&found.salt)?,
+        };
+        let end = locator.offset.checked_add(locator.len.into());
+        let holds_a_frame = usize::try_from(locator.len).is_ok_and(|len| len > TAG_LEN);
+        wire::within(holds_a_frame && end.is_some_and(|end| end <= MAX_SEGMENT_LEN))?;
+        Ok(locator)
+    }
+}
+
+impl RecordHeader {
+    /// The plaintext of the header frames: u32 little endian length, the protobuf bytes, then zeros up
+    /// to a multiple of 64 bytes.
+    ///
+    /// # Panics
+    /// If the header takes 4 GiB or more: its extents then cover more than any segment could hold.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let message = wire_format::RecordHeader {
+            name: self.name.as_str().to_owned(),
+            version: self.version.0.to_vec(),
+            size: self.size,
+            content_type: self.content_type.clone(),
+            modified_micros: self.modified.map(Timestamp::unix_micros),
+            metadata: self.metadata.clone(),
+            extents: self.extents.iter().map(Extent::encode).collect(),
+        }
+        .encode_to_vec();
+        let len =
+            u32::try_from(message.len()).unwrap_or_else(|_| panic!("a header of {} bytes", message.len()));
+        let mut plain = Vec::with_capacity((4 + message.len()).next_multiple_of(HEADER_ALIGN));
+        plain.extend_from_slice(&len.to_le_bytes());
+        plain.extend_from_slice(&message);
+        plain.resize(plain.len().next_multiple_of(HEADER_ALIGN), 0);
+        plain
+    }
+
+    /// Reads and checks the plaintext of the header frames.
+    ///
+    /// # Errors
+    /// [`Violation::Malformed`] if it is not the schema's or its padding is not as it should be;
+    /// [`Violation::OutOfBounds`] if a name, a length or an extent is not allowed.
+    pub fn decode(plain: &[u8]) -> Result<Self, Violation> {
+        let found: wire_format::RecordHeader = wire::decode(unpadded(plain)?)?;
+        let extents = decode_extents(&found.extents)?;
+        check_size(found.size, &extents)?;
+        wire::within(found.content_type.as_ref().is_none_or(|text| text.len() <= MAX_METADATA_LEN))?;
+        let metadata_len: usize = found.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+        wire::within(metadata_len <= MAX_METADATA_LEN)?;
+        Ok(Self {
+            name: found.name.parse().map_err(|_| Violation::OutOfBounds)?,
+            version: VersionId(wire::array(&found.version)?),
+            size: found.size,
+            content_type: found.content_type,
+            modified: found.modified_micros.map(Timestamp::from_unix_micros),
+            metadata: found.metadata,
+            extents,
+        })
+    }
+}
+
+/// The message inside a padded header.
+fn unpadded(plain: &[u8]) -> Result<&[u8], Violation> {
+    let (len, rest) = plain.split_first_chunk().ok_or(Violation::Malformed)?;
+    let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| Violation::Malformed)?;
+    let (message, padding) = rest.split_at_checked(len).ok_or(Violation::Malformed)?;
+    let whole = plain.len().is_multiple_of(HEADER_ALIGN) && padding.len() < HEADER_ALIGN;
+    if whole && padding.iter().all(|&byte| byte == 0) { Ok(message) } else { Err(Violation::Malformed) }
+}
+
+fn decode_extents(found: &[wire_format::Extent]) -> Result<Vec<Extent>, Violation> {
+    found.iter().map(Extent::decode).collect()
+}
+
+/// The extents cover the record, and an empty record has none.
+fn check_size(size: u64, extents: &[Extent]) -> Result<(), Violation> {
+    let covered = extents.iter().try_fold(0_u64, |sum, extent| sum.checked_add(extent.plain_len));
+    wire::within(covered.is_some_and(|covered| size <= covered) && (size == 0) == extents.is_empty())
+}
+
+impl VersionEntry {
+    /// The protobuf bytes. They hold the data key: only for the sealed index.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut row = match &self.state {
+            VersionState::Deleted => wire_format::VersionEntry { deleted: true, ..Default::default() },
+            VersionState::Stored(stored) => stored.encode(),
+        };
+        row.version = self.version.0.to_vec();
+        row.created_micros = self.created.unix_micros();
+        let bytes = Zeroizing::new(row.encode_to_vec());
+        drop(Zeroizing::new(row.dek));
+        bytes
+    }
+
+    /// Reads and checks a row.
+    ///
+    /// # Errors
+    /// [`Violation::Malformed`] if it is not the schema's or a deletion marker has content;
+    /// [`Violation::OutOfBounds`] if a length or an extent is not allowed.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Violation> {
+        let mut found: wire_format::VersionEntry = wire::decode(bytes)?;
+        let version = VersionId(wire::array(&found.version)?);
+        let created = Timestamp::from_unix_micros(found.created_micros);
+        if found.deleted {
+            found.version.clear();
+            found.created_micros = 0;
+            let marker = wire_format::VersionEntry { deleted: true, ..Default::default() };
+            let state = (found == marker).then_some(VersionState::Deleted).ok_or(Violation::Malformed)?;
+            return Ok(Self { version, created, state });
+        }
+        let state = VersionState::Stored(StoredVersion::decode(found)?);
+        Ok(Self { version, created, state })
+    }
+}
+
+impl StoredVersion {
+    fn encode(&self) -> wire_format::VersionEntry {
+        wire_format::VersionEntry {
+            size: self.size,
+            dek: self.dek.as_bytes().to_vec(),
+            dek_commit: self.dek_commit.0.to_vec(),
+            header: Some(self.header.encode()),
+            extents: self.extents.iter().map(Extent::encode).collect(),
+            content_type: self.content_type.clone(),
+            modified_micros: self.modified.map(Timestamp::unix_micros),
+            ..Default::default()
+        }
+    }
+
+    fn decode(found: wire_format::VersionEntry) -> Result<Self, Violation> {
+        let dek = Zeroizing::new(found.dek);
+        wire::within(found.extents.len() <= MAX_CACHED_EXTENTS)?;
+        let extents = decode_extents(&found.extents)?;
+        // None cached: the record is empty, or has more than a row caches.
+        if !extents.is_empty() {
+            check_size(found.size, &extents)?;
+        }
+        wire::within(found.content_type.as_ref().is_none_or(|text| text.len() <= MAX_METADATA_LEN))?;
+        Ok(Self {
+            size: found.size,
+            dek: Dek::from_bytes(wire::array(&dek)?),
+            dek_commit: DekCommit(wire::array(&found.dek_commit)?),
+            header: Locator::decode(found.header.as_ref().ok_or(Violation::Malformed)?)?,
+            extents,
+            content_type: found.content_type,
+            modified: found.modified_micros.map(Timestamp::from_unix_micros),
+        })
+    }
 }

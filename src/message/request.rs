@@ -1,10 +1,21 @@
-//! Requests to a storage node and its responses.
+//! Requests to a storage node and its responses, as words; their codec is `request_codec`.
 
 use crate::message::Violation;
 use crate::types::{Hash, SegmentId, Timestamp};
 
 /// Version of the protocol spoken here.
 pub const PROTOCOL: u32 = 1;
+
+/// Why the bytes of a request are not a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// It speaks this version of the protocol, which is not spoken here.
+    #[error("protocol version {0} is not spoken here")]
+    UnsupportedProtocol(u32),
+    /// It breaks the protocol.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+}
 
 /// What a client asks of a storage node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,4 +160,36 @@ pub struct NodeStatus {
     pub clock: Timestamp,
     /// What is wrong, for people; empty while all is well.
     pub problems: Vec<String>,
+}
+
+impl Refusal {
+    /// A refusal for good.
+    #[must_use]
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after_ms: 0, protocols: Vec::new() }
+    }
+
+    /// Too much at once: come back after this many milliseconds.
+    #[must_use]
+    pub fn busy(message: impl Into<String>, retry_after_ms: u32) -> Self {
+        Self { retry_after_ms, ..Self::new(RefusalCode::Busy, message) }
+    }
+}
+
+impl From<Violation> for Refusal {
+    fn from(violation: Violation) -> Self {
+        Self::new(RefusalCode::Violation(violation), violation.to_string())
+    }
+}
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Violation(violation) => violation.into(),
+            RequestError::UnsupportedProtocol(_) => Self {
+                protocols: vec![PROTOCOL],
+                ..Self::new(RefusalCode::UnsupportedProtocol, error.to_string())
+            },
+        }
+    }
 }

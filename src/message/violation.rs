@@ -1,5 +1,7 @@
 //! Every way in which a peer or a stored message breaks the protocol, by name.
 
+use crate::message::generated::Violation as Code;
+
 /// A named breach of the protocol: logged, counted per node, and asserted exactly in tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Violation {
@@ -33,4 +35,44 @@ pub enum Violation {
     /// A response of a kind that the request does not have.
     #[error("response does not fit the request")]
     WrongResponse,
+}
+
+impl Violation {
+    /// The number under which it travels.
+    pub(super) fn encode(self) -> i32 {
+        let code = match self {
+            Self::Malformed => Code::Malformed,
+            Self::TooLong => Code::TooLong,
+            Self::OutOfBounds => Code::OutOfBounds,
+            Self::BadSignature => Code::BadSignature,
+            Self::WrongSigner => Code::WrongSigner,
+            Self::WrongNetwork => Code::WrongNetwork,
+            Self::WrongReceipt => Code::WrongReceipt,
+            Self::WrongShard => Code::WrongShard,
+            Self::WrongLength => Code::WrongLength,
+            Self::WrongResponse => Code::WrongResponse,
+        };
+        code.into()
+    }
+
+    /// The violation of a number; none for 0.
+    ///
+    /// # Errors
+    /// [`Violation::OutOfBounds`] for a number that the schema does not have.
+    pub(super) fn decode(number: i32) -> Result<Option<Self>, Self> {
+        let code = Code::try_from(number).map_err(|_| Self::OutOfBounds)?;
+        Ok(Some(match code {
+            Code::Unspecified => return Ok(None),
+            Code::Malformed => Self::Malformed,
+            Code::TooLong => Self::TooLong,
+            Code::OutOfBounds => Self::OutOfBounds,
+            Code::BadSignature => Self::BadSignature,
+            Code::WrongSigner => Self::WrongSigner,
+            Code::WrongNetwork => Self::WrongNetwork,
+            Code::WrongReceipt => Self::WrongReceipt,
+            Code::WrongShard => Self::WrongShard,
+            Code::WrongLength => Self::WrongLength,
+            Code::WrongResponse => Self::WrongResponse,
+        }))
+    }
 }

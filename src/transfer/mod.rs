@@ -9,10 +9,19 @@
 //! time. Invariants kept here: I2 (nothing is acknowledged on fewer receipts than
 //! [`Code::ack_threshold`](crate::types::Code::ack_threshold)) and I6 (bounded windows).
 
+pub mod buffer;
 pub mod download;
 pub mod failure;
+pub mod open;
+pub mod pack;
+pub mod plan;
+pub mod seal;
 pub mod upload;
 
+pub use buffer::{Buffer, BufferPool};
 pub use download::Download;
+pub use pack::Pack;
+pub use plan::{ReadUnit, read_units};
+pub use seal::CodedSegment;
 pub use failure::{Failure, RequestId};
 pub use upload::Upload;

@@ -1,0 +1,361 @@
+//! Every decoder against random bytes, cut and changed encodings: it never panics, and what it accepts
+//! it writes back as an equal value.
+//!
+//! `XVAULT_SEED=7 cargo test --test wire` replays a failure; a failing run prints its seed.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that takes its seed from outside"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use xvault::crypto::frame::{Dek, DekCommit};
+use xvault::crypto::sign::KeyPair;
+use xvault::message::*;
+use xvault::types::*;
+
+const ROUNDS: usize = 4_000;
+
+/// SplitMix64: enough for fuzzing, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(bound).unwrap()).unwrap()
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next().to_le_bytes()[0]).collect()
+    }
+
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        self.bytes(N).try_into().unwrap()
+    }
+
+    /// One of four changes that a broken or hostile peer would make.
+    fn damage(&mut self, bytes: &mut Vec<u8>) {
+        let at = self.below(bytes.len() + 1);
+        match self.below(4) {
+            0 => bytes.truncate(at),
+            1 => bytes.extend(self.array::<5>()),
+            2 => bytes.insert(at, self.next().to_le_bytes()[0]),
+            _ if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
+            _ => bytes.clear(),
+        }
+    }
+}
+
+/// Decodes valid, damaged and random bytes with one decoder.
+fn fuzz<T: PartialEq + Debug, E: Debug>(
+    valid: &[T],
+    encode: impl Fn(&T) -> Vec<u8>,
+    decode: impl Fn(&[u8]) -> Result<T, E>,
+) {
+    let seed = std::env::var("XVAULT_SEED").map_or(0x5eed, |text| text.parse().unwrap());
+    println!("XVAULT_SEED={seed}");
+    let mut random = Random(seed);
+    let survives = |value: &T| assert_eq!(decode(&encode(value)).unwrap(), *value);
+    valid.iter().for_each(survives);
+    let mut accepted = 0;
+    for round in 0..ROUNDS {
+        let mut bytes = encode(&valid[round % valid.len()]);
+        for _ in 0..=random.below(3) {
+            random.damage(&mut bytes);
+        }
+        if round % 8 == 0 {
+            let len = random.below(400);
+            bytes = random.bytes(len);
+        }
+        if let Ok(value) = decode(&bytes) {
+            survives(&value);
+            accepted += 1;
+        }
+    }
+    println!("{accepted} of {ROUNDS} accepted");
+}
+
+/// Every shorter form of the bytes is refused or, where protobuf cannot tell, is another value.
+fn truncate<T: PartialEq + Debug, E: Debug>(bytes: &[u8], decode: impl Fn(&[u8]) -> Result<T, E>) {
+    let whole = decode(bytes).unwrap();
+    for len in 0..bytes.len() {
+        if let Ok(value) = decode(&bytes[..len]) {
+            assert_ne!(value, whole, "{len} of {} bytes", bytes.len());
+        }
+    }
+}
+
+fn random() -> Random {
+    Random(1)
+}
+
+fn descriptor() -> Descriptor {
+    let mut random = random();
+    Descriptor {
+        segment: SegmentId(random.array()),
+        code: Code::DEFAULT,
+        len: 64 << 20,
+        roots: (0..6).map(|_| Hash(random.array())).collect(),
+        holders: (0..6).map(|at| (at != 3).then(|| PublicKey(random.array()))).collect(),
+    }
+}
+
+fn extent(plain_len: u64) -> Extent {
+    let mut random = random();
+    Extent { segment: SegmentId(random.array()), offset: 77, plain_len, salt: random.array() }
+}
+
+fn header() -> RecordHeader {
+    RecordHeader {
+        name: "2026/scan.dcm".parse().unwrap(),
+        version: VersionId(*b"0123456789abcdef"),
+        size: 100_000,
+        content_type: Some("application/dicom".into()),
+        modified: Some(Timestamp::ZERO),
+        metadata: BTreeMap::from([("modality".into(), "CT".into()), ("".into(), "".into())]),
+        extents: vec![extent(65_536), extent(34_464)],
+    }
+}
+
+fn empty_header() -> RecordHeader {
+    RecordHeader { size: 0, content_type: None, modified: None, extents: vec![], ..header() }
+}
+
+fn stored() -> VersionEntry {
+    let mut random = random();
+    let state = VersionState::Stored(StoredVersion {
+        size: 70_000,
+        dek: Dek::from_bytes(random.array()),
+        dek_commit: DekCommit(random.array()),
+        header: Locator { segment: SegmentId(random.array()), offset: 5, len: 144, salt: random.array() },
+        extents: vec![extent(73_728)],
+        content_type: Some(String::new()),
+        modified: Some(Timestamp::from_unix_millis(5)),
+    });
+    VersionEntry { version: VersionId(random.array()), created: Timestamp::from_unix_millis(9), state }
+}
+
+fn deleted() -> VersionEntry {
+    VersionEntry { state: VersionState::Deleted, ..stored() }
+}
+
+fn shard() -> ShardRef {
+    ShardRef { segment: SegmentId(random().array()), index: 31 }
+}
+
+fn put() -> PutShard {
+    let mut random = random();
+    PutShard { shard: shard(), root: Hash(random.array()), len: 1 << 20, nonce: random.array() }
+}
+
+fn requests() -> Vec<Request> {
+    vec![
+        Request::PutShard(put()),
+        Request::ReadShard(ReadShard { shard: shard(), start: 16_384, len: 16_384 }),
+        Request::HaveShards(vec![shard(), shard()]),
+        Request::HaveShards(vec![]),
+        Request::ReleaseSegments(vec![shard().segment]),
+        Request::GetStatus,
+    ]
+}
+
+fn receipt() -> CustodyReceipt {
+    let node = KeyPair::from_secret(&[3; 32]);
+    let PutShard { shard, root, len, nonce } = put();
+    CustodyReceipt {
+        network: NetworkId([1; 32]),
+        owner: PublicKey([2; 32]),
+        segment: shard.segment,
+        index: shard.index,
+        root,
+        len,
+        nonce,
+        issued_at: Timestamp::from_unix_millis(4),
+        node: node.public(),
+    }
+}
+
+fn signed_receipt() -> SignedReceipt {
+    receipt().sign(&KeyPair::from_secret(&[3; 32]))
+}
+
+fn refusals() -> Vec<Refusal> {
+    use RefusalCode::*;
+    let mut codes = vec![UnsupportedProtocol, NotFound, Busy, Full, Corrupt, Disk, Conflict];
+    codes.extend(VIOLATIONS.map(Violation));
+    let refusal = |code| Refusal { code, message: "no".into(), retry_after_ms: 7, protocols: vec![1, 2] };
+    codes.into_iter().map(refusal).collect()
+}
+
+const VIOLATIONS: [Violation; 10] = [
+    Violation::Malformed,
+    Violation::TooLong,
+    Violation::OutOfBounds,
+    Violation::BadSignature,
+    Violation::WrongSigner,
+    Violation::WrongNetwork,
+    Violation::WrongReceipt,
+    Violation::WrongShard,
+    Violation::WrongLength,
+    Violation::WrongResponse,
+];
+
+fn status() -> NodeStatus {
+    NodeStatus {
+        version: "0.1.0".into(),
+        shards: 1,
+        shard_bytes: 2,
+        disk_bytes: 3,
+        free_bytes: 4,
+        uptime_seconds: 5,
+        clock: Timestamp::from_unix_millis(6),
+        problems: vec!["disk is slow".into()],
+    }
+}
+
+fn responses() -> Vec<Response> {
+    let hash = Hash(random().array());
+    let mut all: Vec<_> = refusals().into_iter().map(Response::Refusal).collect();
+    all.extend([
+        Response::Receipt(signed_receipt()),
+        Response::Slice(ShardSlice { shard_len: 9, proof: vec![hash; 3] }),
+        Response::Holdings(vec![Some(hash), None]),
+        Response::Released { shards: 1, bytes: 2 },
+        Response::Status(status()),
+        Response::Status(NodeStatus::default()),
+    ]);
+    all
+}
+
+#[test]
+fn descriptors() {
+    fuzz(&[descriptor()], Descriptor::encode, Descriptor::decode);
+    truncate(&descriptor().encode(), Descriptor::decode);
+}
+
+#[test]
+fn record_headers() {
+    fuzz(&[header(), empty_header()], RecordHeader::encode, RecordHeader::decode);
+    truncate(&header().encode(), RecordHeader::decode);
+    assert_eq!(header().encode().len() % 64, 0);
+}
+
+#[test]
+fn version_entries() {
+    fuzz(&[stored(), deleted()], |entry| entry.encode().to_vec(), VersionEntry::decode);
+    truncate(&stored().encode(), VersionEntry::decode);
+}
+
+#[test]
+fn requests_and_responses() {
+    fuzz(&requests(), Request::encode, Request::decode);
+    fuzz(&responses(), Response::encode, Response::decode);
+    requests().iter().for_each(|request| truncate(&request.encode(), Request::decode));
+    responses().iter().for_each(|response| truncate(&response.encode(), Response::decode));
+}
+
+#[test]
+fn receipts() {
+    fuzz(&[receipt()], CustodyReceipt::encode, CustodyReceipt::decode);
+    fuzz(&[signed_receipt()], SignedReceipt::encode, SignedReceipt::decode);
+    truncate(&signed_receipt().encode(), SignedReceipt::decode);
+}
+
+#[test]
+fn another_protocol_is_told_apart_whatever_else_the_request_says() {
+    // Field 1 = 2, then a field 2 that is no message: what version 2 might say.
+    assert_eq!(Request::decode(&[8, 2, 16, 1]), Err(RequestError::UnsupportedProtocol(2)));
+    assert_eq!(Request::decode(&[]), Err(RequestError::UnsupportedProtocol(0)));
+    assert_eq!(Request::decode(&[8, 1, 16, 1]), Err(Violation::Malformed.into()));
+    assert_eq!(Request::decode(&[8, 1]), Err(Violation::Malformed.into()));
+    let refusal = Refusal::from(RequestError::UnsupportedProtocol(2));
+    assert_eq!((refusal.code, refusal.protocols), (RefusalCode::UnsupportedProtocol, vec![1]));
+}
+
+#[test]
+fn descriptors_out_of_bounds_are_refused() {
+    type Change = fn(&mut Descriptor);
+    let changes: [Change; 5] = [
+        |d| d.len = 0,
+        |d| d.len = (64 << 20) + 1,
+        |d| d.roots.truncate(5),
+        |d| d.holders.push(None),
+        |d| d.code = Code::new(4, 3).unwrap(),
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        let mut changed = descriptor();
+        change(&mut changed);
+        assert_eq!(Descriptor::decode(&changed.encode()), Err(Violation::OutOfBounds), "change {at}");
+    }
+}
+
+#[test]
+fn headers_out_of_bounds_are_refused() {
+    type Change = fn(&mut RecordHeader);
+    let changes: [Change; 7] = [
+        |h| h.size = 100_001,
+        |h| h.size = 0,
+        |h| h.extents.clear(),
+        |h| h.extents[0].plain_len = 0,
+        |h| h.extents[0].plain_len = u64::MAX,
+        |h| h.extents[0].offset = (64 << 20) - 65_551,
+        |h| drop(h.metadata.insert("k".into(), "v".repeat(8_192))),
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        let mut changed = header();
+        change(&mut changed);
+        assert_eq!(RecordHeader::decode(&changed.encode()), Err(Violation::OutOfBounds), "change {at}");
+    }
+    let mut dirty = header().encode();
+    *dirty.last_mut().unwrap() = 1;
+    assert_eq!(RecordHeader::decode(&dirty), Err(Violation::Malformed));
+    let mut longer = header().encode();
+    longer.extend([0; 64]);
+    assert_eq!(RecordHeader::decode(&longer), Err(Violation::Malformed));
+}
+
+#[test]
+fn requests_out_of_bounds_are_refused() {
+    let read = ReadShard { shard: shard(), start: 0, len: 1 };
+    let wrong = [
+        Request::PutShard(PutShard { len: 0, ..put() }),
+        Request::PutShard(PutShard { len: (64 << 20) + 65_537, ..put() }),
+        Request::PutShard(PutShard { shard: ShardRef { index: 32, ..shard() }, ..put() }),
+        Request::ReadShard(ReadShard { start: 1, ..read }),
+        Request::ReadShard(ReadShard { len: 0, ..read }),
+        Request::ReadShard(ReadShard { len: (4 << 20) + 1, ..read }),
+        Request::ReadShard(ReadShard { start: 1 << 40, ..read }),
+        Request::HaveShards(vec![shard(); 1_025]),
+        Request::ReleaseSegments(vec![shard().segment; 1_025]),
+    ];
+    for request in wrong {
+        assert_eq!(Request::decode(&request.encode()), Err(Violation::OutOfBounds.into()), "{request:?}");
+    }
+    let long = vec![0; 256 * 1024 + 1];
+    assert_eq!(Request::decode(&long), Err(Violation::TooLong.into()));
+    assert_eq!(Response::decode(&long), Err(Violation::TooLong));
+}
+
+#[test]
+fn text_for_people_is_bounded_and_cannot_move_the_cursor() {
+    let loud = Refusal::new(RefusalCode::Disk, format!("a\x1b[2Jb\u{85}{}", "ü".repeat(1_000)));
+    let Response::Refusal(read) = Response::decode(&Response::Refusal(loud).encode()).unwrap() else {
+        panic!("a refusal stays one");
+    };
+    assert!(read.message.starts_with("a [2Jb ü") && read.message.len() <= 1_024);
+}
+
+#[test]
+fn a_kept_row_does_not_show_its_data_key() {
+    assert!(format!("{:?}", stored()).contains("Dek(..)"));
+}
