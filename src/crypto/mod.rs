@@ -2,5 +2,8 @@
 
 pub mod frame;
 pub mod hash;
+pub mod padme;
+pub mod passphrase;
+pub mod seed;
 pub mod sign;
 pub mod tree;

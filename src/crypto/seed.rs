@@ -1,0 +1,179 @@
+//! The owner's seed and the key schedule below it.
+//!
+//! 32 bytes of entropy are the whole secret: as 24 words (BIP-39) a person can keep them on paper, and every
+//! key of the owner derives from them. Only data keys of versions are random and live in the index.
+
+use std::fmt;
+
+use bip39::{Language, Mnemonic};
+use zeroize::{ZeroizeOnDrop, Zeroizing};
+
+use crate::crypto::hash::{Context, derive_key};
+use crate::crypto::sign::KeyPair;
+
+/// Words of a phrase.
+pub const PHRASE_WORDS: usize = 24;
+
+/// Why words are not a seed phrase. No error shows a word of the phrase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PhraseError {
+    /// Not 24 words.
+    #[error("a seed phrase has {PHRASE_WORDS} words, this has {0}")]
+    Count(usize),
+    /// A word that is not in the list.
+    #[error("word {0} of the phrase is not in the BIP-39 English word list")]
+    UnknownWord(usize),
+    /// All words are known, but they do not belong together: one is wrong or two are swapped.
+    #[error("the phrase's checksum is wrong: a word is wrong, or two are swapped")]
+    Checksum,
+}
+
+/// The owner's secret: 32 bytes from which every key derives. Wiped on drop, never shown.
+#[derive(Clone, PartialEq, Eq, ZeroizeOnDrop)]
+pub struct Seed([u8; 32]);
+
+impl Seed {
+    /// The seed of 32 random bytes.
+    #[must_use]
+    pub const fn from_entropy(entropy: [u8; 32]) -> Self {
+        Self(entropy)
+    }
+
+    /// The secret bytes, for the sealed key file.
+    #[must_use]
+    pub const fn entropy(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Reads the 24 words, in any case and spacing.
+    ///
+    /// # Errors
+    /// [`PhraseError`] says what is wrong, by position.
+    pub fn from_phrase(phrase: &str) -> Result<Self, PhraseError> {
+        let normal = Zeroizing::new(phrase.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase());
+        let count = normal.split_whitespace().count();
+        if count != PHRASE_WORDS {
+            return Err(PhraseError::Count(count));
+        }
+        let mnemonic = Mnemonic::parse_in_normalized(Language::English, &normal).map_err(|wrong| match wrong {
+            bip39::Error::UnknownWord(at) => PhraseError::UnknownWord(at + 1),
+            _ => PhraseError::Checksum,
+        })?;
+        let (entropy, len) = mnemonic.to_entropy_array();
+        let entropy = Zeroizing::new(entropy);
+        let seed = entropy[..len].try_into().map_err(|_| PhraseError::Count(count))?;
+        Ok(Self(seed))
+    }
+
+    /// The seed as 24 words.
+    ///
+    /// # Panics
+    /// Never: 32 bytes always have a phrase.
+    #[must_use]
+    pub fn phrase(&self) -> Zeroizing<String> {
+        Zeroizing::new(self.mnemonic().to_string())
+    }
+
+    /// The keys of one of the owner's vaults.
+    #[must_use]
+    pub fn vault(&self, vault_no: u32, generation: u32) -> VaultKeys {
+        let seed = Zeroizing::new(self.mnemonic().to_seed_normalized(""));
+        let root = secret(Context::OwnerRoot, &[&*seed]);
+        let vault_root =
+            secret(Context::VaultRoot, &[&*root, &vault_no.to_le_bytes(), &generation.to_le_bytes()]);
+        VaultKeys {
+            signing: KeyPair::from_secret(&secret(Context::VaultSigning, &[&*vault_root])),
+            index_key: secret(Context::LocalIndex, &[&*vault_root]),
+        }
+    }
+
+    fn mnemonic(&self) -> Mnemonic {
+        match Mnemonic::from_entropy_in(Language::English, &self.0) {
+            Ok(mnemonic) => mnemonic,
+            Err(_) => unreachable!("32 bytes always have a phrase"),
+        }
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed(..)")
+    }
+}
+
+/// The keys that a device uses for one vault.
+#[derive(Clone)]
+pub struct VaultKeys {
+    signing: KeyPair,
+    index_key: Zeroizing<[u8; 32]>,
+}
+
+impl VaultKeys {
+    /// The vault's identity: it signs for the owner and is the client's name towards nodes.
+    #[must_use]
+    pub const fn signing(&self) -> &KeyPair {
+        &self.signing
+    }
+
+    /// The key of the local index.
+    #[must_use]
+    pub fn index_key(&self) -> &[u8; 32] {
+        &self.index_key
+    }
+}
+
+impl fmt::Debug for VaultKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VaultKeys({})", self.signing.public().short())
+    }
+}
+
+fn secret(context: Context, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+    let mut key = Zeroizing::new([0; 32]);
+    derive_key(context, parts, &mut *key);
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phrase_gives_back_its_seed() {
+        let seed = Seed::from_entropy(std::array::from_fn(|n| u8::try_from(n).unwrap()));
+        let phrase = seed.phrase();
+        assert_eq!(phrase.split_whitespace().count(), PHRASE_WORDS);
+        assert_eq!(Seed::from_phrase(&phrase), Ok(seed.clone()));
+        assert_eq!(Seed::from_phrase(&format!("\n {}", phrase.to_uppercase().replace(' ', " \t"))), Ok(seed));
+        // The vector of BIP-39 for 32 zero bytes.
+        assert_eq!(*Seed::from_entropy([0; 32]).phrase(), format!("{}art", "abandon ".repeat(23)));
+    }
+
+    #[test]
+    fn wrong_phrases_are_told_apart() {
+        let good = Seed::from_entropy([0; 32]).phrase();
+        assert_eq!(Seed::from_phrase("abandon art"), Err(PhraseError::Count(2)));
+        assert_eq!(Seed::from_phrase(&good.replace("art", "arrt")), Err(PhraseError::UnknownWord(24)));
+        assert_eq!(Seed::from_phrase(&good.replace("art", "able")), Err(PhraseError::Checksum));
+        assert_eq!(Seed::from_phrase(""), Err(PhraseError::Count(0)));
+    }
+
+    #[test]
+    fn vaults_and_generations_have_keys_of_their_own() {
+        let seed = Seed::from_entropy([7; 32]);
+        let keys = [seed.vault(0, 0), seed.vault(1, 0), seed.vault(0, 1), Seed::from_entropy([8; 32]).vault(0, 0)];
+        for (at, one) in keys.iter().enumerate() {
+            for other in &keys[at + 1..] {
+                assert_ne!(one.signing().public(), other.signing().public());
+                assert_ne!(one.index_key(), other.index_key());
+            }
+        }
+    }
+
+    #[test]
+    fn debug_output_shows_no_secret() {
+        let seed = Seed::from_entropy([0xab; 32]);
+        let text = format!("{seed:?} {:?}", seed.vault(0, 0));
+        assert!(!text.contains("abab") && !text.contains("171"), "{text}");
+    }
+}
