@@ -1,6 +1,9 @@
 //! How a request to a node can end badly, in the terms that the machines decide by.
 
-use crate::message::{Refusal, Violation};
+use std::fmt;
+
+use crate::message::{Refusal, RefusalCode, Violation};
+use crate::types::PublicKey;
 
 /// A request of one machine; unique within the machine, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,11 +39,19 @@ impl Failure {
     /// Whether the same request to the same node may succeed a moment later.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        use crate::message::RefusalCode::Busy;
         match self {
             Self::Unreachable | Self::Disconnected | Self::TimedOut => true,
-            Self::Refused(refusal) => refusal.code == Busy,
+            Self::Refused(refusal) => refusal.code == RefusalCode::Busy,
             Self::WrongKey | Self::Version | Self::Violation(_) => false,
         }
+    }
+}
+
+/// "; node 01234567 cannot be reached; ..." for messages.
+pub(super) struct Reasons<'a>(pub(super) &'a [(PublicKey, Failure)]);
+
+impl fmt::Display for Reasons<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(node, failure)| write!(f, "; node {} {failure}", node.short()))
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::message::Refusal;
 use crate::types::limits::SLICE_LEN;
 
 const START: Timestamp = Timestamp::from_unix_millis(1_000_000);

@@ -1,6 +1,8 @@
 //! Scripted nodes in virtual time: what an upload does with the dead, the slow, the full and the lying.
 
 use super::*;
+use crate::message::Refusal;
+use crate::types::{Code, Hash, SegmentId};
 
 const SEGMENT: SegmentId = SegmentId([9; 32]);
 const START: Timestamp = Timestamp::from_unix_millis(1_000_000);
