@@ -2,4 +2,6 @@
 
 pub mod crypto;
 pub mod message;
+#[expect(clippy::disallowed_methods, reason = "a shell")]
+pub mod net;
 pub mod types;
