@@ -15,7 +15,7 @@ use crate::message::request::{ReadShard, ShardRef};
 use crate::message::{Refusal, RefusalCode, Violation};
 use crate::transfer::failure::{Failure, RequestId};
 use crate::transfer::upload::Reasons;
-use crate::types::limits::{MAX_READ_LEN, SLICE_LEN};
+use crate::types::limits::MAX_READ_LEN;
 use crate::types::{Code, Machine, PublicKey, SegmentId, Timestamp};
 
 #[cfg(test)]
@@ -28,12 +28,11 @@ pub struct ReadPlan {
     pub segment: SegmentId,
     /// How it is coded.
     pub code: Code,
-    /// Bytes of each shard.
-    pub shard_len: u64,
     /// By shard: the node that holds it.
     pub holders: Vec<Option<PublicKey>>,
-    /// By data shard: the bytes of it that the range needs; empty where none.
-    pub wanted: Vec<Range<u64>>,
+    /// By data shard: the whole slices of it that the range touches, as
+    /// [`Layout::columns`](crate::stripe::layout::Layout::columns) gives them; `None` where none.
+    pub wanted: Vec<Option<Range<u64>>>,
     /// By shard: how long an answer usually takes at most; after that the read asks for leave to hedge.
     pub hedge_after: Vec<Duration>,
     /// Nodes to avoid from the start if enough others are left.
@@ -205,7 +204,7 @@ struct Piece {
 #[derive(Debug)]
 struct Column {
     node: Option<PublicKey>,
-    /// Bytes needed of it, widened to whole slices; empty for parity.
+    /// Bytes needed of it, in whole slices; empty for parity.
     wanted: Range<u64>,
     hedge_after: Duration,
     /// Invariant: ranges are disjoint and in order of `start`.
@@ -277,7 +276,7 @@ impl Download {
     /// Begins a read: the first effects ask for all that a healthy read needs.
     ///
     /// # Panics
-    /// If the plan has not one holder and time for each shard and one range for each data shard, or a range leaves its shard.
+    /// If the plan has not one holder and time for each shard and one range for each data shard.
     #[must_use]
     pub fn new(now: Timestamp, plan: ReadPlan, config: DownloadConfig) -> Self {
         let total = plan.code.total();
@@ -285,7 +284,7 @@ impl Download {
         assert_eq!(plan.wanted.len(), plan.code.k(), "a range for every data shard");
         let column = |shard: usize| Column {
             node: plan.holders[shard],
-            wanted: plan.wanted.get(shard).map_or(0..0, |range| whole_slices(range, plan.shard_len)),
+            wanted: plan.wanted.get(shard).cloned().flatten().unwrap_or(0..0),
             hedge_after: plan.hedge_after[shard],
             pieces: Vec::new(),
             failures: 0,
@@ -626,15 +625,4 @@ impl Machine for Download {
         self.notice_slow(now);
         self.advance(now);
     }
-}
-
-/// The least range of whole slices around a range; the last slice of a shard may be short.
-fn whole_slices(range: &Range<u64>, shard_len: u64) -> Range<u64> {
-    assert!(range.end <= shard_len, "{range:?} of a shard of {shard_len} bytes");
-    if range.is_empty() {
-        return 0..0;
-    }
-    let slice = SLICE_LEN as u64;
-    let end = range.end.next_multiple_of(slice).min(shard_len);
-    range.start / slice * slice..end
 }

@@ -12,6 +12,7 @@
 pub mod buffer;
 pub mod download;
 pub mod failure;
+pub mod inflight;
 pub mod open;
 pub mod pack;
 pub mod plan;
@@ -20,8 +21,9 @@ pub mod upload;
 
 pub use buffer::{Buffer, BufferPool};
 pub use download::Download;
+pub use failure::{Failure, RequestId};
+pub use inflight::{HedgeBudget, Latencies, Window};
 pub use pack::Pack;
 pub use plan::{ReadUnit, read_units};
 pub use seal::CodedSegment;
-pub use failure::{Failure, RequestId};
 pub use upload::Upload;

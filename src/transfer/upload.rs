@@ -35,6 +35,8 @@ pub struct UploadPlan {
     pub roots: Vec<Hash>,
     /// For each shard the nodes that may hold it, the best first: its place, then its spares.
     pub ranking: Vec<Vec<PublicKey>>,
+    /// By shard: the node whose receipt is in from an earlier, interrupted upload of the same segment.
+    pub held: Vec<Option<PublicKey>>,
     /// 32 fresh random bytes: the nonces of all requests derive from them, so no node can foresee one.
     pub nonce_seed: [u8; 32],
 }
@@ -263,16 +265,17 @@ impl Upload {
     /// Begins an upload: the first effects send every shard to its place.
     ///
     /// # Panics
-    /// If the plan does not have one root and one ranking for each shard.
+    /// If the plan does not have one root, one ranking and one holder or none for each shard.
     #[must_use]
     pub fn new(now: Timestamp, plan: UploadPlan, config: UploadConfig) -> Self {
         let total = plan.code.total();
         assert!(plan.roots.len() == total && plan.ranking.len() == total, "a plan for every shard");
+        assert_eq!(plan.held.len(), total, "a holder or none for every shard");
         let mut upload = Self {
             config,
             started: now,
             phase: Phase::Placing,
-            holders: vec![None; total],
+            holders: plan.held.clone(),
             attempts: BTreeMap::new(),
             nodes: BTreeMap::new(),
             violations: Vec::new(),

@@ -61,6 +61,7 @@ fn plan(code: Code, nodes: usize) -> UploadPlan {
         shard_len: 512,
         roots: (0..code.total()).map(|shard| Hash([u8::try_from(shard).unwrap(); 32])).collect(),
         ranking: (0..code.total()).map(ranking).collect(),
+        held: vec![None; code.total()],
         nonce_seed: [3; 32],
     }
 }
@@ -172,9 +173,12 @@ impl World {
 }
 
 fn run_with(code: Code, nodes: &[Script], config: UploadConfig) -> Run {
-    let upload = Upload::new(START, plan(code, nodes.len()), config);
+    run_plan(plan(code, nodes.len()), nodes, config)
+}
+
+fn run_plan(plan: UploadPlan, nodes: &[Script], config: UploadConfig) -> Run {
     let world = World {
-        upload,
+        upload: Upload::new(START, plan, config),
         nodes: nodes.to_vec(),
         now: START,
         events: BTreeMap::new(),
@@ -341,6 +345,19 @@ fn an_upload_ends_even_if_every_node_trickles_forever() {
     let run = run_with(Code::DEFAULT, &[Trickles; 6], config);
     assert!(run.report.is_err());
     assert_eq!(run.finished_at, 60_000);
+}
+
+#[test]
+fn shards_held_from_an_earlier_attempt_are_not_sent_again() {
+    for held in 0..64_u32 {
+        let mut plan = plan(Code::DEFAULT, 6);
+        let is_held = |shard: &usize| held >> shard & 1 == 1;
+        (0..6).filter(is_held).for_each(|shard| plan.held[shard] = Some(key(shard)));
+        let run = run_plan(plan, &[Takes(10); 6], UploadConfig::default());
+        assert_eq!(run.sends, 6 - (0..6).filter(is_held).count());
+        let outcome = run.report.unwrap();
+        assert_eq!((outcome.held, outcome.degraded), (6, false));
+    }
 }
 
 #[test]
