@@ -2,6 +2,12 @@
 
 pub mod crypto;
 pub mod message;
+#[expect(clippy::disallowed_methods, reason = "a shell: it talks to the network")]
+pub mod net;
+#[expect(clippy::disallowed_methods, reason = "a shell: processes of their own")]
+pub mod roles;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and starts threads")]
+pub mod runtime;
 #[expect(clippy::disallowed_methods, reason = "a shell: it touches files")]
 pub mod store;
 pub mod stripe;

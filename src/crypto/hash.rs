@@ -23,11 +23,13 @@ pub enum Context {
     Placement,
     /// Source of an upload to the id under which it resumes.
     UploadId,
+    /// Node secret to the key by which its connections outlive it: see `net::endpoint`.
+    ConnectionReset,
 }
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -38,6 +40,7 @@ impl Context {
         Self::SealedFile,
         Self::Placement,
         Self::UploadId,
+        Self::ConnectionReset,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -54,6 +57,7 @@ impl Context {
             Self::SealedFile => "xvault v1 2026-11 sealed file",
             Self::Placement => "xvault v1 2026-11 placement",
             Self::UploadId => "xvault v1 2026-11 upload id",
+            Self::ConnectionReset => "xvault v1 2026-11 connection reset",
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Runs a [`Machine`] on tokio.
 
-use std::future::Future;
-
 use tokio::task::JoinSet;
 
 use crate::runtime::Clock;

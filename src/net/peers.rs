@@ -1,0 +1,296 @@
+//! The client's end: one connection to each node, opened when first needed and shared by all calls.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use quinn::Connection;
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, timeout};
+
+use crate::crypto::sign::KeyPair;
+use crate::message::{
+    NodeStatus, PutShard, ReadShard, Request, Response, ShardRef, ShardSlice, SignedReceipt, Violation,
+};
+use crate::net::call::{self, Answer, CallError, Patience};
+use crate::net::codec;
+use crate::net::endpoint::ClientEndpoint;
+use crate::net::health::{Health, Record};
+use crate::types::{Hash, Network, NodeInfo, PublicKey, SegmentId};
+
+/// The nodes of a network, as one client calls them. A clone is another handle on the same.
+///
+/// Every call ends: with an answer, or with an error once the node made no progress for a time. A
+/// dropped call is cancelled at the node too. Whether receipts and slices are true is for the caller
+/// to check, on a worker.
+#[derive(Debug, Clone)]
+pub struct Peers(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    endpoint: ClientEndpoint,
+    peers: BTreeMap<PublicKey, Peer>,
+    patience: Patience,
+}
+
+#[derive(Debug)]
+struct Peer {
+    info: NodeInfo,
+    /// Locked while a connection is made, so that all who want one wait for the same attempt.
+    connection: tokio::sync::Mutex<Option<Connection>>,
+    record: Mutex<Record>,
+}
+
+impl Peer {
+    fn new(info: &NodeInfo) -> Self {
+        Self { info: info.clone(), connection: tokio::sync::Mutex::default(), record: Mutex::default() }
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Peers {
+    /// The nodes of the network, for a client with this key. Connects to none yet.
+    #[must_use]
+    pub fn new(network: &Network, key: &KeyPair) -> Self {
+        Self::with_patience(network, key, Patience::DEFAULT)
+    }
+
+    pub(super) fn with_patience(network: &Network, key: &KeyPair, patience: Patience) -> Self {
+        let peers = network.nodes.iter().map(|info| (info.key, Peer::new(info))).collect();
+        Self(Arc::new(Inner { endpoint: ClientEndpoint::new(key), peers, patience }))
+    }
+
+    /// Stores a shard, whose bytes are the pieces of `body` in order. The receipt is not verified.
+    ///
+    /// # Errors
+    /// [`CallError`]. Sent again after any error, it does no harm.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may or may not have been done.
+    pub async fn put_shard(
+        &self,
+        node: &PublicKey,
+        put: PutShard,
+        body: Vec<Bytes>,
+    ) -> Result<SignedReceipt, CallError> {
+        match self.ask(node, &Request::PutShard(put), body).await? {
+            Response::Receipt(receipt) => Ok(receipt),
+            _ => Err(Violation::WrongResponse.into()),
+        }
+    }
+
+    /// Reads a range of a shard: exactly the bytes asked for, or those up to the shard's end. They are
+    /// not verified against the proof.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    ///
+    /// # Cancel safety
+    /// Dropped, it has no effect but on the node's load.
+    pub async fn read_shard(
+        &self,
+        node: &PublicKey,
+        read: ReadShard,
+    ) -> Result<(ShardSlice, Vec<u8>), CallError> {
+        let body_len = |response: &Response| match response {
+            Response::Slice(slice) => slice_len(read, slice.shard_len),
+            _ => Ok(0),
+        };
+        let answer = self.exchange(node, &Request::ReadShard(read), Vec::new(), body_len).await?;
+        match answer.response {
+            Response::Slice(slice) => Ok((slice, answer.body)),
+            _ => Err(Violation::WrongResponse.into()),
+        }
+    }
+
+    /// For each shard its root, or `None` where the node does not hold it for this client.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn have_shards(
+        &self,
+        node: &PublicKey,
+        shards: Vec<ShardRef>,
+    ) -> Result<Vec<Option<Hash>>, CallError> {
+        let asked = shards.len();
+        match self.ask(node, &Request::HaveShards(shards), Vec::new()).await? {
+            Response::Holdings(roots) if roots.len() == asked => Ok(roots),
+            Response::Holdings(_) => Err(Violation::WrongLength.into()),
+            _ => Err(Violation::WrongResponse.into()),
+        }
+    }
+
+    /// Frees every shard of these segments that the node holds for this client: how many, and their
+    /// bytes.
+    ///
+    /// # Errors
+    /// [`CallError`]. Sent again after any error, it does no harm.
+    pub async fn release_segments(
+        &self,
+        node: &PublicKey,
+        segments: Vec<SegmentId>,
+    ) -> Result<(u64, u64), CallError> {
+        match self.ask(node, &Request::ReleaseSegments(segments), Vec::new()).await? {
+            Response::Released { shards, bytes } => Ok((shards, bytes)),
+            _ => Err(Violation::WrongResponse.into()),
+        }
+    }
+
+    /// The node's state.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn status(&self, node: &PublicKey) -> Result<NodeStatus, CallError> {
+        match self.ask(node, &Request::GetStatus, Vec::new()).await? {
+            Response::Status(status) => Ok(status),
+            _ => Err(Violation::WrongResponse.into()),
+        }
+    }
+
+    /// Whether the node failed a moment ago. A node that is not in the network is.
+    #[must_use]
+    pub fn is_suspect(&self, node: &PublicKey) -> bool {
+        self.0.peers.get(node).is_none_or(|peer| peer.record().is_suspect(Instant::now()))
+    }
+
+    /// What is known of the node; `None` if it is not in the network.
+    #[must_use]
+    pub fn health(&self, node: &PublicKey) -> Option<Health> {
+        Some(self.0.peers.get(node)?.record().health(Instant::now()))
+    }
+
+    /// The open connection's path and counters; `None` while there is no connection.
+    pub async fn connection_stats(&self, node: &PublicKey) -> Option<quinn::ConnectionStats> {
+        let connection = self.0.peers.get(node)?.connection.lock().await;
+        connection.as_ref().map(Connection::stats)
+    }
+
+    /// Closes every connection. Calls under way end with [`CallError::Disconnected`].
+    pub async fn close(&self) {
+        self.0.endpoint.close().await;
+    }
+
+    /// A call whose response nothing follows.
+    async fn ask(
+        &self,
+        node: &PublicKey,
+        request: &Request,
+        body: Vec<Bytes>,
+    ) -> Result<Response, CallError> {
+        Ok(self.exchange(node, request, body, |_| Ok(0)).await?.response)
+    }
+
+    /// One call, on an open connection where there is one.
+    async fn exchange(
+        &self,
+        node: &PublicKey,
+        request: &Request,
+        body: Vec<Bytes>,
+        body_len: impl Fn(&Response) -> Result<usize, Violation>,
+    ) -> Result<Answer, CallError> {
+        let peer = self.0.peers.get(node).ok_or(CallError::UnknownNode(*node))?;
+        let mut pieces = vec![codec::frame(&request.encode())];
+        pieces.extend(body);
+        let mut outcome = self.attempt(peer, &pieces, &body_len).await;
+        // The node may have restarted since the connection was made. Every request may be repeated.
+        if let Err((CallError::Disconnected(_), Reused(true))) = outcome {
+            outcome = self.attempt(peer, &pieces, &body_len).await;
+        }
+        let outcome = outcome.map_err(|(error, _)| error);
+        self.note(peer, request, &outcome);
+        outcome
+    }
+
+    async fn attempt(
+        &self,
+        peer: &Peer,
+        pieces: &[Bytes],
+        body_len: impl FnOnce(&Response) -> Result<usize, Violation>,
+    ) -> Result<Answer, (CallError, Reused)> {
+        let (connection, reused) = self.connection(peer).await.map_err(|error| (error, Reused(false)))?;
+        call::call(&connection, pieces, body_len, self.0.patience).await.map_err(|error| (error, reused))
+    }
+
+    /// Learns from a call.
+    fn note(&self, peer: &Peer, request: &Request, outcome: &Result<Answer, CallError>) {
+        match outcome {
+            // A put's latency is that of its body.
+            Ok(_) if matches!(request, Request::PutShard(_)) => peer.record().succeeded(None),
+            Ok(answer) => peer.record().succeeded(Some(answer.latency)),
+            Err(CallError::Refused(_)) => peer.record().succeeded(None),
+            Err(CallError::UnknownNode(_) | CallError::Local(_)) => {}
+            Err(error) => {
+                tracing::debug!(node = peer.info.name, %error, "call failed");
+                peer.record().failed(Instant::now(), &error.to_string());
+            }
+        }
+    }
+
+    /// The peer's connection, made where there is none and the last attempt was not a moment ago.
+    async fn connection(&self, peer: &Peer) -> Result<(Connection, Reused), CallError> {
+        let mut slot = peer.connection.lock().await;
+        if let Some(open) = slot.as_ref().filter(|connection| connection.close_reason().is_none()) {
+            return Ok((open.clone(), Reused(true)));
+        }
+        if let Some(reason) = peer.record().suspicion(Instant::now()) {
+            return Err(CallError::Unreachable(reason));
+        }
+        let made = self.connect(peer).await;
+        if let Err(error) = &made {
+            // Before the lock is free: who waits for it shares the outcome.
+            peer.record().failed(Instant::now(), &error.to_string());
+        }
+        *slot = Some(made?);
+        slot.clone().map(|made| (made, Reused(false))).ok_or(CallError::TimedOut)
+    }
+
+    async fn connect(&self, peer: &Peer) -> Result<Connection, CallError> {
+        let address = peer.info.address;
+        let connecting = self.0.endpoint.connect(address, peer.info.key)?;
+        let handshake = async {
+            tokio::select! {
+                made = connecting => made.map_err(|error| CallError::handshake(&error)),
+                () = refused(address) => Err(CallError::Unreachable("nothing listens there".into())),
+            }
+        };
+        let late = || Err(CallError::Unreachable("no answer to the handshake".into()));
+        timeout(self.0.patience.connect, handshake).await.unwrap_or_else(|_| late())
+    }
+}
+
+/// Whether a call used a connection that was there before it.
+#[derive(Debug, Clone, Copy)]
+struct Reused(bool);
+
+/// Bytes that answer a read: those asked for, as far as the shard has them.
+fn slice_len(read: ReadShard, shard_len: u64) -> Result<usize, Violation> {
+    let rest = shard_len.checked_sub(read.start).filter(|&rest| rest > 0).ok_or(Violation::WrongLength)?;
+    usize::try_from(rest.min(read.len)).map_err(|_| Violation::OutOfBounds)
+}
+
+/// Ends when the host says that nothing listens at the address, which QUIC's socket is not told: a
+/// node that is down then costs a round trip instead of a timeout. Otherwise it never ends.
+async fn refused(address: SocketAddr) {
+    if let Err(error) = probe(address).await
+        && error.kind() == std::io::ErrorKind::ConnectionRefused
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Sends one byte that no QUIC stack answers, and waits for anything.
+async fn probe(address: SocketAddr) -> std::io::Result<()> {
+    let any: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(address).await?;
+    socket.send(&[0]).await?;
+    socket.recv(&mut [0]).await.map(drop)
+}
