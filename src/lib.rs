@@ -11,5 +11,7 @@ pub mod runtime;
 #[expect(clippy::disallowed_methods, reason = "a shell: it touches files")]
 pub mod store;
 pub mod stripe;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod transfer;
 pub mod types;

@@ -1,0 +1,6 @@
+//! What tests, benches and the simulator put in place of the world. May import every row; no row
+//! imports it outside tests.
+
+pub mod mem_disk;
+
+pub use mem_disk::{MemDisk, Op, Survivors};
