@@ -5,8 +5,11 @@
 
 pub(crate) mod db;
 pub mod disk;
+pub mod index;
+pub mod sealed_file;
 pub mod shards;
 pub(crate) mod volume;
 
+pub use index::{Index, IndexError, SharedIndex};
 pub use disk::{Disk, DiskFile, FileDisk};
 pub use shards::{NewShard, ReadSlice, ScrubReport, ShardReader, ShardStore, StoreConfig, StoreError, Usage};
