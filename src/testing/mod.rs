@@ -2,5 +2,6 @@
 //! imports it outside tests.
 
 pub mod mem_disk;
+pub mod sim;
 
 pub use mem_disk::{MemDisk, Op, Survivors};
