@@ -44,7 +44,8 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    const PASSING: [Self; 12] = [
+    /// The troubles that leave nothing broken.
+    pub const PASSING: [Self; 12] = [
         Self::Crash,
         Self::Crash,
         Self::Deaf,
@@ -64,7 +65,8 @@ impl Trouble {
         Self::LASTING.contains(&self)
     }
 
-    const LASTING: [Self; 3] = [Self::Discards, Self::Wiped, Self::Rots];
+    /// The troubles that cost shards.
+    pub const LASTING: [Self; 3] = [Self::Discards, Self::Wiped, Self::Rots];
 }
 
 /// One trouble of one node.

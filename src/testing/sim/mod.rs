@@ -19,4 +19,5 @@ pub mod scenario;
 pub mod world;
 
 pub use check::{Summary, Wrong};
+pub use faults::{Fuse, Trouble};
 pub use world::World;

@@ -141,6 +141,17 @@ impl Node {
         self.commit_at
     }
 
+    /// Its disk loses power at the nth change from now, and the process with it.
+    pub fn lose_power_after(&mut self, changes: u64) {
+        self.disk.lose_power_at(self.disk.changes() + changes);
+    }
+
+    /// Whether the process runs.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// Shards that it holds; 0 while it is down.
     #[must_use]
     pub fn shards(&self) -> u64 {
@@ -269,7 +280,9 @@ impl Node {
         if self.trouble == Some(Trouble::Discards) || !self.rng.chance(LOOK_AGAIN) {
             return Ok(());
         }
-        let after = open(&self.disk.after_power_loss(Survivors::Nothing))?.reader();
+        let image = self.disk.after_power_loss(Survivors::Nothing);
+        image.set_capacity(CAPACITY);
+        let after = open(&image)?.reader();
         for shard in shards.iter().zip(results).filter(|(_, result)| result.is_ok()).map(|(shard, _)| shard) {
             let found = after.root_of(&shard.owner, shard.shard);
             let slice = after.read(&shard.owner, shard.shard, 0, shard.bytes.len() as u64);

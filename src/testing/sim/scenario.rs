@@ -6,9 +6,13 @@ use crate::testing::sim::check::Wrong;
 use crate::testing::sim::content::{Content, record_name};
 use crate::testing::sim::faults::{Fault, Fuse, Plan, Trouble};
 use crate::testing::sim::links::Weather;
+use crate::testing::sim::node::Node;
 use crate::testing::sim::rng::Rng;
 use crate::testing::sim::world::World;
 use crate::types::{Code, Timestamp};
+
+/// Every job of a scenario ends within this time, whatever is wrong with nodes.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The end of a trouble that a scenario has not ended yet.
 const NEVER: Timestamp = Timestamp::from_unix_micros(u64::MAX / 2);
@@ -21,6 +25,7 @@ impl World {
     pub fn quiet(seed: u64, code: Code, nodes: usize) -> Result<Self, Wrong> {
         let plan = Plan { faults: Vec::new(), lost: None, deaths: Vec::new() };
         let mut world = Self::build(seed, Rng::new(seed), (code, nodes), Weather::CLEAR, plan)?;
+        world.retry = 1_000;
         world.seat_client(0)?;
         Ok(world)
     }
@@ -52,7 +57,7 @@ impl World {
         Ok(())
     }
 
-    /// Puts a record of so many bytes and waits for the end; false if it could not be placed.
+    /// Puts a record of so many bytes and waits for the end; false if it could not be placed, or the client died.
     ///
     /// # Errors
     /// [`Wrong`] if it was wrong that it could not, or if anything else is.
@@ -60,13 +65,80 @@ impl World {
         let before = self.succeeded("put");
         let content = Content::of_len(len, &mut self.rng);
         self.put(0, record_name(nth), content)?;
-        self.finish_jobs()?;
+        self.finish_jobs_within(PATIENCE)?;
         Ok(self.succeeded("put") > before)
+    }
+
+    /// Reads the latest version of a record and compares it; false if too few shards can be had.
+    ///
+    /// # Errors
+    /// [`Wrong`] if it was wrong that it could not, or if anything else is.
+    pub fn get_record(&mut self, nth: u64) -> Result<bool, Wrong> {
+        let before = self.succeeded("get");
+        let name = record_name(nth);
+        let Some(version) = self.shared.model.versions(&(0, name.clone())).last().copied() else {
+            return Ok(false);
+        };
+        let len = self.shared.model.content(&version).map_or(0, |content| content.len as u64);
+        self.get(0, &name, version, 0..len)?;
+        self.finish_jobs_within(PATIENCE)?;
+        Ok(self.succeeded("get") > before)
+    }
+
+    /// Erases a record with all its versions.
+    ///
+    /// # Errors
+    /// [`Wrong`], as at any time.
+    pub fn erase_record(&mut self, nth: u64) -> Result<(), Wrong> {
+        let Some(client) = &mut self.seats[0].client else { return Ok(()) };
+        let result = client.remove(self.now, &record_name(nth), true, &mut self.shared);
+        self.after_client(0, result)
+    }
+
+    /// Shards at each node.
+    #[must_use]
+    pub fn shards(&self) -> Vec<u64> {
+        self.nodes.iter().map(Node::shards).collect()
+    }
+
+    /// Bytes that clients have sent.
+    #[must_use]
+    pub const fn bytes_sent(&self) -> u64 {
+        self.summary.bytes_sent
+    }
+
+    /// How often a client has died.
+    #[must_use]
+    pub const fn client_deaths(&self) -> u64 {
+        self.summary.client_deaths
+    }
+
+    /// A node's disk loses power at the nth change from now. It is in trouble from now on; mend it to
+    /// start it again.
+    pub fn cut_power(&mut self, node: usize, changes: u64) {
+        self.plan.faults.push(Fault { node, trouble: Trouble::Crash, during: self.now..NEVER });
+        self.nodes[node].lose_power_after(changes);
+    }
+
+    /// Whether a node's process runs.
+    #[must_use]
+    pub fn is_up(&self, node: usize) -> bool {
+        self.nodes[node].is_up()
+    }
+
+    /// Every node signs for shards before they are durable: a run must notice.
+    pub fn sabotage(&mut self) {
+        self.nodes.iter_mut().for_each(|node| node.signs_before_sync = true);
     }
 
     /// The client will die before its nth effect from now, or with its disk at the nth change.
     pub fn light(&mut self, fuse: Fuse) {
         self.seats[0].light(fuse);
+    }
+
+    /// Whatever fuse still burns goes out.
+    pub fn spare(&mut self) {
+        self.heal();
     }
 
     /// Lets time pass.

@@ -188,11 +188,13 @@ pub struct World {
     network: Network,
     links: Links,
     pub(super) plan: Plan,
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
     pub(super) seats: Vec<Seat>,
     pub(super) shared: Shared,
     jobs: BTreeMap<JobId, JobInfo>,
     next_job: JobId,
+    /// Of a thousand interrupted puts so many are put again.
+    pub(super) retry: u64,
     /// Jobs that their client's death ended.
     interrupted: Vec<JobInfo>,
     /// Since when nothing goes wrong any more.
@@ -307,7 +309,7 @@ impl World {
     }
 
     /// Sends what a client left in its outbox, judges the jobs it ended, and buries it if it died.
-    fn after_client(&mut self, number: usize, result: Result<(), Died>) -> Result<(), Wrong> {
+    pub(super) fn after_client(&mut self, number: usize, result: Result<(), Died>) -> Result<(), Wrong> {
         let seat = &mut self.seats[number];
         let Some(client) = &mut seat.client else { return Ok(()) };
         let (outbox, ended) = (std::mem::take(&mut client.outbox), std::mem::take(&mut client.ended));
@@ -430,7 +432,7 @@ impl World {
             std::mem::take(&mut self.interrupted).into_iter().partition(|job| job.client == number);
         self.interrupted = others;
         for job in mine {
-            if let Some(content) = job.content.filter(|_| self.rng.chance(700)) {
+            if let Some(content) = job.content.filter(|_| self.rng.chance(self.retry)) {
                 self.put(number, job.record, content)?;
             }
         }
@@ -492,6 +494,9 @@ impl World {
     }
 
     pub(super) fn put(&mut self, number: usize, name: RecordName, content: Content) -> Result<(), Wrong> {
+        if self.seats[number].client.is_none() {
+            return Ok(());
+        }
         let job = self.new_job(number, &name, "put", Some(content));
         let Some(client) = &mut self.seats[number].client else { return Ok(()) };
         let result = client.put(self.now, job, name, content, &mut self.shared);
@@ -516,7 +521,7 @@ impl World {
         self.get(number, &name, version, range)
     }
 
-    fn get(
+    pub(super) fn get(
         &mut self,
         number: usize,
         name: &RecordName,
@@ -627,6 +632,7 @@ impl World {
             shared: Shared::default(),
             jobs: BTreeMap::new(),
             next_job: 0,
+            retry: 700,
             interrupted: Vec::new(),
             healed: None,
             trace: blake3::Hasher::new(),
@@ -683,7 +689,7 @@ impl World {
     }
 
     /// Everything works again: links, clients, nodes. Only what the lost node lost stays lost.
-    fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.links.set_weather(Weather::CLEAR);
         self.healed = Some(self.now);
         for seat in &mut self.seats {
@@ -710,7 +716,10 @@ impl World {
     }
 
     /// What nothing uses any more is gone from every node in the end.
-    fn release_everything(&mut self) -> Result<(), Wrong> {
+    ///
+    /// # Errors
+    /// [`Wrong`] if it is not.
+    pub fn release_everything(&mut self) -> Result<(), Wrong> {
         for number in 0..self.seats.len() {
             let Some(client) = &mut self.seats[number].client else { continue };
             let result = client.abandon_uploads(self.now);
@@ -740,12 +749,17 @@ impl World {
     }
 
     /// Runs until every job has ended.
-    pub(super) fn finish_jobs(&mut self) -> Result<(), Wrong> {
-        let end = self.now + PROMPT;
+    fn finish_jobs(&mut self) -> Result<(), Wrong> {
+        self.finish_jobs_within(PROMPT)
+    }
+
+    /// Runs until every job has ended, which takes no longer than this.
+    pub(super) fn finish_jobs_within(&mut self, limit: Duration) -> Result<(), Wrong> {
+        let end = self.now + limit;
         while !self.jobs.is_empty() {
             if !self.step(end)? {
                 let what = self.jobs.values().next().map_or("job", |job| job.what);
-                return self.wrong(format!("a {what} did not end within {PROMPT:?} in a healed world"));
+                return self.wrong(format!("a {what} did not end within {limit:?}"));
             }
         }
         Ok(())
