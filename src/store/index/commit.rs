@@ -227,6 +227,7 @@ fn add_segments(tables: &mut Tables<'_>, commits: &[Commit]) -> Result<Vec<Segme
             tables.segments.insert(descriptor.segment.as_bytes(), (0, &descriptor.encode()[..]))?;
             fresh.push(descriptor.segment);
         }
+        tables.releases.remove(descriptor.segment.as_bytes())?;
     }
     Ok(fresh)
 }

@@ -98,6 +98,17 @@ impl Index {
         Ok(Some((row, found)))
     }
 
+    /// Gives up one upload: what it left at nodes is to be released.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn abandon_upload(&mut self, id: &UploadId) -> Result<(), IndexError> {
+        let txn = self.begin_write()?;
+        drop_upload(&txn, id)?;
+        txn.commit()?;
+        Ok(())
+    }
+
     /// Gives up uploads that began before `older_than`: what they left at nodes is to be released. How many they were.
     ///
     /// # Errors
