@@ -57,7 +57,8 @@ async fn records_of_every_awkward_length_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let devnet = Devnet::start(config(dir.path())).await.unwrap();
     let client = client(dir.path(), devnet.network()).await;
-    let edges = [0, FRAME_LEN, CELL_LEN * 4, PACK_CHUNK_MAX_LEN, BODY_SEGMENT_PLAIN_LEN, 2 * BODY_SEGMENT_PLAIN_LEN];
+    let edges =
+        [0, FRAME_LEN, CELL_LEN * 4, PACK_CHUNK_MAX_LEN, BODY_SEGMENT_PLAIN_LEN, 2 * BODY_SEGMENT_PLAIN_LEN];
     for edge in edges {
         for len in [edge.saturating_sub(1), edge, edge + 1] {
             let (name, bytes) = (format!("len-{len}"), content(len as u64, len));
@@ -121,7 +122,9 @@ async fn ranges_versions_conditions_and_listings() {
         include_deleted: false,
     };
     let page = client.list(&"test".parse().unwrap(), list("", Some('/'))).await.unwrap();
-    assert!(matches!(&page.entries[..], [ListEntry::Prefix(a), ListEntry::Record(b)] if a == "a/" && b.name.as_str() == "b"));
+    assert!(
+        matches!(&page.entries[..], [ListEntry::Prefix(a), ListEntry::Record(b)] if a == "a/" && b.name.as_str() == "b")
+    );
     let rest = ListOptions { after: page.next, ..list("", Some('/')) };
     let page = client.list(&"test".parse().unwrap(), rest).await.unwrap();
     assert!(matches!(&page.entries[..], [ListEntry::Record(c)] if c.name.as_str() == "c"));
@@ -193,7 +196,8 @@ async fn a_devnet_that_could_not_survive_a_node_is_refused() {
     let three = DevnetConfig { nodes: Some(3), ..config(dir.path()) };
     let devnet = Devnet::start(three).await.unwrap();
     let client = client(dir.path(), devnet.network()).await;
-    let report = client.put(&at("a"), Source::Bytes(content(1, 9_000_000)), PutOptions::default()).await.unwrap();
+    let report =
+        client.put(&at("a"), Source::Bytes(content(1, 9_000_000)), PutOptions::default()).await.unwrap();
     assert!(report.degraded);
     assert_eq!(read(&client, "a", GetOptions::default()).await.unwrap(), content(1, 9_000_000));
     client.close().await;

@@ -55,7 +55,13 @@ pub(crate) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Context {
-    pub(crate) fn new(home: PathBuf, network: Network, owner: PublicKey, peers: Peers, index: SharedIndex) -> Self {
+    pub(crate) fn new(
+        home: PathBuf,
+        network: Network,
+        owner: PublicKey,
+        peers: Peers,
+        index: SharedIndex,
+    ) -> Self {
         let coder = Arc::new(Coder::new(network.code));
         Self {
             home,
@@ -87,7 +93,10 @@ impl Context {
         }
         let found = self.index.with(move |index| index.descriptor(&segment)).await?;
         let found = found.ok_or_else(|| {
-            Error::new(ErrorKind::Corrupt, format!("the local index does not know segment {}", segment.short()))
+            Error::new(
+                ErrorKind::Corrupt,
+                format!("the local index does not know segment {}", segment.short()),
+            )
         })?;
         let found = Arc::new(found);
         let mut cache = guard(&self.descriptors);
@@ -140,8 +149,9 @@ impl Context {
 /// Fresh random bytes.
 pub(crate) fn random<const LEN: usize>() -> Result<[u8; LEN], Error> {
     let mut bytes = [0; LEN];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::new(ErrorKind::Internal, "the system gives no random bytes").caused_by(error))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::new(ErrorKind::Internal, "the system gives no random bytes").caused_by(error)
+    })?;
     Ok(bytes)
 }
 
@@ -149,12 +159,17 @@ impl From<IndexError> for Error {
     fn from(error: IndexError) -> Self {
         let (kind, hint) = match &error {
             IndexError::Locked => (ErrorKind::Locked, "wait for the other command to end"),
-            IndexError::WrongKey => (ErrorKind::Config, "use the key with which this folder was made, or another --home"),
-            IndexError::Damaged { .. } => {
-                (ErrorKind::Corrupt, "restore the home folder from a backup; the records at the nodes are not affected")
+            IndexError::WrongKey => {
+                (ErrorKind::Config, "use the key with which this folder was made, or another --home")
             }
+            IndexError::Damaged { .. } => (
+                ErrorKind::Corrupt,
+                "restore the home folder from a backup; the records at the nodes are not affected",
+            ),
             IndexError::Full => (ErrorKind::Full, "free some disk space"),
-            IndexError::Database(_) | IndexError::Closed => (ErrorKind::Internal, "check the disk of the home folder"),
+            IndexError::Database(_) | IndexError::Closed => {
+                (ErrorKind::Internal, "check the disk of the home folder")
+            }
         };
         Self::new(kind, error.to_string()).with_hint(hint).caused_by(error)
     }

@@ -26,9 +26,14 @@ use crate::types::{Hash, PublicKey};
 const INLINE_VERIFY_BYTES: usize = 64 << 10;
 
 /// Reads and opens one unit of a record: its plaintext, frame by frame.
-pub(crate) async fn read_unit(ctx: &Arc<Context>, unit: ReadUnit, key: FrameKey) -> Result<Vec<Bytes>, Error> {
+pub(crate) async fn read_unit(
+    ctx: &Arc<Context>,
+    unit: ReadUnit,
+    key: FrameKey,
+) -> Result<Vec<Bytes>, Error> {
     let descriptor = ctx.descriptor(unit.extent.segment).await?;
-    let layout = Layout::new(descriptor.code, descriptor.len).map_err(|error| corrupt(&descriptor).caused_by(error))?;
+    let layout = Layout::new(descriptor.code, descriptor.len)
+        .map_err(|error| corrupt(&descriptor).caused_by(error))?;
     let range = unit.in_segment();
     if range.end > layout.len() {
         return Err(corrupt(&descriptor));
@@ -50,7 +55,10 @@ fn unit_len(columns: &Columns) -> usize {
 }
 
 fn corrupt(descriptor: &Descriptor) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("segment {} does not hold what the index says", descriptor.segment.short()))
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("segment {} does not hold what the index says", descriptor.segment.short()),
+    )
 }
 
 /// Reads a range of a segment: the verified bytes of the columns that make it up.
@@ -91,7 +99,8 @@ fn plan(ctx: &Context, descriptor: &Descriptor, layout: &Layout, range: Range<u6
     let wanted = layout.columns(range);
     let hull_len = wanted.hull.end - wanted.hull.start;
     let latencies = guard(&ctx.latencies);
-    let patience = |holder: &Option<PublicKey>| latencies.patience(&holder.unwrap_or(PublicKey([0; 32])), hull_len);
+    let patience =
+        |holder: &Option<PublicKey>| latencies.patience(&holder.unwrap_or(PublicKey([0; 32])), hull_len);
     let hedge_after = descriptor.holders.iter().map(patience).collect();
     drop(latencies);
     let suspects = descriptor.holders.iter().flatten().filter(|node| ctx.is_suspect(node)).copied().collect();
@@ -196,6 +205,7 @@ async fn verify(
     }
     let small = bytes.len() <= INLINE_VERIFY_BYTES;
     let check = move || tree::verify(&root, shard_len, read.start, &bytes, &slice.proof).map(|()| bytes);
-    let checked = if small { check() } else { ctx.workers.run(check).await.map_err(|_| Violation::Malformed)? };
+    let checked =
+        if small { check() } else { ctx.workers.run(check).await.map_err(|_| Violation::Malformed)? };
     checked.map_err(|_| Violation::WrongShard)
 }

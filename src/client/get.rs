@@ -37,7 +37,10 @@ pub struct Download {
 
 impl std::fmt::Debug for Download {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Download").field("info", &self.info).field("range", &self.range).finish_non_exhaustive()
+        f.debug_struct("Download")
+            .field("info", &self.info)
+            .field("range", &self.range)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,7 +94,9 @@ impl Download {
                 let short = || Error::new(ErrorKind::Corrupt, "the record is shorter than the index says");
                 return if whole { Ok(None) } else { Err(short()) };
             };
-            let read = first.await.map_err(|error| Error::new(ErrorKind::Internal, "a transfer panicked").caused_by(error));
+            let read = first
+                .await
+                .map_err(|error| Error::new(ErrorKind::Internal, "a transfer panicked").caused_by(error));
             self.under_way.pop_front();
             self.window.end();
             self.frames = read??.into();

@@ -74,7 +74,9 @@ impl KeystoreError {
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Missing { .. } => Some("make one with `xvault key new`, or restore it with `xvault key import`"),
+            Self::Missing { .. } => {
+                Some("make one with `xvault key new`, or restore it with `xvault key import`")
+            }
             Self::Exists { .. } => Some("`--force` keeps the old one as a backup beside the new"),
             Self::Damaged { .. } => Some("restore it from your 24 words with `xvault key import --force`"),
             Self::Unsupported { .. } => Some("use the version of xvault that wrote it"),

@@ -18,8 +18,9 @@ mod source;
 mod upload;
 
 pub use api::{
-    AtomicProgress, CollectionInfo, GetOptions, ListEntry, ListOptions, ListPage, NodeReport, Progress, PutOptions,
-    PutReport, RecordAddress, RecordInfo, RecordStat, Remove, RemoveReport, SegmentHealth, Source,
+    AtomicProgress, CollectionInfo, GetOptions, ListEntry, ListOptions, ListPage, NodeReport, Progress,
+    PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Remove, RemoveReport, SegmentHealth,
+    Source,
 };
 pub use error::{Error, ErrorKind};
 pub use get::Download;

@@ -163,7 +163,8 @@ fn condition_failed(failed: crate::store::index::ConditionFailed) -> Error {
 
 /// Seals an item into the pack: its tail, then its header.
 fn pack_one(pack: &mut Pack, item: Item) -> Commit {
-    let Item { at, mut header, dek, condition, tail, segments, upload, salts: [tail_salt, header_salt] } = item;
+    let Item { at, mut header, dek, condition, tail, segments, upload, salts: [tail_salt, header_salt] } =
+        item;
     let version = header.version;
     if let Some((plain, padded)) = tail {
         let offset = pack.append(&dek.frame_key(&version, Stream::Body, &tail_salt), &plain, padded);

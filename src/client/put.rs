@@ -37,7 +37,8 @@ pub(crate) async fn put(
 ) -> Result<PutReport, Error> {
     let metadata_len: usize = options.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
     if metadata_len > MAX_METADATA_LEN {
-        let message = format!("{metadata_len} bytes of metadata are too many: at most {MAX_METADATA_LEN} are allowed");
+        let message =
+            format!("{metadata_len} bytes of metadata are too many: at most {MAX_METADATA_LEN} are allowed");
         return Err(Error::new(ErrorKind::Invalid, message));
     }
     let resumable = match &source {
@@ -83,7 +84,13 @@ async fn put_small(
     Ok(report(version, size, 0, std::slice::from_ref(&outcome)))
 }
 
-fn item(at: &RecordAddress, options: PutOptions, version: VersionId, dek: Dek, size: u64) -> Result<Item, Error> {
+fn item(
+    at: &RecordAddress,
+    options: PutOptions,
+    version: VersionId,
+    dek: Dek,
+    size: u64,
+) -> Result<Item, Error> {
     let header = RecordHeader {
         name: at.name.clone(),
         version,
@@ -144,7 +151,8 @@ impl Drop for UploadLock {
 /// Claims an upload. If another process is at it, this is an upload of its own that cannot resume.
 fn claim(ctx: &Context, id: UploadId) -> Result<(UploadId, Option<UploadLock>), Error> {
     let path = ctx.home.join(format!("upload-{}", data_encoding::HEXLOWER.encode(&id.0[..16])));
-    let failed = |error| Error::new(ErrorKind::Config, format!("cannot use {}", path.display())).caused_by(error);
+    let failed =
+        |error| Error::new(ErrorKind::Config, format!("cannot use {}", path.display())).caused_by(error);
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok((id, Some(UploadLock { _file: file, path }))),
@@ -190,7 +198,11 @@ impl Body {
         let (row, chunks) = match found {
             Some(found) => found,
             None => {
-                let row = UploadRow { version: new_version()?, dek: Dek::from_bytes(random()?), begun: wall_time() };
+                let row = UploadRow {
+                    version: new_version()?,
+                    dek: Dek::from_bytes(random()?),
+                    begun: wall_time(),
+                };
                 let begun = row.clone();
                 ctx.index.with(move |index| index.begin_upload(&id, &begun)).await?;
                 (row, Vec::new())
@@ -227,7 +239,12 @@ impl Body {
                 source.fill(offset, &mut chunk).map(|()| chunk)
             };
             if plain_len < PACK_CHUNK_MAX_LEN {
-                let chunk = self.ctx.workers.run(fill).await?.map_err(|error| source::read_error("the file", error))?;
+                let chunk = self
+                    .ctx
+                    .workers
+                    .run(fill)
+                    .await?
+                    .map_err(|error| source::read_error("the file", error))?;
                 self.keep_tail(&chunk, real);
             } else {
                 self.send(number, real, permit, fill);
@@ -283,8 +300,9 @@ impl Body {
     }
 
     fn keep_tail(&mut self, chunk: &Chunk, real: u64) {
-        let plain: Vec<u8> =
-            plain_ranges(chunk.sealed_len()).flat_map(|range| chunk.frames()[range].iter().copied()).collect();
+        let plain: Vec<u8> = plain_ranges(chunk.sealed_len())
+            .flat_map(|range| chunk.frames()[range].iter().copied())
+            .collect();
         let padded = plain.len();
         self.progress.add(real);
         self.tail = Some((plain.into(), padded));
@@ -332,7 +350,8 @@ impl Body {
         item.segments = self.sent.iter().map(|sent| sent.outcome.descriptor.clone()).collect();
         item.tail = self.tail;
         item.upload = Some(self.id);
-        let resumed = self.sent.iter().filter(|sent| sent.resumed).map(|sent| sent.extent.plain_len).sum::<u64>();
+        let resumed =
+            self.sent.iter().filter(|sent| sent.resumed).map(|sent| sent.extent.plain_len).sum::<u64>();
         let mut outcomes: Vec<_> = self.sent.into_iter().map(|sent| sent.outcome).collect();
         outcomes.push(packer.commit(item).await?);
         Ok(report(version, size, resumed.min(size), &outcomes))
@@ -413,7 +432,9 @@ impl SendChunk {
             let id = self.id;
             self.ctx.index.with(move |index| index.abandon_upload(&id)).await?;
             let message = "the file has changed since its interrupted upload began";
-            return Err(Error::new(ErrorKind::Invalid, message).with_hint("put it again: a new upload begins"));
+            return Err(
+                Error::new(ErrorKind::Invalid, message).with_hint("put it again: a new upload begins")
+            );
         }
         let extent = Extent { segment, offset: 0, plain_len, salt };
         let total = coded.layout.code().total();
@@ -453,7 +474,8 @@ impl SendChunk {
             let chunk = fill().map_err(|error| source::read_error("the file", error))?;
             let plain_len = chunk.plain_len() as u64;
             let coded = chunk.into_segment(segment, &key, &coder, &pool);
-            let coded = coded.map_err(|error| Error::new(ErrorKind::Internal, "a chunk is too long").caused_by(error))?;
+            let coded = coded
+                .map_err(|error| Error::new(ErrorKind::Internal, "a chunk is too long").caused_by(error))?;
             Ok((coded, plain_len))
         };
         self.ctx.workers.run(job).await?

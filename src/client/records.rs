@@ -11,8 +11,9 @@ use crate::client::get::read_header;
 use crate::client::packer::{Packer, new_version};
 use crate::client::put;
 use crate::client::{
-    CollectionInfo, Download, Error, ErrorKind, GetOptions, ListEntry, ListOptions, ListPage, NodeReport, PutOptions,
-    PutReport, RecordAddress, RecordInfo, RecordStat, Remove, RemoveReport, SegmentHealth, Source,
+    CollectionInfo, Download, Error, ErrorKind, GetOptions, ListEntry, ListOptions, ListPage, NodeReport,
+    PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Remove, RemoveReport, SegmentHealth,
+    Source,
 };
 use crate::crypto::seed::VaultKeys;
 use crate::message::{ShardRef, StoredVersion, VersionEntry, VersionState};
@@ -81,7 +82,12 @@ impl Client {
     ///
     /// # Cancel safety
     /// Dropped, the record may or may not get its new version.
-    pub async fn put(&self, at: &RecordAddress, source: Source, options: PutOptions) -> Result<PutReport, Error> {
+    pub async fn put(
+        &self,
+        at: &RecordAddress,
+        source: Source,
+        options: PutOptions,
+    ) -> Result<PutReport, Error> {
         put::put(&self.ctx, &self.packer, at, source, options).await
     }
 
@@ -180,7 +186,8 @@ impl Client {
     /// [`ErrorKind::NotFound`] if there is none.
     pub async fn versions(&self, at: &RecordAddress) -> Result<Vec<RecordInfo>, Error> {
         let address = at.clone();
-        let found = self.ctx.index.with(move |index| index.versions(&address.collection, &address.name)).await?;
+        let found =
+            self.ctx.index.with(move |index| index.versions(&address.collection, &address.name)).await?;
         if found.is_empty() {
             return Err(not_found(at));
         }
@@ -226,7 +233,8 @@ impl Client {
             Remove::AllVersions => Which::All,
         };
         let address = at.clone();
-        let erased = self.ctx.index.with(move |index| index.erase(&address.collection, &address.name, which)).await?;
+        let erased =
+            self.ctx.index.with(move |index| index.erase(&address.collection, &address.name, which)).await?;
         if erased.versions == 0 {
             return Err(not_found(at));
         }
@@ -311,9 +319,8 @@ impl Client {
         let info = info(&at.name, &entry);
         match entry.state {
             VersionState::Stored(stored) => Ok((info, stored)),
-            VersionState::Deleted => {
-                Err(not_found(at).with_hint(format!("it was removed; `xvault versions {at}` lists what there was")))
-            }
+            VersionState::Deleted => Err(not_found(at)
+                .with_hint(format!("it was removed; `xvault versions {at}` lists what there was"))),
         }
     }
 }

@@ -52,12 +52,14 @@ pub(crate) async fn upload(
 
 fn plan(ctx: &Context, coded: &CodedSegment, held: Vec<Option<PublicKey>>) -> Result<UploadPlan, Error> {
     let nodes = &ctx.network.nodes;
-    let candidates: Vec<_> = nodes.iter().map(|node| Candidate::new(node, ctx.is_suspect(&node.key))).collect();
+    let candidates: Vec<_> =
+        nodes.iter().map(|node| Candidate::new(node, ctx.is_suspect(&node.key))).collect();
     let code = coded.layout.code();
     let Some(placement) = place(&coded.segment, code, &candidates) else {
         return Err(Error::new(ErrorKind::Config, "the network file lists no nodes"));
     };
-    let ranking = placement.shards.into_iter().map(|place| [vec![place.node], place.spares].concat()).collect();
+    let ranking =
+        placement.shards.into_iter().map(|place| [vec![place.node], place.spares].concat()).collect();
     Ok(UploadPlan {
         segment: coded.segment,
         code,
@@ -72,15 +74,15 @@ fn plan(ctx: &Context, coded: &CodedSegment, held: Vec<Option<PublicKey>>) -> Re
 
 fn upload_error(ctx: &Context, error: &UploadError) -> Error {
     let UploadError::NotEnoughReceipts { have, need, reasons, .. } = error;
-    let full = |(_, failure): &(PublicKey, Failure)| {
-        matches!(failure, Failure::Refused(refusal) if refusal.code == crate::message::RefusalCode::Full)
-    };
-    let kind = if reasons.iter().any(full) && reasons.iter().all(|reason| full(reason) || !reason.1.is_passing()) {
-        ErrorKind::Full
-    } else {
-        ErrorKind::Unavailable
-    };
-    let message = format!("only {have} of the {need} shards needed were taken: {}", ctx.name_failures(reasons));
+    let full = |(_, failure): &(PublicKey, Failure)| matches!(failure, Failure::Refused(refusal) if refusal.code == crate::message::RefusalCode::Full);
+    let kind =
+        if reasons.iter().any(full) && reasons.iter().all(|reason| full(reason) || !reason.1.is_passing()) {
+            ErrorKind::Full
+        } else {
+            ErrorKind::Unavailable
+        };
+    let message =
+        format!("only {have} of the {need} shards needed were taken: {}", ctx.name_failures(reasons));
     Error::new(kind, message).with_hint("see `xvault doctor`; what was stored so far is kept, so try again")
 }
 

@@ -159,7 +159,8 @@ pub(super) async fn call(
     let opened = timeout(patience.response, connection.open_bi()).await.map_err(|_| CallError::TimedOut)?;
     let (send, mut recv) = opened.map_err(|error| broken(StreamError::Broken(error.into())))?;
     let mut send = Asking { stream: send, answered: false };
-    let header = exchange(&mut send.stream, &mut recv, request, patience, progressed).await.map_err(broken)?;
+    let header =
+        exchange(&mut send.stream, &mut recv, request, patience, progressed).await.map_err(broken)?;
     let latency = started.elapsed();
     let response = match Response::decode(&header)? {
         Response::Refusal(refusal) => return Err(CallError::refused(refusal)),

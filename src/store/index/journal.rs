@@ -119,7 +119,10 @@ impl Index {
             let uploads = txn.open_table(UPLOADS)?;
             let rows = uploads.iter()?.map(|row| row.map(|(id, row)| (UploadId(*id.value()), row.value().2)));
             let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
-            rows.into_iter().filter(|(_, begun)| *begun < older_than.unix_micros()).map(|(id, _)| id).collect()
+            rows.into_iter()
+                .filter(|(_, begun)| *begun < older_than.unix_micros())
+                .map(|(id, _)| id)
+                .collect()
         };
         if !old.is_empty() {
             let txn = self.begin_write()?;
