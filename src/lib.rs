@@ -1,5 +1,9 @@
 //! xvault: a decentralized, end-to-end-encrypted storage network.
 
+#[expect(clippy::disallowed_methods, reason = "a shell: it talks to people and files")]
+pub mod cli;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads files and clocks")]
+pub mod client;
 pub mod crypto;
 pub mod message;
 #[expect(clippy::disallowed_methods, reason = "a shell: it talks to the network")]

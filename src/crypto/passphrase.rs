@@ -168,7 +168,11 @@ mod tests {
             for bit in 0..8 {
                 let mut changed = file.clone();
                 changed[at] ^= 1 << bit;
-                assert_eq!(open(&changed, "correct horse"), Err(OpenError::Damaged), "bit {bit} of byte {at}");
+                assert_eq!(
+                    open(&changed, "correct horse"),
+                    Err(OpenError::Damaged),
+                    "bit {bit} of byte {at}"
+                );
             }
             assert_eq!(open(&file[..at], "correct horse"), Err(OpenError::Damaged));
         }

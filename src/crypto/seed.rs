@@ -55,10 +55,11 @@ impl Seed {
         if count != PHRASE_WORDS {
             return Err(PhraseError::Count(count));
         }
-        let mnemonic = Mnemonic::parse_in_normalized(Language::English, &normal).map_err(|wrong| match wrong {
-            bip39::Error::UnknownWord(at) => PhraseError::UnknownWord(at + 1),
-            _ => PhraseError::Checksum,
-        })?;
+        let mnemonic =
+            Mnemonic::parse_in_normalized(Language::English, &normal).map_err(|wrong| match wrong {
+                bip39::Error::UnknownWord(at) => PhraseError::UnknownWord(at + 1),
+                _ => PhraseError::Checksum,
+            })?;
         let (entropy, len) = mnemonic.to_entropy_array();
         let entropy = Zeroizing::new(entropy);
         let seed = entropy[..len].try_into().map_err(|_| PhraseError::Count(count))?;
@@ -161,7 +162,8 @@ mod tests {
     #[test]
     fn vaults_and_generations_have_keys_of_their_own() {
         let seed = Seed::from_entropy([7; 32]);
-        let keys = [seed.vault(0, 0), seed.vault(1, 0), seed.vault(0, 1), Seed::from_entropy([8; 32]).vault(0, 0)];
+        let keys =
+            [seed.vault(0, 0), seed.vault(1, 0), seed.vault(0, 1), Seed::from_entropy([8; 32]).vault(0, 0)];
         for (at, one) in keys.iter().enumerate() {
             for other in &keys[at + 1..] {
                 assert_ne!(one.signing().public(), other.signing().public());

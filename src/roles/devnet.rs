@@ -149,7 +149,8 @@ impl Devnet {
 
 fn lock(dir: &Path) -> Result<File, DevnetError> {
     let path = dir.join(LOCK_FILE);
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(DevnetError::Locked { dir: dir.to_owned() }),
@@ -161,7 +162,8 @@ fn existing(config: &DevnetConfig, path: &Path, text: &str) -> Result<Network, D
     let network = Network::from_toml(text)
         .map_err(|source| DevnetError::NetworkFile { path: path.to_owned(), source })?;
     let nodes = network.nodes.len();
-    let same = config.nodes.is_none_or(|asked| asked == nodes) && config.code.is_none_or(|asked| asked == network.code);
+    let same = config.nodes.is_none_or(|asked| asked == nodes)
+        && config.code.is_none_or(|asked| asked == network.code);
     if !same {
         return Err(DevnetError::Other { dir: config.dir.clone(), nodes, code: network.code });
     }
@@ -215,13 +217,17 @@ fn create_node(
 fn ports(count: usize, base_port: Option<u16>) -> Result<Vec<SocketAddr>, DevnetError> {
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     if let Some(base) = base_port {
-        let too_high = || DevnetError::Port(io::Error::other(format!("{base} and {count} more pass port 65535")));
-        let last = u16::try_from(count).ok().and_then(|count| base.checked_add(count)).ok_or_else(too_high)?;
+        let too_high =
+            || DevnetError::Port(io::Error::other(format!("{base} and {count} more pass port 65535")));
+        let last =
+            u16::try_from(count).ok().and_then(|count| base.checked_add(count)).ok_or_else(too_high)?;
         return Ok((base..last).map(address).collect());
     }
     // All are held open until all are found, so that no two are the same.
-    let sockets: Vec<UdpSocket> =
-        (0..count).map(|_| UdpSocket::bind(address(0))).collect::<io::Result<_>>().map_err(DevnetError::Port)?;
+    let sockets: Vec<UdpSocket> = (0..count)
+        .map(|_| UdpSocket::bind(address(0)))
+        .collect::<io::Result<_>>()
+        .map_err(DevnetError::Port)?;
     sockets.iter().map(UdpSocket::local_addr).collect::<io::Result<_>>().map_err(DevnetError::Port)
 }
 

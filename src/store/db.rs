@@ -37,7 +37,11 @@ impl StorageBackend for DiskBackend {
 ///
 /// # Errors
 /// [`DatabaseError`] as the disk or redb reports.
-pub(crate) fn open_or_create(disk: &dyn Disk, name: &str, cache_bytes: usize) -> Result<Database, DatabaseError> {
+pub(crate) fn open_or_create(
+    disk: &dyn Disk,
+    name: &str,
+    cache_bytes: usize,
+) -> Result<Database, DatabaseError> {
     let file = match disk.open(name) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -10,6 +10,6 @@ pub mod sealed_file;
 pub mod shards;
 pub(crate) mod volume;
 
-pub use index::{Index, IndexError, SharedIndex};
 pub use disk::{Disk, DiskFile, FileDisk};
+pub use index::{Index, IndexError, SharedIndex};
 pub use shards::{NewShard, ReadSlice, ScrubReport, ShardReader, ShardStore, StoreConfig, StoreError, Usage};

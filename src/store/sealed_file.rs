@@ -458,9 +458,8 @@ fn seal(
     head.copy_from_slice(nonce);
     let too_long = |_| io::Error::new(ErrorKind::InvalidInput, "a sector of another length");
     let buffer = InOutBuf::new(plain, body).map_err(|_| too_long(()))?;
-    let tag = cipher
-        .encrypt_inout_detached(nonce, &sector.to_le_bytes(), buffer)
-        .map_err(|_| too_long(()))?;
+    let tag =
+        cipher.encrypt_inout_detached(nonce, &sector.to_le_bytes(), buffer).map_err(|_| too_long(()))?;
     tail.copy_from_slice(&tag);
     Ok(())
 }

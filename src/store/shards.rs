@@ -97,7 +97,9 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(crate) fn disk<E: std::error::Error + Send + Sync + 'static>(during: &'static str) -> impl Fn(E) -> Self {
+    pub(crate) fn disk<E: std::error::Error + Send + Sync + 'static>(
+        during: &'static str,
+    ) -> impl Fn(E) -> Self {
         move |source| Self::Disk { during, source: Arc::new(source) }
     }
 }
@@ -178,7 +180,13 @@ impl ShardReader {
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::OutOfBounds`], [`StoreError::Corrupt`] or [`StoreError::Disk`].
-    pub fn read(&self, owner: &PublicKey, shard: ShardRef, start: u64, len: u64) -> Result<ReadSlice, StoreError> {
+    pub fn read(
+        &self,
+        owner: &PublicKey,
+        shard: ShardRef,
+        start: u64,
+        len: u64,
+    ) -> Result<ReadSlice, StoreError> {
         let place = self.0.index.place(owner, shard)?.ok_or(StoreError::NotFound)?;
         if self.0.damaged().contains(&(*owner, shard)) {
             return Err(StoreError::Corrupt);
@@ -222,7 +230,8 @@ impl ShardReader {
 
 fn read_leaves(file: &dyn DiskFile, place: &Place) -> Result<Vec<Hash>, StoreError> {
     let mut bytes = vec![0; usize::try_from(place.header().leaves_len()).map_err(|_| StoreError::Corrupt)?];
-    file.read_at(place.offset + HEADER_LEN as u64, &mut bytes).map_err(StoreError::disk("reading a volume"))?;
+    file.read_at(place.offset + HEADER_LEN as u64, &mut bytes)
+        .map_err(StoreError::disk("reading a volume"))?;
     Ok(bytes.chunks_exact(32).filter_map(Hash::from_slice).collect())
 }
 
@@ -275,11 +284,16 @@ impl ShardStore {
         let mut first_of = BTreeSet::new();
         // Twice the same shard in one batch: the second waits for the first like everybody else.
         let fresh: Vec<usize> = (0..batch.len())
-            .filter(|at| matches!(results[*at], Ok(false)) && first_of.insert((batch[*at].owner, batch[*at].shard)))
+            .filter(|at| {
+                matches!(results[*at], Ok(false)) && first_of.insert((batch[*at].owner, batch[*at].shard))
+            })
             .collect();
         let news: Vec<&NewShard> = fresh.iter().map(|at| &batch[*at]).collect();
         if let Err(error) = self.append(&news) {
-            results.iter_mut().filter(|result| matches!(result, Ok(false))).for_each(|r| *r = Err(error.clone()));
+            results
+                .iter_mut()
+                .filter(|result| matches!(result, Ok(false)))
+                .for_each(|r| *r = Err(error.clone()));
         }
         results.into_iter().map(|result| result.map(drop)).collect()
     }
@@ -312,7 +326,8 @@ impl ShardStore {
                 durable_to: 0,
             })
             .collect();
-        let contents: Vec<(&[Hash], &[u8])> = shards.iter().map(|new| (&new.leaves[..], &new.bytes[..])).collect();
+        let contents: Vec<(&[Hash], &[u8])> =
+            shards.iter().map(|new| (&new.leaves[..], &new.bytes[..])).collect();
         let places = self.write_log(&headers, &contents)?;
         // If we crash here the entries are durable but unknown to the index: recovery finds them in the log.
         self.shared.index.insert(&places, self.end)?;
@@ -323,7 +338,11 @@ impl ShardStore {
     }
 
     /// Writes entries at the end of the log and syncs them.
-    fn write_log(&mut self, headers: &[Header], contents: &[(&[Hash], &[u8])]) -> Result<Vec<Place>, StoreError> {
+    fn write_log(
+        &mut self,
+        headers: &[Header],
+        contents: &[(&[Hash], &[u8])],
+    ) -> Result<Vec<Place>, StoreError> {
         let batch_len: u64 = headers.iter().map(Header::entry_len).sum();
         self.check_space(batch_len)?;
         if self.end.offset > 0 && self.end.offset + batch_len > self.shared.config.volume_len {
@@ -458,7 +477,8 @@ impl ShardStore {
         let header = place.header();
         let start = place.offset + HEADER_LEN as u64;
         let file = self.shared.volume(place.volume)?;
-        file.punch_hole(start, header.entry_len() - HEADER_LEN as u64).map_err(StoreError::disk("freeing space"))
+        file.punch_hole(start, header.entry_len() - HEADER_LEN as u64)
+            .map_err(StoreError::disk("freeing space"))
     }
 
     /// Removes the oldest volumes while nothing lives in them. Only the oldest: a younger one may hold the

@@ -96,11 +96,8 @@ impl NodeFolder {
         }
         let secret = Zeroizing::new(HEXLOWER.encode(&*self.key.secret()));
         write_private(&key, secret.as_bytes()).map_err(at(&key))?;
-        let text = Settings {
-            name: self.name.clone(),
-            network: self.network.to_string(),
-            listen: self.listen,
-        };
+        let text =
+            Settings { name: self.name.clone(), network: self.network.to_string(), listen: self.listen };
         let text = toml::to_string(&text).map_err(io::Error::other).map_err(at(&settings))?;
         write_private(&settings, text.as_bytes()).map_err(at(&settings))?;
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(at(&self.dir))

@@ -20,7 +20,9 @@ use tokio::sync::Semaphore;
 
 use crate::crypto::sign::KeyPair;
 use crate::message::{NodeStatus, PutShard, Refusal, RefusalCode, Request, Response};
-use crate::net::{Body, EndpointError, Handler, Limits, Reply, Server, ServerEndpoint, serve as serve_endpoint};
+use crate::net::{
+    Body, EndpointError, Handler, Limits, Reply, Server, ServerEndpoint, serve as serve_endpoint,
+};
 use crate::runtime::Clock;
 use crate::store::{FileDisk, ShardReader, ShardStore, StoreConfig, StoreError};
 use crate::types::limits::NODE_INTAKE_BYTES;
@@ -116,10 +118,8 @@ impl StorageNode {
         let key = config.key.public();
         let dir = config.dir.clone();
         let opened = tokio::task::spawn_blocking(move || open(&dir, config.store)).await;
-        let (lock, store) = opened.map_err(|panic| NodeError::Io {
-            path: config.dir.clone(),
-            source: io::Error::other(panic),
-        })??;
+        let (lock, store) = opened
+            .map_err(|panic| NodeError::Io { path: config.dir.clone(), source: io::Error::other(panic) })??;
         let endpoint = ServerEndpoint::bind(config.listen, &config.key)?;
         let reader = store.reader();
         let signer = Signer { network: config.network, key: config.key };
@@ -162,12 +162,8 @@ fn open(dir: &Path, config: StoreConfig) -> Result<(File, ShardStore), NodeError
     };
     std::fs::create_dir_all(&store_dir).map_err(at(&store_dir))?;
     let lock_path = dir.join(LOCK_FILE);
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock_path)
-        .map_err(at(&lock_path))?;
+    let lock =
+        File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(at(&lock_path))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(NodeError::Locked { dir: dir.to_owned() }),

@@ -28,8 +28,18 @@ const SCRUB_EVERY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Something for the writer to do.
 enum Job {
-    Put { owner: PublicKey, put: PutShard, bytes: Bytes, room: OwnedSemaphorePermit, answer: oneshot::Sender<Response> },
-    Release { owner: PublicKey, segments: Vec<SegmentId>, answer: oneshot::Sender<Response> },
+    Put {
+        owner: PublicKey,
+        put: PutShard,
+        bytes: Bytes,
+        room: OwnedSemaphorePermit,
+        answer: oneshot::Sender<Response>,
+    },
+    Release {
+        owner: PublicKey,
+        segments: Vec<SegmentId>,
+        answer: oneshot::Sender<Response>,
+    },
     Stop,
 }
 

@@ -98,7 +98,12 @@ impl<'txn> Tables<'txn> {
     }
 
     /// Makes `entry` the latest version of a record.
-    fn push(&mut self, key: Key<'_>, entry: &VersionEntry, used: &BTreeSet<SegmentId>) -> Result<(), IndexError> {
+    fn push(
+        &mut self,
+        key: Key<'_>,
+        entry: &VersionEntry,
+        used: &BTreeSet<SegmentId>,
+    ) -> Result<(), IndexError> {
         let sequence = self.next.0;
         self.next.0 += 1;
         let before = self.latest.insert(key, (sequence, &entry.encode()[..]))?;
@@ -227,6 +232,7 @@ fn add_segments(tables: &mut Tables<'_>, commits: &[Commit]) -> Result<Vec<Segme
             tables.segments.insert(descriptor.segment.as_bytes(), (0, &descriptor.encode()[..]))?;
             fresh.push(descriptor.segment);
         }
+        tables.releases.remove(descriptor.segment.as_bytes())?;
     }
     Ok(fresh)
 }
@@ -243,7 +249,11 @@ fn drop_unused(tables: &mut Tables<'_>, fresh: &[SegmentId]) -> Result<(), Index
     Ok(())
 }
 
-fn collection_number(txn: &WriteTransaction, tables: &mut Tables<'_>, commit: &Commit) -> Result<u32, IndexError> {
+fn collection_number(
+    txn: &WriteTransaction,
+    tables: &mut Tables<'_>,
+    commit: &Commit,
+) -> Result<u32, IndexError> {
     let mut collections = txn.open_table(COLLECTIONS)?;
     let name = commit.collection.as_str();
     if let Some(number) = collections.get(name)?.map(|row| row.value().0) {

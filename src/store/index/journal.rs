@@ -98,6 +98,17 @@ impl Index {
         Ok(Some((row, found)))
     }
 
+    /// Gives up one upload: what it left at nodes is to be released.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn abandon_upload(&mut self, id: &UploadId) -> Result<(), IndexError> {
+        let txn = self.begin_write()?;
+        drop_upload(&txn, id)?;
+        txn.commit()?;
+        Ok(())
+    }
+
     /// Gives up uploads that began before `older_than`: what they left at nodes is to be released. How many they were.
     ///
     /// # Errors
@@ -108,7 +119,10 @@ impl Index {
             let uploads = txn.open_table(UPLOADS)?;
             let rows = uploads.iter()?.map(|row| row.map(|(id, row)| (UploadId(*id.value()), row.value().2)));
             let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
-            rows.into_iter().filter(|(_, begun)| *begun < older_than.unix_micros()).map(|(id, _)| id).collect()
+            rows.into_iter()
+                .filter(|(_, begun)| *begun < older_than.unix_micros())
+                .map(|(id, _)| id)
+                .collect()
         };
         if !old.is_empty() {
             let txn = self.begin_write()?;

@@ -100,7 +100,8 @@ fn cursor(item: &ListItem) -> String {
 
 /// The first name that may follow a cursor.
 fn seek_after(after: &str, query: &ListQuery) -> String {
-    let folded = after.len() > query.prefix.len() && query.delimiter.is_some_and(|delimiter| after.ends_with(delimiter));
+    let folded = after.len() > query.prefix.len()
+        && query.delimiter.is_some_and(|delimiter| after.ends_with(delimiter));
     if folded { successor(after) } else { format!("{after}\0") }
 }
 

@@ -64,7 +64,9 @@ impl<E: Into<redb::Error>> From<E> for IndexError {
     fn from(error: E) -> Self {
         match error.into() {
             redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => Self::Full,
-            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => Self::Damaged { what: "a sector" },
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Self::Damaged { what: "a sector" }
+            }
             redb::Error::Corrupted(_) => Self::Damaged { what: "the database" },
             error => Self::Database(error),
         }
@@ -155,7 +157,11 @@ impl Index {
     ///
     /// # Errors
     /// [`IndexError`].
-    pub fn latest(&self, collection: &CollectionName, name: &RecordName) -> Result<Option<VersionEntry>, IndexError> {
+    pub fn latest(
+        &self,
+        collection: &CollectionName,
+        name: &RecordName,
+    ) -> Result<Option<VersionEntry>, IndexError> {
         let Some(collection) = self.collection(collection)? else { return Ok(None) };
         let txn = self.db.begin_read()?;
         let table = txn.open_table(LATEST)?;
@@ -167,7 +173,11 @@ impl Index {
     ///
     /// # Errors
     /// [`IndexError`].
-    pub fn versions(&self, collection: &CollectionName, name: &RecordName) -> Result<Vec<VersionEntry>, IndexError> {
+    pub fn versions(
+        &self,
+        collection: &CollectionName,
+        name: &RecordName,
+    ) -> Result<Vec<VersionEntry>, IndexError> {
         let Some(collection) = self.collection(collection)? else { return Ok(Vec::new()) };
         let txn = self.db.begin_read()?;
         let latest = txn.open_table(LATEST)?;

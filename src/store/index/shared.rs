@@ -226,7 +226,9 @@ impl Owner {
             match lock.try_lock() {
                 Ok(()) => return Ok(lock),
                 Err(TryLockError::Error(error)) => return Err(IndexError::Database(redb::Error::Io(error))),
-                Err(TryLockError::WouldBlock) if begun.elapsed() >= self.patience => return Err(IndexError::Locked),
+                Err(TryLockError::WouldBlock) if begun.elapsed() >= self.patience => {
+                    return Err(IndexError::Locked);
+                }
                 Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
             }
         }

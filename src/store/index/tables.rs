@@ -21,9 +21,11 @@ pub(super) const SEGMENTS: TableDefinition<'_, &[u8; 32], (u64, &[u8])> = TableD
 /// Segments that nothing uses and that nodes have yet to be told of.
 pub(super) const RELEASES: TableDefinition<'_, &[u8; 32], ()> = TableDefinition::new("releases");
 /// Upload → version, data key, when it began.
-pub(super) const UPLOADS: TableDefinition<'_, &[u8; 32], (&[u8; 16], &[u8; 32], u64)> = TableDefinition::new("uploads");
+pub(super) const UPLOADS: TableDefinition<'_, &[u8; 32], (&[u8; 16], &[u8; 32], u64)> =
+    TableDefinition::new("uploads");
 /// Upload and chunk → salt, plaintext length, `Descriptor`.
-pub(super) const CHUNKS: TableDefinition<'_, (&[u8; 32], u64), (&[u8; 16], u64, &[u8])> = TableDefinition::new("chunks");
+pub(super) const CHUNKS: TableDefinition<'_, (&[u8; 32], u64), (&[u8; 16], u64, &[u8])> =
+    TableDefinition::new("chunks");
 /// The next commit sequence and the next collection number.
 pub(super) const NEXT: TableDefinition<'_, (), (u64, u32)> = TableDefinition::new("next");
 

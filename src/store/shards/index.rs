@@ -146,12 +146,17 @@ impl Index {
     }
 
     /// The next shard in the order of keys; the first for `None`.
-    pub(crate) fn next_after(&self, last: Option<(PublicKey, ShardRef)>) -> Result<Option<Place>, StoreError> {
+    pub(crate) fn next_after(
+        &self,
+        last: Option<(PublicKey, ShardRef)>,
+    ) -> Result<Option<Place>, StoreError> {
         let txn = self.db.begin_read().map_err(failed)?;
         let table = txn.open_table(SHARDS).map_err(failed)?;
         let last = last.map(|(owner, shard)| key(&owner, shard));
         let mut rows = match &last {
-            Some(last) => table.range::<&[u8; 65]>((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded)),
+            Some(last) => {
+                table.range::<&[u8; 65]>((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded))
+            }
             None => table.range::<&[u8; 65]>(..),
         }
         .map_err(failed)?;

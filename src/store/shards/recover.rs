@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, RwLock};
 use crate::crypto::tree::SliceHasher;
 use crate::store::db;
 use crate::store::disk::{Disk, DiskFile};
-use crate::store::shards::{Index, Place, Position, Shared, ShardStore, StoreConfig, StoreError, read_leaves};
+use crate::store::shards::{
+    Index, Place, Position, ShardStore, Shared, StoreConfig, StoreError, read_leaves,
+};
 use crate::store::volume::{self, Found, Kind, Scan, file_name};
 
 /// The file of the index.
@@ -82,7 +84,8 @@ fn replay(
     for (number, file) in volumes.range(first..) {
         let start = known.filter(|known| known.volume == *number).map_or(0, |known| known.offset);
         let whole = |found: &Found| Ok(is_whole(&**file, &place_of(*number, found)));
-        let scan = volume::scan(&**file, *number, start, whole).map_err(StoreError::disk("reading a volume"))?;
+        let scan =
+            volume::scan(&**file, *number, start, whole).map_err(StoreError::disk("reading a volume"))?;
         store.end = Position { volume: *number, offset: scan.end };
         apply(store, *number, &scan)?;
         if Some(*number) == last {
