@@ -22,7 +22,8 @@ mod tests {
 
     #[test]
     fn known_lengths() {
-        for (len, padded) in [(0, 0), (1, 1), (2, 2), (3, 3), (8, 8), (9, 10), (1_000, 1_024), (4_096, 4_096)] {
+        for (len, padded) in [(0, 0), (1, 1), (2, 2), (3, 3), (8, 8), (9, 10), (1_000, 1_024), (4_096, 4_096)]
+        {
             assert_eq!(padded_len(len), padded, "{len}");
         }
         assert_eq!(padded_len(1 << 30), 1 << 30);
