@@ -1,9 +1,15 @@
 //! xvault: a decentralized, end-to-end-encrypted storage network.
 
+#[expect(clippy::disallowed_methods, reason = "a shell: it talks to people and files")]
+pub mod cli;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads files and clocks")]
+pub mod client;
 pub mod crypto;
 pub mod message;
 #[expect(clippy::disallowed_methods, reason = "a shell: it talks to the network")]
 pub mod net;
+#[expect(clippy::disallowed_methods, reason = "a shell: processes of their own")]
+pub mod roles;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and starts threads")]
 pub mod runtime;
 #[expect(clippy::disallowed_methods, reason = "a shell: it touches files")]

@@ -135,6 +135,7 @@ fn stored() -> VersionEntry {
     let mut random = random();
     let state = VersionState::Stored(StoredVersion {
         size: 70_000,
+        content_version: VersionId(random.array()),
         dek: Dek::from_bytes(random.array()),
         dek_commit: DekCommit(random.array()),
         header: Locator { segment: SegmentId(random.array()), offset: 5, len: 144, salt: random.array() },

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 
-use crate::client::ByteRange;
+use crate::client::{ByteRange, Condition};
 use crate::message::request::NodeStatus;
 use crate::types::{Code, CollectionName, RecordName, SegmentId, Timestamp, VersionId};
 
@@ -46,19 +46,6 @@ impl std::fmt::Debug for Source {
             Self::Reader(_) => f.write_str("Reader"),
         }
     }
-}
-
-/// What must hold of a record for a put to take effect; checked in the commit, so it is linearizable
-/// among the users of one local index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Condition {
-    /// Nothing: the put makes a new version.
-    #[default]
-    Any,
-    /// There is no such record, or it was removed.
-    IfAbsent,
-    /// This is the latest version.
-    IfVersion(VersionId),
 }
 
 /// How far a transfer is, for whoever watches it.

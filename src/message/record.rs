@@ -84,6 +84,8 @@ pub enum VersionState {
 pub struct StoredVersion {
     /// Bytes of the record, padding excluded.
     pub size: u64,
+    /// The version as which the content was written, to which its keys are bound; a copy has a version of its own.
+    pub content_version: VersionId,
     /// The version's random data key.
     pub dek: Dek,
     /// Commitment to the data key and version.
@@ -261,6 +263,7 @@ impl StoredVersion {
     fn encode(&self) -> wire_format::VersionEntry {
         wire_format::VersionEntry {
             size: self.size,
+            content_version: self.content_version.0.to_vec(),
             dek: self.dek.as_bytes().to_vec(),
             dek_commit: self.dek_commit.0.to_vec(),
             header: Some(self.header.encode()),
@@ -282,6 +285,7 @@ impl StoredVersion {
         wire::within(found.content_type.as_ref().is_none_or(|text| text.len() <= MAX_METADATA_LEN))?;
         Ok(Self {
             size: found.size,
+            content_version: VersionId(wire::array(&found.content_version)?),
             dek: Dek::from_bytes(wire::array(&dek)?),
             dek_commit: DekCommit(wire::array(&found.dek_commit)?),
             header: Locator::decode(found.header.as_ref().ok_or(Violation::Malformed)?)?,

@@ -143,7 +143,8 @@ pub(super) struct Answer {
     pub(super) latency: Duration,
 }
 
-/// Makes one call on an open connection. `body_len` says how many bytes follow a response.
+/// Makes one call on an open connection. `body_len` says how many bytes follow a response;
+/// `progressed` is called whenever some of the request was sent.
 ///
 /// Dropped before it ends, it resets its streams: the node stops what it does for it.
 pub(super) async fn call(
@@ -151,13 +152,15 @@ pub(super) async fn call(
     request: &[Bytes],
     body_len: impl FnOnce(&Response) -> Result<usize, Violation>,
     patience: Patience,
+    progressed: &(dyn Fn() + Sync),
 ) -> Result<Answer, CallError> {
     let started = Instant::now();
     let broken = |error| CallError::stream(error, connection);
     let opened = timeout(patience.response, connection.open_bi()).await.map_err(|_| CallError::TimedOut)?;
     let (send, mut recv) = opened.map_err(|error| broken(StreamError::Broken(error.into())))?;
     let mut send = Asking { stream: send, answered: false };
-    let header = exchange(&mut send.stream, &mut recv, request, patience).await.map_err(broken)?;
+    let header =
+        exchange(&mut send.stream, &mut recv, request, patience, progressed).await.map_err(broken)?;
     let latency = started.elapsed();
     let response = match Response::decode(&header)? {
         Response::Refusal(refusal) => return Err(CallError::refused(refusal)),
@@ -175,12 +178,13 @@ async fn exchange(
     recv: &mut RecvStream,
     request: &[Bytes],
     patience: Patience,
+    progressed: &(dyn Fn() + Sync),
 ) -> Result<Vec<u8>, StreamError> {
     let mut reading = pin!(codec::read_header_unbounded(recv));
     tokio::select! {
         biased;
         header = &mut reading => return header,
-        sent = deliver(send, request, patience) => match sent {
+        sent = deliver(send, request, patience, progressed) => match sent {
             // A node that stops reading has its answer ready.
             Ok(()) | Err(StreamError::Stopped) => {}
             Err(error) => return Err(error),
@@ -190,9 +194,14 @@ async fn exchange(
 }
 
 /// Sends the request and waits until the node has it, so that its time to answer starts there.
-async fn deliver(send: &mut SendStream, request: &[Bytes], patience: Patience) -> Result<(), StreamError> {
+async fn deliver(
+    send: &mut SendStream,
+    request: &[Bytes],
+    patience: Patience,
+    progressed: &(dyn Fn() + Sync),
+) -> Result<(), StreamError> {
     let mut pieces = request.to_vec();
-    codec::write_all(send, &mut pieces, patience.progress).await?;
+    codec::write_all(send, &mut pieces, patience.progress, progressed).await?;
     match timeout(patience.delivery, send.stopped()).await {
         Ok(Ok(None)) => Ok(()),
         Ok(Ok(Some(_))) => Err(StreamError::Stopped),

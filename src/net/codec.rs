@@ -115,9 +115,11 @@ pub(super) async fn write_all(
     to: &mut SendStream,
     mut pieces: &mut [Bytes],
     window: Duration,
+    progressed: &(dyn Fn() + Sync),
 ) -> Result<(), StreamError> {
     while !pieces.is_empty() {
         let sent = timeout(window, write_some(to, pieces)).await.unwrap_or(Err(StreamError::Stalled))?;
+        progressed();
         pieces = &mut pieces[sent..];
     }
     // Already stopped by the peer: then there is nothing to end.

@@ -65,6 +65,7 @@ impl Peers {
     }
 
     /// Stores a shard, whose bytes are the pieces of `body` in order. The receipt is not verified.
+    /// `progressed` is called whenever some of them were sent.
     ///
     /// # Errors
     /// [`CallError`]. Sent again after any error, it does no harm.
@@ -76,8 +77,10 @@ impl Peers {
         node: &PublicKey,
         put: PutShard,
         body: Vec<Bytes>,
+        progressed: &(dyn Fn() + Sync),
     ) -> Result<SignedReceipt, CallError> {
-        match self.ask(node, &Request::PutShard(put), body).await? {
+        let request = Request::PutShard(put);
+        match self.exchange(node, &request, body, |_| Ok(0), progressed).await?.response {
             Response::Receipt(receipt) => Ok(receipt),
             _ => Err(Violation::WrongResponse.into()),
         }
@@ -100,7 +103,7 @@ impl Peers {
             Response::Slice(slice) => slice_len(read, slice.shard_len),
             _ => Ok(0),
         };
-        let answer = self.exchange(node, &Request::ReadShard(read), Vec::new(), body_len).await?;
+        let answer = self.exchange(node, &Request::ReadShard(read), Vec::new(), body_len, &|| {}).await?;
         match answer.response {
             Response::Slice(slice) => Ok((slice, answer.body)),
             _ => Err(Violation::WrongResponse.into()),
@@ -181,7 +184,7 @@ impl Peers {
         request: &Request,
         body: Vec<Bytes>,
     ) -> Result<Response, CallError> {
-        Ok(self.exchange(node, request, body, |_| Ok(0)).await?.response)
+        Ok(self.exchange(node, request, body, |_| Ok(0), &|| {}).await?.response)
     }
 
     /// One call, on an open connection where there is one.
@@ -191,14 +194,15 @@ impl Peers {
         request: &Request,
         body: Vec<Bytes>,
         body_len: impl Fn(&Response) -> Result<usize, Violation>,
+        progressed: &(dyn Fn() + Sync),
     ) -> Result<Answer, CallError> {
         let peer = self.0.peers.get(node).ok_or(CallError::UnknownNode(*node))?;
         let mut pieces = vec![codec::frame(&request.encode())];
         pieces.extend(body);
-        let mut outcome = self.attempt(peer, &pieces, &body_len).await;
+        let mut outcome = self.attempt(peer, &pieces, &body_len, progressed).await;
         // The node may have restarted since the connection was made. Every request may be repeated.
         if let Err((CallError::Disconnected(_), Reused(true))) = outcome {
-            outcome = self.attempt(peer, &pieces, &body_len).await;
+            outcome = self.attempt(peer, &pieces, &body_len, progressed).await;
         }
         let outcome = outcome.map_err(|(error, _)| error);
         self.note(peer, request, &outcome);
@@ -210,9 +214,11 @@ impl Peers {
         peer: &Peer,
         pieces: &[Bytes],
         body_len: impl FnOnce(&Response) -> Result<usize, Violation>,
+        progressed: &(dyn Fn() + Sync),
     ) -> Result<Answer, (CallError, Reused)> {
         let (connection, reused) = self.connection(peer).await.map_err(|error| (error, Reused(false)))?;
-        call::call(&connection, pieces, body_len, self.0.patience).await.map_err(|error| (error, reused))
+        let answer = call::call(&connection, pieces, body_len, self.0.patience, progressed).await;
+        answer.map_err(|error| (error, reused))
     }
 
     /// Learns from a call.

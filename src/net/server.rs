@@ -249,7 +249,7 @@ impl<H: Handler> Service<H> {
         let Some(reply) = self.answer(from, recv).await else { return };
         let mut pieces = vec![codec::frame(&reply.response.encode())];
         pieces.extend(reply.body);
-        if codec::write_all(&mut send.0, &mut pieces, self.limits.progress_timeout).await.is_ok() {
+        if codec::write_all(&mut send.0, &mut pieces, self.limits.progress_timeout, &|| {}).await.is_ok() {
             // Until then a stop must not close the connection.
             let delivered = timeout(self.limits.delivery_timeout, send.0.stopped()).await;
             tracing::trace!(delivered = delivered.is_ok(), "answered");

@@ -1,62 +1,67 @@
 //! Runs a [`Machine`] on tokio.
 
-use std::future::Future;
-
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 
 use crate::runtime::Clock;
 use crate::types::Machine;
 
-/// What becomes of an effect.
+/// Events that may wait for the machine. Whoever sends more waits.
+const QUEUE_LEN: usize = 64;
+
+/// A machine, its clock, and the events on their way to it.
 #[derive(Debug)]
-pub enum Step<F, R> {
-    /// Work that ends in an event for the machine.
-    Run(F),
-    /// Done with at once; nothing to wait for.
-    Done,
-    /// The machine's last word: driving ends.
-    Finished(R),
+pub struct Driver<M: Machine> {
+    machine: M,
+    clock: Clock,
+    sender: mpsc::Sender<M::Event>,
+    events: mpsc::Receiver<M::Event>,
 }
 
-/// Drives a machine until one of its effects is its last word.
-///
-/// `perform` carries out one effect: it may start work (a future that ends in an event), and is
-/// called in the order in which the machine emits effects. Work still under way when the machine
-/// finishes is given back, so that the caller can let it end or drop it.
-pub async fn drive<M, F, R>(
-    machine: &mut M,
-    clock: Clock,
-    mut perform: impl FnMut(M::Effect) -> Step<F, R>,
-) -> (R, JoinSet<M::Event>)
-where
-    M: Machine,
-    M::Event: Send + 'static,
-    F: Future<Output = M::Event> + Send + 'static,
-{
-    let mut under_way = JoinSet::new();
-    loop {
-        while let Some(effect) = machine.poll() {
-            match perform(effect) {
-                Step::Run(work) => drop(under_way.spawn(work)),
-                Step::Done => {}
-                Step::Finished(result) => return (result, under_way),
+impl<M: Machine> Driver<M> {
+    /// Drives this machine.
+    #[must_use]
+    pub fn new(machine: M, clock: Clock) -> Self {
+        let (sender, events) = mpsc::channel(QUEUE_LEN);
+        Self { machine, clock, sender, events }
+    }
+
+    /// Where the work that effects start says what became of it.
+    #[must_use]
+    pub fn sender(&self) -> mpsc::Sender<M::Event> {
+        self.sender.clone()
+    }
+
+    /// The machine.
+    #[must_use]
+    pub const fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// Hands the machine an event that is known at once.
+    pub fn handle(&mut self, event: M::Event) {
+        self.machine.handle(self.clock.now(), event);
+    }
+
+    /// Waits until the machine wants something done. Never ends for a machine that is finished.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if it is dropped.
+    pub async fn next_effect(&mut self) -> M::Effect {
+        loop {
+            if let Some(effect) = self.machine.poll() {
+                return effect;
             }
-        }
-        let deadline = machine.deadline();
-        let timeout = async {
-            match deadline {
-                Some(when) => tokio::time::sleep(clock.until(when)).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            Some(ended) = under_way.join_next() => {
-                // Work that panicked or was cancelled sends no event; the machine's deadline finds it.
-                if let Ok(event) = ended {
-                    machine.handle(clock.now(), event);
+            let deadline = self.machine.deadline().map(|when| self.clock.until(when));
+            let timeout = async {
+                match deadline {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
                 }
+            };
+            tokio::select! {
+                Some(event) = self.events.recv() => self.machine.handle(self.clock.now(), event),
+                () = timeout => self.machine.expire(self.clock.now()),
             }
-            () = timeout => machine.expire(clock.now()),
         }
     }
 }

@@ -4,5 +4,6 @@ pub mod clock;
 pub mod drive;
 pub mod workers;
 
-pub use clock::Clock;
+pub use clock::{Clock, wall_time};
+pub use drive::Driver;
 pub use workers::{JobPanicked, Workers};

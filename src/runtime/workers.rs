@@ -29,7 +29,10 @@ impl Workers {
     ///
     /// # Cancel safety
     /// A job that has begun runs to its end; its result is dropped.
-    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, JobPanicked> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobPanicked> {
         // The semaphore is never closed, so the permit is always had.
         let permit = Arc::clone(&self.0).acquire_owned().await.ok();
         let handle = tokio::task::spawn_blocking(move || {

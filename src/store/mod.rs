@@ -1,8 +1,15 @@
-//! What rests on disk, and the order of writes and syncs that keeps it through a crash.
+//! What rests on disk: volumes of shards at a node, the sealed index at a client.
 //!
-//! Row 6: a shell. The stores are synchronous and start no threads; whoever needs concurrency wraps
-//! them. Start reading at [`disk`], whose module says what a write promises.
+//! [`disk`] is the seam to the operating system; everything else is written against it and runs on
+//! files and, in tests, on a disk that crashes. Nothing here talks to the network.
 
+pub(crate) mod db;
 pub mod disk;
+pub mod index;
+pub mod sealed_file;
+pub mod shards;
+pub(crate) mod volume;
 
 pub use disk::{Disk, DiskFile, FileDisk};
+pub use index::{Index, IndexError, SharedIndex};
+pub use shards::{NewShard, ReadSlice, ScrubReport, ShardReader, ShardStore, StoreConfig, StoreError, Usage};

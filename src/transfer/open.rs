@@ -98,7 +98,11 @@ pub fn open_unit(unit: &ReadUnit, key: &FrameKey, mut sealed: Buffer) -> Result<
     Ok(frames)
 }
 
-fn rebuild_columns(coder: &Coder, rebuild: &Rebuild, columns: &[ShardBytes]) -> Result<Vec<ShardBytes>, OpenError> {
+fn rebuild_columns(
+    coder: &Coder,
+    rebuild: &Rebuild,
+    columns: &[ShardBytes],
+) -> Result<Vec<ShardBytes>, OpenError> {
     let len = as_usize(rebuild.range.end - rebuild.range.start);
     let sources: Vec<_> = rebuild
         .from
@@ -126,7 +130,12 @@ fn whole_column(columns: &[ShardBytes], shard: usize, range: &Range<u64>) -> Res
 }
 
 /// Copies a range of a shard from the columns that have it, which are in order.
-fn copy_column(columns: &[ShardBytes], shard: usize, range: Range<u64>, to: &mut [u8]) -> Result<(), OpenError> {
+fn copy_column(
+    columns: &[ShardBytes],
+    shard: usize,
+    range: Range<u64>,
+    to: &mut [u8],
+) -> Result<(), OpenError> {
     let mut at = range.start;
     for column in columns.iter().filter(|column| column.shard == shard) {
         let have = column.range();
@@ -183,12 +192,21 @@ mod tests {
     }
 
     /// Reads a range as a download would that finds only the shards in `alive`.
-    fn read(coded: &CodedSegment, unit: &ReadUnit, alive: &[usize], coder: &Coder) -> Result<Vec<u8>, OpenError> {
+    fn read(
+        coded: &CodedSegment,
+        unit: &ReadUnit,
+        alive: &[usize],
+        coder: &Coder,
+    ) -> Result<Vec<u8>, OpenError> {
         let layout = coded.layout;
         let wanted = layout.columns(unit.in_segment());
-        let missing: Vec<usize> = (0..4).filter(|s| wanted.data[*s].is_some() && !alive.contains(s)).collect();
-        let rebuild = (!missing.is_empty())
-            .then(|| Rebuild { range: wanted.hull.clone(), missing, from: alive[..4].to_vec() });
+        let missing: Vec<usize> =
+            (0..4).filter(|s| wanted.data[*s].is_some() && !alive.contains(s)).collect();
+        let rebuild = (!missing.is_empty()).then(|| Rebuild {
+            range: wanted.hull.clone(),
+            missing,
+            from: alive[..4].to_vec(),
+        });
         let columns = alive
             .iter()
             .flat_map(|shard| {

@@ -75,7 +75,13 @@ mod tests {
         let pool = BufferPool::new(2);
         let mut pack = Pack::new(SegmentId([1; 32]), 10, &pool);
         let key = |salt| Dek::from_bytes([1; 32]).frame_key(&VersionId([2; 16]), Stream::Body, &[salt; 16]);
-        let records = [(0_u8, 1_usize, 1_usize), (1, 100, 128), (2, FRAME_LEN, FRAME_LEN), (3, FRAME_LEN + 5, 3 * FRAME_LEN), (4, 0, 64)];
+        let records = [
+            (0_u8, 1_usize, 1_usize),
+            (1, 100, 128),
+            (2, FRAME_LEN, FRAME_LEN),
+            (3, FRAME_LEN + 5, 3 * FRAME_LEN),
+            (4, 0, 64),
+        ];
         let offsets: Vec<_> = records
             .iter()
             .map(|(salt, len, padded)| pack.append(&key(*salt), &vec![*salt + 7; *len], *padded))
@@ -90,7 +96,10 @@ mod tests {
             open_run_part(&key(*salt), 0, frames, &mut run).unwrap();
             let plain: Vec<u8> = plain_ranges(run.len()).flat_map(|range| run[range].to_vec()).collect();
             assert_eq!(plain.len(), *padded);
-            assert!(plain[..*len].iter().all(|byte| *byte == salt + 7) && plain[*len..].iter().all(|byte| *byte == 0));
+            assert!(
+                plain[..*len].iter().all(|byte| *byte == salt + 7)
+                    && plain[*len..].iter().all(|byte| *byte == 0)
+            );
         }
     }
 

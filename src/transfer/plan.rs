@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn units_cover_exactly_the_range_in_order() {
-        let edges = [0, 1, FRAME - 1, FRAME, FRAME + 1, 5 * FRAME, BODY - 1, BODY, BODY + 1, 2 * BODY, 2 * BODY + 77];
+        let edges =
+            [0, 1, FRAME - 1, FRAME, FRAME + 1, 5 * FRAME, BODY - 1, BODY, BODY + 1, 2 * BODY, 2 * BODY + 77];
         for start in edges {
             for end in edges {
                 if start < end {

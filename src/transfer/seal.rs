@@ -104,7 +104,9 @@ impl Chunk {
     ) -> Result<CodedSegment, SegmentLenError> {
         let mut sealer = Sealer { key, frames: self.sealed_len.div_ceil(SEALED_FRAME_LEN), next: 0 };
         let len = self.sealed_len;
-        code_segment(segment, self.buffer, len, coder, pool, |data, end| sealer.seal_before(&mut data[..len], end))
+        code_segment(segment, self.buffer, len, coder, pool, |data, end| {
+            sealer.seal_before(&mut data[..len], end)
+        })
     }
 }
 
@@ -162,7 +164,13 @@ pub(crate) fn code_segment(
         }
     }
     let roots = hashers.iter().map(|hasher| Hash(hasher.finalize().into())).collect();
-    Ok(CodedSegment { segment, layout, roots, data: Bytes::from_owner(data), parity: Bytes::from_owner(parity) })
+    Ok(CodedSegment {
+        segment,
+        layout,
+        roots,
+        data: Bytes::from_owner(data),
+        parity: Bytes::from_owner(parity),
+    })
 }
 
 fn sealed_usize(plain_len: usize) -> usize {
@@ -206,7 +214,9 @@ mod tests {
     fn a_coded_chunk_holds_its_frames_and_every_shard_has_its_root() {
         let (pool, coder) = (BufferPool::new(4), Coder::new(Code::DEFAULT));
         let stripe = CELL_LEN * 4;
-        for plain_len in [1, 15, FRAME_LEN - 1, FRAME_LEN, FRAME_LEN + 1, stripe - 64, stripe, stripe + 1, 3 * stripe] {
+        for plain_len in
+            [1, 15, FRAME_LEN - 1, FRAME_LEN, FRAME_LEN + 1, stripe - 64, stripe, stripe + 1, 3 * stripe]
+        {
             let coded =
                 chunk(&pool, plain_len).into_segment(SegmentId([9; 32]), &key(), &coder, &pool).unwrap();
             let layout = coded.layout;
@@ -227,7 +237,8 @@ mod tests {
             segment.truncate(as_usize(layout.len()));
             let frames = u64::try_from(plain_len.div_ceil(FRAME_LEN)).unwrap();
             open_run_part(&key(), 0, frames, &mut segment).unwrap();
-            let plain: Vec<u8> = plain_ranges(segment.len()).flat_map(|range| segment[range].to_vec()).collect();
+            let plain: Vec<u8> =
+                plain_ranges(segment.len()).flat_map(|range| segment[range].to_vec()).collect();
             assert!(plain.iter().copied().eq((0..=250).cycle().take(plain_len)), "{plain_len} bytes");
         }
     }
@@ -235,7 +246,9 @@ mod tests {
     #[test]
     fn nothing_left_over_in_a_buffer_reaches_a_shard() {
         let (pool, coder) = (BufferPool::new(4), Coder::new(Code::DEFAULT));
-        let fresh = chunk(&BufferPool::new(0), 1_000).into_segment(SegmentId([9; 32]), &key(), &coder, &pool).unwrap();
+        let fresh = chunk(&BufferPool::new(0), 1_000)
+            .into_segment(SegmentId([9; 32]), &key(), &coder, &pool)
+            .unwrap();
         pool.take(2_000_000).fill(0xee);
         pool.take(2_000_000).fill(0xee);
         let reused = chunk(&pool, 1_000).into_segment(SegmentId([9; 32]), &key(), &coder, &pool).unwrap();

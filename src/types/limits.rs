@@ -65,10 +65,10 @@ pub const MAX_READ_LEN: u64 = 4 << 20;
 pub const UPLOAD_SEGMENTS_IN_FLIGHT: usize = 4;
 
 /// Ciphertext bytes of one read unit of a download, before parity.
-pub const READ_UNIT_LEN: usize = 4 << 20;
+pub const READ_UNIT_LEN: usize = 8 << 20;
 
 /// Read units that a download holds in memory at once.
-pub const READ_UNITS_IN_FLIGHT: usize = 4;
+pub const READ_UNITS_IN_FLIGHT: usize = 3;
 
 /// Bytes of shards that a node takes in at once; above it new uploads wait in QUIC's flow control.
 pub const NODE_INTAKE_BYTES: usize = 96 << 20;

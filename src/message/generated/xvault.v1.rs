@@ -112,6 +112,10 @@ pub struct VersionEntry {
     pub content_type: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(uint64, optional, tag = "10")]
     pub modified_micros: ::core::option::Option<u64>,
+    /// 16 bytes: the version as which the content was written, to which its keys are bound; a copy has
+    /// a version of its own.
+    #[prost(bytes = "vec", tag = "11")]
+    pub content_version: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

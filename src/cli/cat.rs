@@ -1,0 +1,32 @@
+//! `xvault cat`
+
+use crate::cli::address;
+use crate::cli::exit::Exit;
+use crate::cli::session::Session;
+use crate::client::{ByteRange, Client, GetOptions, Progress, RecordAddress};
+use crate::types::VersionId;
+
+/// Write a record to standard output.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The records, one after the other.
+    #[arg(required = true, value_parser = address::record, value_name = "XV://COLLECTION/NAME")]
+    records: Vec<RecordAddress>,
+    /// Only these bytes: FIRST-LAST, FIRST- or -COUNT.
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
+    range: Option<ByteRange>,
+    /// This version instead of the latest.
+    #[arg(long, value_name = "ID")]
+    version: Option<VersionId>,
+}
+
+pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyhow::Result<Exit> {
+    for record in &args.records {
+        let options = GetOptions { version: args.version, range: args.range, progress: Progress::none() };
+        let mut download = client.get(record, options).await?;
+        while let Some(bytes) = download.next().await? {
+            session.output().bytes(&bytes)?;
+        }
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,110 @@
+//! `xvault devnet`
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::cli::exit::Exit;
+use crate::cli::node::signals;
+use crate::cli::session::Session;
+use crate::roles::{Devnet, DevnetConfig};
+use crate::types::Code;
+
+/// Run a whole network on this machine, to try things out.
+///
+/// All nodes run in this process, listen on loopback only, and keep their data in one folder. Ctrl-C
+/// stops it; the next start goes on with the same data.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folder of the network's data [default: devnet in the home folder].
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Storage nodes of a new devnet [default: 6].
+    #[arg(long, value_name = "N")]
+    nodes: Option<usize>,
+    /// Erasure code of a new devnet: data and parity shards [default: 4+2].
+    #[arg(long, value_name = "K+M")]
+    code: Option<Code>,
+    /// UDP port of the first node of a new devnet; the others follow [default: free ones].
+    #[arg(long, value_name = "PORT")]
+    base_port: Option<u16>,
+}
+
+pub(crate) fn run(session: &Session, args: Args) -> anyhow::Result<Exit> {
+    let dir = match args.dir {
+        Some(dir) => std::path::absolute(dir)?,
+        None => session.devnet_dir(),
+    };
+    let config = DevnetConfig { dir, nodes: args.nodes, code: args.code, base_port: args.base_port };
+    session.run(async {
+        let (mut interrupt, mut terminate) = signals()?;
+        let devnet = Devnet::start(config).await?;
+        announce(session, &devnet)?;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        session.output().note("stopping; the data stay");
+        devnet.stop().await;
+        Ok(Exit::Ok)
+    })
+}
+
+fn announce(session: &Session, devnet: &Devnet) -> anyhow::Result<()> {
+    let output = session.output();
+    let (network, file) = (devnet.network(), devnet.network_file());
+    if output.is_json() {
+        output.json(&json!({
+            "message_type": "ready", "v": 1, "network_file": file, "nodes": network.nodes.len(),
+            "code": network.code.to_string(),
+        }))?;
+        output.finish()?;
+        return Ok(());
+    }
+    let program =
+        std::env::current_exe().map_or_else(|_| "xvault".into(), |path| quote(&path.to_string_lossy()));
+    output.line(format_args!(
+        "devnet   {} storage nodes on loopback, code {}",
+        network.nodes.len(),
+        network.code
+    ))?;
+    output.line(format_args!("data     {}", file.parent().unwrap_or(file).display()))?;
+    output.line("")?;
+    output.line("In a second terminal:")?;
+    output.line("")?;
+    output.line(format_args!("  alias xvault={program}"))?;
+    if let Some(home) = session.unusual_home() {
+        output.line(format_args!("  export XVAULT_HOME={}", quote(&home.to_string_lossy())))?;
+    }
+    if *file != session.devnet_dir().join(crate::roles::devnet::NETWORK_FILE) {
+        output.line(format_args!("  export XVAULT_NETWORK={}", quote(&file.to_string_lossy())))?;
+    }
+    if !session.keystore_path().exists() {
+        output.line("  xvault key new")?;
+    }
+    output.line("  echo 'hello' | xvault put - xv://try/hello.txt")?;
+    output.line("  xvault cat xv://try/hello.txt")?;
+    output.line("  xvault ls -l xv://try/")?;
+    output.line("  xvault doctor")?;
+    output.line("")?;
+    output.line("Ctrl-C stops the devnet; its data stay.")?;
+    output.finish()?;
+    Ok(())
+}
+
+/// A word as a shell reads it.
+fn quote(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote;
+
+    #[test]
+    fn a_quoted_path_is_one_word() {
+        assert_eq!(quote("/a/b-c.d"), "/a/b-c.d");
+        assert_eq!(quote("/a b/it's"), r"'/a b/it'\''s'");
+    }
+}

@@ -1,0 +1,105 @@
+//! Sizes, times and records as people and programs read them.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::client::{RecordAddress, RecordInfo};
+use crate::types::{CollectionName, Timestamp};
+
+/// A size in binary units with one decimal: `512.4 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1_024 {
+        return format!("{bytes} B");
+    }
+    // Tenths of the unit, rounded down: 1,023.99 KiB must not become 1,024.0 KiB.
+    let mut tenths = u128::from(bytes) * 10 / 1_024;
+    let mut unit = 0;
+    while tenths >= 10_240 {
+        tenths /= 1_024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// A rate: `88.1 MiB/s`.
+pub(crate) fn rate(bytes: u64, took: Duration) -> String {
+    let micros = took.as_micros().max(1);
+    let each_second = u128::from(bytes) * 1_000_000 / micros;
+    format!("{}/s", size(u64::try_from(each_second).unwrap_or(u64::MAX)))
+}
+
+/// A count with its noun: `1 record`, `12 records`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// A time in UTC as RFC 3339 with seconds.
+pub(crate) fn time(at: Timestamp) -> String {
+    let seconds = i64::try_from(at.unix_micros() / 1_000_000).unwrap_or(i64::MAX);
+    let time = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A version of a record as JSON output has it.
+#[derive(Debug, Serialize)]
+pub(crate) struct RecordJson {
+    address: String,
+    name: String,
+    version: String,
+    created: String,
+    deleted: bool,
+    size: u64,
+    content_type: Option<String>,
+    modified: Option<String>,
+}
+
+impl RecordJson {
+    pub(crate) fn new(collection: &CollectionName, info: &RecordInfo) -> Self {
+        let address = RecordAddress { collection: collection.clone(), name: info.name.clone() };
+        Self {
+            address: address.to_string(),
+            name: info.name.to_string(),
+            version: info.version.to_string(),
+            created: time(info.created),
+            deleted: info.deleted,
+            size: info.size,
+            content_type: info.content_type.clone(),
+            modified: info.modified.map(time),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short_and_never_rounded_up() {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_024, "1.0 KiB"),
+            (1_048_575, "1023.9 KiB"),
+            (1_048_576, "1.0 MiB"),
+            (537_290_342, "512.3 MiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(size(bytes), shown);
+        }
+    }
+
+    #[test]
+    fn times_are_utc() {
+        assert_eq!(time(Timestamp::ZERO), "1970-01-01T00:00:00Z");
+        assert_eq!(time(Timestamp::from_unix_millis(1_795_478_400_123)), "2026-11-24T00:00:00Z");
+        assert!(time(Timestamp::from_unix_micros(u64::MAX)).starts_with("9999"));
+    }
+
+    #[test]
+    fn a_rate_of_no_time_is_no_panic() {
+        assert_eq!(rate(5 << 20, Duration::from_secs(5)), "1.0 MiB/s");
+        assert!(rate(u64::MAX, Duration::ZERO).ends_with("EiB/s"));
+    }
+}

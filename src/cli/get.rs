@@ -1,0 +1,223 @@
+//! `xvault get`
+
+use std::io::Write as _;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::json;
+use tokio::sync::mpsc::{Sender, channel};
+
+use crate::cli::batch::{self, Tally};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::folder::{self, Folder, NewFile};
+use crate::cli::output::{Output, escape};
+use crate::cli::session::Session;
+use crate::cli::{address, format};
+use crate::client::{ByteRange, Client, GetOptions, ListEntry, ListOptions, Progress, RecordAddress};
+use crate::types::{CollectionName, RecordPath, VersionId};
+
+/// Names asked for at once.
+const PAGE_LEN: usize = 1_000;
+
+/// Get a record to a file or standard output, or with -r a folder of records to a folder.
+///
+/// A file appears only once it is whole.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The record; with -r a folder or collection.
+    #[arg(value_parser = address::path, value_name = "XV://COLLECTION/NAME")]
+    source: RecordPath,
+    /// File or folder to write to; `-` for standard output [default: here, under the record's own name].
+    target: Option<PathBuf>,
+    /// Get everything in a folder.
+    #[arg(short, long, conflicts_with_all = ["range", "version"])]
+    recursive: bool,
+    /// Only these bytes: FIRST-LAST, FIRST- or -COUNT.
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
+    range: Option<ByteRange>,
+    /// This version instead of the latest.
+    #[arg(long, value_name = "ID")]
+    version: Option<VersionId>,
+    /// Overwrite files.
+    #[arg(short, long)]
+    force: bool,
+    /// Records to transfer at once, with -r.
+    #[arg(short, long, value_name = "N", default_value = "8")]
+    jobs: NonZeroUsize,
+}
+
+pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyhow::Result<Exit> {
+    let (progress, watched) = Progress::new();
+    let _meter = session.meter("get", watched);
+    if args.recursive {
+        return get_folder(session, client, args, progress).await;
+    }
+    let at = RecordAddress { collection: args.source.collection.clone(), name: args.source.record_name()? };
+    let options = GetOptions { version: args.version, range: args.range, progress };
+    if args.target.as_deref() == Some(Path::new("-")) {
+        let mut download = client.get(&at, options).await?;
+        while let Some(bytes) = download.next().await? {
+            session.output().bytes(&bytes)?;
+        }
+        return Ok(Exit::Ok);
+    }
+    let begun = Instant::now();
+    let (folder, name) = place(&args, &at)?;
+    if !args.force && folder.holds(&name)? {
+        return Err(folder::exists(&args.target.clone().unwrap_or_default().join(&name)).into());
+    }
+    let mut file = folder.create()?;
+    let bytes = fill(client, &at, options, &mut file).await?;
+    tokio::task::block_in_place(|| file.keep(&name, args.force))?;
+    let mut tally = Tally::default();
+    tally.done(bytes);
+    summary(session.output(), &tally, begun)?;
+    Ok(Exit::Ok)
+}
+
+/// The folder and name of the file that a record becomes.
+fn place(args: &Args, at: &RecordAddress) -> anyhow::Result<(Folder, String)> {
+    let own = || {
+        let name = address::base_name(at.name.as_str()).filter(|name| !matches!(*name, "." | ".."));
+        let missing = || Failure::usage("the record's name is no file name: name a file to write to");
+        name.map(str::to_owned).ok_or_else(missing)
+    };
+    let Some(target) = &args.target else { return Ok((Folder::open(Path::new("."))?, own()?)) };
+    if target.is_dir() {
+        return Ok((Folder::open(target)?, own()?));
+    }
+    let name = target.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| Failure::usage(format!("{} is no file name", target.display())))?;
+    let parent =
+        target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    Ok((Folder::open(parent)?, name.to_owned()))
+}
+
+async fn fill(
+    client: &Client,
+    at: &RecordAddress,
+    options: GetOptions,
+    file: &mut NewFile,
+) -> anyhow::Result<u64> {
+    let mut download = client.get(at, options).await?;
+    let mut written = 0;
+    while let Some(bytes) = download.next().await? {
+        let wrote = tokio::task::block_in_place(|| file.file().write_all(&bytes));
+        wrote.map_err(|error| folder::full_or_failed(Path::new("the file"), &error))?;
+        written += bytes.len() as u64;
+    }
+    Ok(written)
+}
+
+async fn get_folder(
+    session: &Session,
+    client: &Client,
+    args: Args,
+    progress: Progress,
+) -> anyhow::Result<Exit> {
+    let target = args.target.clone().unwrap_or_else(|| PathBuf::from("."));
+    if target == Path::new("-") {
+        return Err(Failure::usage("a folder cannot go to standard output").into());
+    }
+    std::fs::create_dir_all(&target).map_err(|error| folder::full_or_failed(&target, &error))?;
+    let root = Arc::new(Folder::open(&target)?);
+    let prefix = address::folder_prefix(&args.source.rest);
+    let (to, names) = channel(batch::QUEUE_LEN);
+    let listing = tokio::spawn(list(client.clone(), args.source.collection.clone(), prefix.clone(), to));
+    let begun = Instant::now();
+    let mut tally = Tally::default();
+    let output = session.output();
+    let work = |at: RecordAddress| {
+        let (client, root, progress) = (client.clone(), Arc::clone(&root), progress.clone());
+        get_one(client, root, prefix.len(), at, args.force, progress)
+    };
+    batch::each(args.jobs, names, work, |result| match result {
+        Ok(bytes) => {
+            tally.done(bytes);
+            ControlFlow::Continue(())
+        }
+        Err(error) => tally.fail(output, &error),
+    })
+    .await;
+    listing.await?;
+    if tally.done == 0 && tally.failed == 0 {
+        let message = format!("there is nothing in {}", escape(&args.source.to_string()));
+        return Err(Failure::new(Exit::NotFound, message).into());
+    }
+    summary(output, &tally, begun)?;
+    tally.result("got")
+}
+
+/// Sends the addresses of all records below a prefix, until nobody listens.
+async fn list(
+    client: Client,
+    collection: CollectionName,
+    prefix: String,
+    to: Sender<anyhow::Result<RecordAddress>>,
+) {
+    let mut after = None;
+    loop {
+        let options = ListOptions {
+            prefix: prefix.clone(),
+            delimiter: None,
+            after,
+            limit: PAGE_LEN,
+            include_deleted: false,
+        };
+        let page = match client.list(&collection, options).await {
+            Ok(page) => page,
+            Err(error) => {
+                to.send(Err(error.into())).await.ok();
+                return;
+            }
+        };
+        for entry in page.entries {
+            let ListEntry::Record(info) = entry else { continue };
+            let at = RecordAddress { collection: collection.clone(), name: info.name };
+            if to.send(Ok(at)).await.is_err() {
+                return;
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return;
+        }
+    }
+}
+
+async fn get_one(
+    client: Client,
+    root: Arc<Folder>,
+    skip: usize,
+    at: RecordAddress,
+    force: bool,
+    progress: Progress,
+) -> anyhow::Result<u64> {
+    let parts = folder::parts(&at.name.as_str()[skip..])?;
+    let folder = root.parent_of(&parts)?;
+    let name = parts.last().copied().unwrap_or_default();
+    if !force && folder.holds(name)? {
+        return Err(folder::exists(Path::new(&at.name.as_str()[skip..])).into());
+    }
+    let mut file = folder.create()?;
+    let bytes = fill(&client, &at, GetOptions { progress, ..GetOptions::default() }, &mut file).await?;
+    tokio::task::block_in_place(|| file.keep(name, force))?;
+    Ok(bytes)
+}
+
+fn summary(output: &Output, tally: &Tally, begun: Instant) -> anyhow::Result<()> {
+    let took = begun.elapsed();
+    if output.is_json() {
+        output.json(&json!({
+            "message_type": "summary", "v": 1, "records": tally.done, "bytes": tally.bytes,
+            "failed": tally.failed, "seconds": took.as_secs_f64(),
+        }))?;
+    } else if tally.done > 0 {
+        let (records, bytes) = (format::count(tally.done, "record"), format::size(tally.bytes));
+        output.note(format_args!("got {records}, {bytes}, {}", format::rate(tally.bytes, took)));
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! `xvault ls`
+
+use serde_json::json;
+
+use crate::cli::address;
+use crate::cli::exit::Exit;
+use crate::cli::format::{self, RecordJson};
+use crate::cli::output::{Output, escape};
+use crate::cli::session::Session;
+use crate::client::{Client, ListEntry, ListOptions, RecordInfo};
+use crate::types::{CollectionName, RecordPath};
+
+/// Names asked for at once.
+const PAGE_LEN: usize = 1_000;
+
+/// List collections, or the records of one.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A collection, or a beginning of names in it; all collections if left out.
+    #[arg(value_parser = parse, value_name = "XV://COLLECTION/PREFIX")]
+    path: Option<Listed>,
+    /// Show version, time and size.
+    #[arg(short, long)]
+    long: bool,
+    /// List what is in folders, not the folders.
+    #[arg(short, long)]
+    recursive: bool,
+    /// Also list records that were removed.
+    #[arg(long)]
+    removed: bool,
+    /// At most so many entries.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+/// What to list.
+#[derive(Debug, Clone)]
+enum Listed {
+    Collections,
+    Records(RecordPath),
+}
+
+fn parse(text: &str) -> Result<Listed, String> {
+    if text == RecordPath::SCHEME {
+        Ok(Listed::Collections)
+    } else {
+        address::path(text).map(Listed::Records)
+    }
+}
+
+pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyhow::Result<Exit> {
+    let output = session.output();
+    let Some(Listed::Records(path)) = &args.path else {
+        for collection in client.collections().await? {
+            if output.is_json() {
+                output.json(&json!({ "collection": collection.name.as_str(), "created": format::time(collection.created) }))?;
+            } else {
+                output.line(format_args!("xv://{}/", collection.name))?;
+            }
+        }
+        return Ok(Exit::Ok);
+    };
+    let mut left = args.limit.unwrap_or(usize::MAX);
+    let mut after = None;
+    while left > 0 {
+        let options = ListOptions {
+            prefix: path.rest.clone(),
+            delimiter: (!args.recursive).then_some('/'),
+            after,
+            limit: left.min(PAGE_LEN),
+            include_deleted: args.removed,
+        };
+        let page = client.list(&path.collection, options).await?;
+        left -= page.entries.len();
+        for entry in &page.entries {
+            show(output, &path.collection, entry, args.long)?;
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn show(output: &Output, collection: &CollectionName, entry: &ListEntry, long: bool) -> anyhow::Result<()> {
+    match (entry, output.is_json()) {
+        (ListEntry::Record(info), true) => output.json(&RecordJson::new(collection, info))?,
+        (ListEntry::Prefix(prefix), true) => output.json(&json!({ "prefix": prefix }))?,
+        (ListEntry::Prefix(prefix), false) if long => {
+            output.line(format_args!("{:26}  {:20}  {:>12}  {}", "", "", "", escape(prefix)))?;
+        }
+        (ListEntry::Prefix(prefix), false) => output.line(escape(prefix))?,
+        (ListEntry::Record(info), false) if long => output.line(long_line(info))?,
+        (ListEntry::Record(info), false) => output.line(escape(info.name.as_str()))?,
+    }
+    Ok(())
+}
+
+fn long_line(info: &RecordInfo) -> String {
+    let size = if info.deleted { "removed".to_owned() } else { format::size(info.size) };
+    format!("{}  {}  {size:>12}  {}", info.version, format::time(info.created), escape(info.name.as_str()))
+}

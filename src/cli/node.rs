@@ -1,0 +1,237 @@
+//! `xvault node`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::format;
+use crate::cli::output::{Output, Paint, escape};
+use crate::cli::session::Session;
+use crate::client::{Client, NodeReport};
+use crate::crypto::sign::KeyPair;
+use crate::roles::storage_node::{NodeConfig, NodeFolder, StorageNode};
+use crate::types::NodeInfo;
+
+/// Run storage nodes, and see how those of the network are.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Make a node's folder: its key and settings.
+    Init(Init),
+    /// Run the node of a folder until it is interrupted.
+    Run(Run),
+    /// List the network's nodes.
+    Ls,
+    /// Ask every node, or the one named, how it is.
+    Status(Status),
+}
+
+/// Arguments of `node init`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Init {
+    /// The folder.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// What people call the node.
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// Address and UDP port to listen on.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// Who runs it: nodes of one operator are taken to fail together.
+    #[arg(long, value_name = "NAME")]
+    operator: String,
+    /// Where it stands: nodes of one site are taken to fail together.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    site: String,
+    /// Id of the network it serves [default: that of the network file].
+    #[arg(long, value_name = "ID")]
+    network_id: Option<crate::types::NetworkId>,
+}
+
+/// Arguments of `node run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// The node's folder.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// Arguments of `node status`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Status {
+    /// The node's name in the network file.
+    name: Option<String>,
+}
+
+pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Init(args) => init(session, args),
+        Command::Run(args) => serve(session, &args),
+        Command::Ls => ls(session),
+        Command::Status(args) => {
+            session.with_client(async |client| status(session.output(), client, &args).await)
+        }
+    }
+}
+
+fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
+    let network = match args.network_id {
+        Some(id) => id,
+        None => session.network()?.id,
+    };
+    let mut secret = zeroize::Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *secret)?;
+    let key = KeyPair::from_secret(&secret);
+    let info = NodeInfo {
+        name: args.name.clone(),
+        key: key.public(),
+        address: args.listen,
+        operator: args.operator,
+        site: args.site,
+    };
+    NodeFolder { dir: args.dir, name: args.name, network, listen: args.listen, key }.create()?;
+    if session.output().is_json() {
+        session.output().json(&info)?;
+    } else {
+        session.output().note("Add this to the network file:");
+        let table = toml::to_string(&info).context("writing the node's table")?;
+        session.output().line(format_args!("[[node]]\n{}", table.trim_end()))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Runs on one thread: requests are small, and the store has threads of its own.
+fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
+    let folder = NodeFolder::open(&args.dir)?;
+    let name = folder.name.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+    runtime.block_on(async {
+        let (mut interrupt, mut terminate) = signals()?;
+        let node = StorageNode::start(NodeConfig::from(folder)).await?;
+        session.output().note(format_args!("node {name} listens on {}", node.address()));
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        session.output().note("stopping");
+        node.stop().await;
+        Ok(Exit::Ok)
+    })
+}
+
+/// Ctrl-C and the service manager's request to end.
+pub(crate) fn signals() -> anyhow::Result<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)> {
+    Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+}
+
+fn ls(session: &Session) -> anyhow::Result<Exit> {
+    let output = session.output();
+    for node in session.network()?.nodes {
+        if output.is_json() {
+            output.json(&node)?;
+            continue;
+        }
+        let (name, operator, site) = (escape(&node.name), escape(&node.operator), escape(&node.site));
+        let (key, address) = (node.key.short(), node.address.to_string());
+        output.line(format_args!("{name:16}  {key}  {address:21}  {operator:16}  {site}"))?;
+    }
+    Ok(Exit::Ok)
+}
+
+async fn status(output: &Output, client: &Client, args: &Status) -> anyhow::Result<Exit> {
+    let wanted = |node: &&NodeInfo| args.name.as_ref().is_none_or(|name| *name == node.name);
+    let nodes: Vec<NodeInfo> = client.network().nodes.iter().filter(wanted).cloned().collect();
+    if nodes.is_empty() {
+        let name = args.name.as_deref().unwrap_or_default();
+        let message = format!("the network file has no node {}", escape(name));
+        return Err(Failure::new(Exit::NotFound, message).hint("`xvault node ls` lists them").into());
+    }
+    let mut silent = 0_u64;
+    for (node, report) in ask_all(client, nodes).await {
+        silent += u64::from(report.is_err());
+        show(output, &node, &report)?;
+    }
+    if silent > 0 {
+        let message = format!("{} did not answer", format::count(silent, "node"));
+        return Err(Failure::new(Exit::Unavailable, message).into());
+    }
+    Ok(Exit::Ok)
+}
+
+/// Asks nodes at the same time; answers in the order asked.
+pub(crate) async fn ask_all(
+    client: &Client,
+    nodes: Vec<NodeInfo>,
+) -> Vec<(NodeInfo, Result<NodeReport, crate::client::Error>)> {
+    let asked: Vec<_> = nodes
+        .into_iter()
+        .map(|node| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let report = client.node_status(&node).await;
+                (node, report)
+            })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for answer in asked {
+        answers.extend(answer.await.ok());
+    }
+    answers
+}
+
+fn show(
+    output: &Output,
+    node: &NodeInfo,
+    report: &Result<NodeReport, crate::client::Error>,
+) -> anyhow::Result<()> {
+    let name = escape(&node.name);
+    match report {
+        Ok(report) if output.is_json() => {
+            let status = &report.status;
+            output.json(&json!({
+                "node": node.name, "reachable": true, "version": status.version, "shards": status.shards,
+                "shard_bytes": status.shard_bytes, "disk_bytes": status.disk_bytes, "free_bytes": status.free_bytes,
+                "uptime_seconds": status.uptime_seconds, "problems": status.problems,
+                "round_trip_ms": report.round_trip.as_secs_f64() * 1e3, "clock_offset_ms": report.clock_offset_ms,
+            }))?;
+        }
+        Ok(report) => {
+            let status = &report.status;
+            let good = status.problems.is_empty();
+            let word = output
+                .paint(if good { Paint::Good } else { Paint::Caution }, if good { "ok" } else { "warn" });
+            output.line(format_args!(
+                "{name:16}  {word:4}  {:>8} shards  {:>10} held  {:>10} free  {:.1} ms",
+                status.shards,
+                format::size(status.shard_bytes),
+                format::size(status.free_bytes),
+                report.round_trip.as_secs_f64() * 1e3,
+            ))?;
+            for problem in &status.problems {
+                output.line(format_args!("{:16}  {}", "", escape(problem)))?;
+            }
+        }
+        Err(error) if output.is_json() => {
+            output.json(&json!({ "node": node.name, "reachable": false, "error": reason(error) }))?;
+        }
+        Err(error) => {
+            let word = output.paint(Paint::Bad, "fail");
+            output.line(format_args!("{name:16}  {word:4}  {}", escape(&reason(error))))?;
+        }
+    }
+    Ok(())
+}
+
+/// The innermost cause: what the network said.
+pub(crate) fn reason(error: &crate::client::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,186 @@
+//! `xvault put`
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::json;
+use tokio::sync::mpsc::channel;
+
+use crate::cli::batch::{self, Tally};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::{Output, escape};
+use crate::cli::session::Session;
+use crate::cli::walk::{self, Found};
+use crate::cli::{address, format, media_type};
+use crate::client::{Client, Condition, Progress, PutOptions, PutReport, RecordAddress, Source};
+use crate::types::{CollectionName, RecordPath, VersionId};
+
+/// Store files, folders or standard input.
+///
+/// A record that exists gets a new version. A put of a large file that was interrupted goes on where it
+/// stopped when the same file is put to the same name again.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Files and folders; `-` for standard input.
+    #[arg(required = true, value_name = "SOURCE")]
+    sources: Vec<PathBuf>,
+    /// The record's name, or with a slash at the end the folder to put the sources into.
+    #[arg(value_parser = address::path, value_name = "XV://COLLECTION/NAME")]
+    target: RecordPath,
+    /// Records to transfer at once.
+    #[arg(short, long, value_name = "N", default_value = "8")]
+    jobs: NonZeroUsize,
+    /// Only if there is no such record.
+    #[arg(long, conflicts_with = "if_version")]
+    if_absent: bool,
+    /// Only if this is the record's latest version.
+    #[arg(long, value_name = "ID")]
+    if_version: Option<VersionId>,
+    /// Media type [default: by the file's extension].
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
+    /// Metadata of your own, sealed with the record; can be given several times.
+    #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = key_value)]
+    metadata: Vec<(String, String)>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// What a put did, with its address.
+struct Done {
+    at: RecordAddress,
+    report: PutReport,
+}
+
+pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyhow::Result<Exit> {
+    let (progress, watched) = Progress::new();
+    let _meter = session.meter("put", watched);
+    let options = Arc::new(PutOptions {
+        content_type: args.content_type.clone(),
+        modified: None,
+        metadata: args.metadata.iter().cloned().collect::<BTreeMap<_, _>>(),
+        condition: match (args.if_version, args.if_absent) {
+            (Some(version), _) => Condition::IfVersion(version),
+            (None, true) => Condition::IfAbsent,
+            (None, false) => Condition::Any,
+        },
+        progress,
+    });
+    if args.sources.iter().any(|source| source == Path::new("-")) {
+        return put_stdin(session, client, &args, &options).await;
+    }
+    let begun = Instant::now();
+    let tasks = walk::tasks(&args.sources, &args.target)?;
+    let (to, found) = channel(batch::QUEUE_LEN);
+    let output = Arc::clone(session.output());
+    let walking = tokio::task::spawn_blocking(move || walk::send_files(tasks, &output, &to));
+    let mut tally = Tally::default();
+    let output = session.output();
+    let collection = args.target.collection.clone();
+    let work = |file: Found| put_file(client.clone(), collection.clone(), Arc::clone(&options), file);
+    batch::each(args.jobs, found, work, |result| {
+        match result.and_then(|done| show(output, &done).map(|()| done)) {
+            Ok(done) => {
+                tally.done(done.report.size);
+                ControlFlow::Continue(())
+            }
+            Err(error) => tally.fail(output, &error),
+        }
+    })
+    .await;
+    walking.await?;
+    summary(output, &tally, begun)?;
+    tally.result("put")
+}
+
+async fn put_file(
+    client: Client,
+    collection: CollectionName,
+    options: Arc<PutOptions>,
+    file: Found,
+) -> anyhow::Result<Done> {
+    let at = RecordAddress { collection, name: file.name };
+    let guessed = || media_type::of(at.name.as_str()).map(str::to_owned);
+    let options = PutOptions {
+        content_type: options.content_type.clone().or_else(guessed),
+        modified: file.modified,
+        ..(*options).clone()
+    };
+    let put = client.put(&at, Source::File(file.path.clone()), options).await;
+    let report = put.map_err(|error| {
+        let message = format!("cannot put {}", escape(&file.path.to_string_lossy()));
+        anyhow::Error::from(error).context(message)
+    })?;
+    Ok(Done { at, report })
+}
+
+async fn put_stdin(
+    session: &Session,
+    client: &Client,
+    args: &Args,
+    options: &PutOptions,
+) -> anyhow::Result<Exit> {
+    if args.sources.len() > 1 {
+        return Err(Failure::usage("standard input cannot be put together with other sources").into());
+    }
+    if args.target.rest.is_empty() || args.target.rest.ends_with('/') {
+        let message = "standard input has no name: the target must be a record, not a folder";
+        return Err(Failure::usage(message).into());
+    }
+    let at = RecordAddress { collection: args.target.collection.clone(), name: args.target.record_name()? };
+    let begun = Instant::now();
+    let report = client.put(&at, Source::Reader(Box::new(tokio::io::stdin())), options.clone()).await?;
+    let mut tally = Tally::default();
+    tally.done(report.size);
+    show(session.output(), &Done { at, report })?;
+    summary(session.output(), &tally, begun)?;
+    Ok(Exit::Ok)
+}
+
+fn show(output: &Output, done: &Done) -> anyhow::Result<()> {
+    let report = &done.report;
+    if output.is_json() {
+        output.json(&json!({
+            "message_type": "item", "v": 1, "address": done.at.to_string(), "version": report.version.to_string(),
+            "size": report.size, "resumed_bytes": report.resumed_bytes,
+            "shards_held": report.shards_held, "shards_total": report.shards_total, "degraded": report.degraded,
+        }))?;
+        return Ok(());
+    }
+    let address = escape(&done.at.to_string());
+    if !output.is_quiet() {
+        let resumed = match report.resumed_bytes {
+            0 => String::new(),
+            bytes => format!("  ({} were there already)", format::size(bytes)),
+        };
+        output.line(format_args!("{address}  {}  {}{resumed}", report.version, format::size(report.size)))?;
+    }
+    if report.degraded {
+        output.warn(format_args!(
+            "{address} is kept with less redundancy than it should: {} of {} shards have a node of their own",
+            report.shards_held, report.shards_total
+        ));
+    }
+    Ok(())
+}
+
+fn summary(output: &Output, tally: &Tally, begun: Instant) -> anyhow::Result<()> {
+    let took = begun.elapsed();
+    if output.is_json() {
+        output.json(&json!({
+            "message_type": "summary", "v": 1, "records": tally.done, "bytes": tally.bytes,
+            "failed": tally.failed, "seconds": took.as_secs_f64(),
+        }))?;
+    } else if tally.done > 0 {
+        let (records, bytes) = (format::count(tally.done, "record"), format::size(tally.bytes));
+        output.note(format_args!("stored {records}, {bytes}, {}", format::rate(tally.bytes, took)));
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! From folders, files and passphrases to an open vault.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use etcetera::BaseStrategy as _;
+use indicatif::MultiProgress;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::cli::Globals;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::Output;
+use crate::cli::passphrase::{self, Given};
+use crate::cli::progress::Meter;
+use crate::client::keystore::{Keystore, KeystoreError, vault_keys};
+use crate::client::{AtomicProgress, Client, ClientConfig};
+use crate::crypto::seed::Seed;
+use crate::types::Network;
+
+/// How often a passphrase may be mistyped.
+const PASSPHRASE_TRIES: u32 = 3;
+
+/// One run of the program: its common arguments, folders and output.
+pub(crate) struct Session {
+    globals: Globals,
+    home: PathBuf,
+    output: Arc<Output>,
+}
+
+impl Session {
+    pub(crate) fn new(globals: Globals) -> anyhow::Result<Self> {
+        let home = match &globals.home {
+            Some(home) => std::path::absolute(home)?,
+            None => default_home()?,
+        };
+        let bars = MultiProgress::with_draw_target(globals.progress.target(globals.quiet || globals.json));
+        let output = Arc::new(Output::new(globals.json, globals.quiet, globals.color, bars));
+        Ok(Self { globals, home, output })
+    }
+
+    pub(crate) fn output(&self) -> &Arc<Output> {
+        &self.output
+    }
+
+    /// Shows how far transfers are, until the meter is dropped.
+    pub(crate) fn meter(&self, verb: &'static str, progress: Arc<AtomicProgress>) -> Meter {
+        Meter::start(self.globals.progress, Arc::clone(&self.output), verb, progress)
+    }
+
+    /// The folder of the keystore and all local state.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The home folder if it is not the one that commands find by themselves.
+    pub(crate) fn unusual_home(&self) -> Option<&Path> {
+        let usual = default_home().ok();
+        (usual.as_deref() != Some(&self.home)).then_some(self.home.as_path())
+    }
+
+    pub(crate) fn keystore_path(&self) -> PathBuf {
+        self.home.join("keystore")
+    }
+
+    /// The folder of the devnet that needs no `--dir`.
+    pub(crate) fn devnet_dir(&self) -> PathBuf {
+        self.home.join("devnet")
+    }
+
+    /// The network file that was named, if one was.
+    pub(crate) fn named_network_file(&self) -> Option<&Path> {
+        self.globals.network.as_deref()
+    }
+
+    /// The network file: the one named, else that of the home folder, else that of the devnet there.
+    pub(crate) fn network_file(&self) -> PathBuf {
+        if let Some(named) = self.named_network_file() {
+            return named.to_owned();
+        }
+        let (own, devnet) = (self.home.join("network.toml"), self.devnet_dir().join("network.toml"));
+        if !own.exists() && devnet.exists() { devnet } else { own }
+    }
+
+    pub(crate) fn network(&self) -> anyhow::Result<Network> {
+        let path = self.network_file();
+        let shown = path.display();
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let missing = format!("there is no network file at {shown}");
+                let hint = "name one with --network or XVAULT_NETWORK, or start one with `xvault devnet`";
+                return Err(Failure::new(Exit::Failed, missing).hint(hint).into());
+            }
+            read => read.with_context(|| format!("cannot read the network file {shown}"))?,
+        };
+        Network::from_toml(&text).with_context(|| format!("the network file {shown}"))
+    }
+
+    /// The passphrase from a file, the environment or a command, if one of them is set.
+    pub(crate) fn given_passphrase(&self) -> anyhow::Result<Option<Given>> {
+        passphrase::given(self.globals.passphrase_file.as_deref())
+    }
+
+    /// Opens the keystore, asking for the passphrase if nothing gives it.
+    pub(crate) fn unlock(&self) -> anyhow::Result<Seed> {
+        let keystore = Keystore::load(&self.keystore_path())?;
+        if !keystore.has_passphrase() {
+            return Ok(keystore.open("")?);
+        }
+        if let Some(given) = self.given_passphrase()? {
+            return keystore.open(&given.passphrase).with_context(|| given.origin);
+        }
+        for _ in 1..PASSPHRASE_TRIES {
+            match keystore.open(&passphrase::ask("Passphrase: ")?) {
+                Err(KeystoreError::WrongPassphrase { .. }) => self.output.warn("wrong passphrase, try again"),
+                opened => return Ok(opened?),
+            }
+        }
+        Ok(keystore.open(&passphrase::ask("Passphrase: ")?)?)
+    }
+
+    /// All that a client needs: network file, keys, and the folder of this vault in this network.
+    pub(crate) fn client_config(&self) -> anyhow::Result<ClientConfig> {
+        let network = self.network()?;
+        let keys = vault_keys(&self.unlock()?);
+        let vault = format!("{}-{}", keys.signing().public().short(), network.id.short());
+        Ok(ClientConfig { network, keys, home: self.home.join("vaults").join(vault) })
+    }
+
+    /// Runs a command on the open vault; Ctrl-C ends it.
+    pub(crate) fn with_client<F>(&self, command: F) -> anyhow::Result<Exit>
+    where
+        F: AsyncFnOnce(&Client) -> anyhow::Result<Exit>,
+    {
+        let config = self.client_config()?;
+        self.run(interruptible(async {
+            let client = Client::open(config).await?;
+            let result = command(&client).await;
+            client.close().await;
+            result
+        }))
+    }
+
+    /// Runs to the end whatever signals come; the caller handles those.
+    pub(crate) fn run<T>(&self, future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        let runtime: Runtime =
+            Builder::new_multi_thread().enable_all().build().context("starting threads")?;
+        let result = runtime.block_on(future);
+        self.output.bars().clear().ok();
+        // A read of stdin may never return: nobody waits for it.
+        runtime.shutdown_background();
+        result
+    }
+}
+
+/// The same, but Ctrl-C ends it.
+pub(crate) async fn interruptible<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::select! {
+        result = future => result,
+        signal = tokio::signal::ctrl_c() => {
+            signal.context("waiting for Ctrl-C")?;
+            let hint = "run the same command again; a put of a large file goes on where it stopped";
+            Err(Failure::new(Exit::Interrupted, "interrupted").hint(hint).into())
+        }
+    }
+}
+
+fn default_home() -> anyhow::Result<PathBuf> {
+    let strategy = etcetera::choose_base_strategy()
+        .context("cannot find your home folder: set HOME, or name a folder with --home")?;
+    Ok(strategy.data_dir().join("xvault"))
+}

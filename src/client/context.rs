@@ -1,0 +1,182 @@
+//! What all operations of a client share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::client::{Error, ErrorKind};
+use crate::message::Descriptor;
+use crate::net::Peers;
+use crate::runtime::{Clock, Workers};
+use crate::store::{IndexError, SharedIndex};
+use crate::stripe::Coder;
+use crate::transfer::BufferPool;
+use crate::transfer::failure::Failure;
+use crate::transfer::inflight::{HedgeBudget, Latencies};
+use crate::types::limits::UPLOAD_SEGMENTS_IN_FLIGHT;
+use crate::types::{Code, Network, PublicKey, SegmentId, Timestamp};
+
+/// Descriptors kept in memory: 250 bytes each.
+const DESCRIPTORS_CACHED: usize = 4_096;
+/// How long a node that was worked around because it was slow is avoided.
+const SLOW_FOR: Duration = Duration::from_secs(5);
+/// Buffers kept for the next segment: two for each upload in flight.
+const BUFFERS_KEPT: usize = 2 * UPLOAD_SEGMENTS_IN_FLIGHT + 2;
+
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) network: Network,
+    /// The folder of the vault's state.
+    pub(crate) home: PathBuf,
+    /// The vault's public key: the owner of its shards.
+    pub(crate) owner: PublicKey,
+    pub(crate) peers: Peers,
+    pub(crate) index: SharedIndex,
+    pub(crate) workers: Workers,
+    pub(crate) pool: BufferPool,
+    pub(crate) clock: Clock,
+    /// One permit for each body segment in memory.
+    pub(crate) segments: Arc<Semaphore>,
+    pub(crate) latencies: Mutex<Latencies>,
+    pub(crate) hedges: Mutex<HedgeBudget>,
+    coder: Arc<Coder>,
+    slow: Mutex<BTreeMap<PublicKey, Timestamp>>,
+    descriptors: Mutex<BTreeMap<SegmentId, Arc<Descriptor>>>,
+    background: Mutex<JoinSet<()>>,
+}
+
+pub(crate) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code under these locks leaves a value half changed when it panics.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Context {
+    pub(crate) fn new(
+        home: PathBuf,
+        network: Network,
+        owner: PublicKey,
+        peers: Peers,
+        index: SharedIndex,
+    ) -> Self {
+        let coder = Arc::new(Coder::new(network.code));
+        Self {
+            home,
+            network,
+            owner,
+            peers,
+            index,
+            workers: Workers::new(),
+            pool: BufferPool::new(BUFFERS_KEPT),
+            clock: Clock::new(),
+            segments: Arc::new(Semaphore::new(UPLOAD_SEGMENTS_IN_FLIGHT)),
+            latencies: Mutex::default(),
+            hedges: Mutex::default(),
+            coder,
+            slow: Mutex::default(),
+            descriptors: Mutex::default(),
+            background: Mutex::default(),
+        }
+    }
+
+    /// A coder for a segment's code; that of the network is made once.
+    pub(crate) fn coder(&self, code: Code) -> Arc<Coder> {
+        if code == self.network.code { Arc::clone(&self.coder) } else { Arc::new(Coder::new(code)) }
+    }
+
+    pub(crate) async fn descriptor(&self, segment: SegmentId) -> Result<Arc<Descriptor>, Error> {
+        if let Some(known) = guard(&self.descriptors).get(&segment) {
+            return Ok(Arc::clone(known));
+        }
+        let found = self.index.with(move |index| index.descriptor(&segment)).await?;
+        let found = found.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Corrupt,
+                format!("the local index does not know segment {}", segment.short()),
+            )
+        })?;
+        let found = Arc::new(found);
+        let mut cache = guard(&self.descriptors);
+        if cache.len() >= DESCRIPTORS_CACHED {
+            cache.clear();
+        }
+        cache.insert(segment, Arc::clone(&found));
+        Ok(found)
+    }
+
+    pub(crate) fn forget_descriptor(&self, segment: &SegmentId) {
+        guard(&self.descriptors).remove(segment);
+    }
+
+    /// Whether a node failed or was slow a moment ago.
+    pub(crate) fn is_suspect(&self, node: &PublicKey) -> bool {
+        let slow = guard(&self.slow).get(node).is_some_and(|until| *until > self.clock.now());
+        slow || self.peers.is_suspect(node)
+    }
+
+    pub(crate) fn note_slow(&self, nodes: &[PublicKey]) {
+        let until = self.clock.now() + SLOW_FOR;
+        guard(&self.slow).extend(nodes.iter().map(|node| (*node, until)));
+    }
+
+    /// Runs something that nobody waits for until the client is closed.
+    pub(crate) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut background = guard(&self.background);
+        while background.try_join_next().is_some() {}
+        background.spawn(work);
+    }
+
+    /// Takes over what runs in the background.
+    pub(crate) fn background(&self) -> JoinSet<()> {
+        std::mem::take(&mut *guard(&self.background))
+    }
+
+    /// What people call a node.
+    pub(crate) fn node_name(&self, node: &PublicKey) -> String {
+        self.network.node(node).map_or_else(|| node.short(), |info| info.name.clone())
+    }
+
+    /// "node-1 cannot be reached; node-2 refuses: ..."
+    pub(crate) fn name_failures(&self, reasons: &[(PublicKey, Failure)]) -> String {
+        let names = reasons.iter().map(|(node, failure)| format!("{} {failure}", self.node_name(node)));
+        names.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Fresh random bytes.
+pub(crate) fn random<const LEN: usize>() -> Result<[u8; LEN], Error> {
+    let mut bytes = [0; LEN];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::new(ErrorKind::Internal, "the system gives no random bytes").caused_by(error)
+    })?;
+    Ok(bytes)
+}
+
+impl From<IndexError> for Error {
+    fn from(error: IndexError) -> Self {
+        let (kind, hint) = match &error {
+            IndexError::Locked => (ErrorKind::Locked, "wait for the other command to end"),
+            IndexError::WrongKey => {
+                (ErrorKind::Config, "use the key with which this folder was made, or another --home")
+            }
+            IndexError::Damaged { .. } => (
+                ErrorKind::Corrupt,
+                "restore the home folder from a backup; the records at the nodes are not affected",
+            ),
+            IndexError::Full => (ErrorKind::Full, "free some disk space"),
+            IndexError::Database(_) | IndexError::Closed => {
+                (ErrorKind::Internal, "check the disk of the home folder")
+            }
+        };
+        Self::new(kind, error.to_string()).with_hint(hint).caused_by(error)
+    }
+}
+
+impl From<crate::runtime::JobPanicked> for Error {
+    fn from(error: crate::runtime::JobPanicked) -> Self {
+        Self::new(ErrorKind::Internal, error.to_string())
+    }
+}

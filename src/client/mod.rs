@@ -1,0 +1,30 @@
+//! The client: puts records into a network and gets them back. Keys and plaintext never leave it.
+//!
+//! [`Client`] is the whole interface; [`api`] has its values. Behind it: `put` cuts a record into chunks and
+//! seals them, `packer` collects small things into packs and commits, `upload` and `download` drive the pure
+//! machines of [`transfer`](crate::transfer) over real connections.
+
+pub mod api;
+mod context;
+mod download;
+mod error;
+mod get;
+pub mod keystore;
+mod packer;
+mod put;
+mod range;
+mod records;
+mod source;
+mod upload;
+
+pub use api::{
+    AtomicProgress, CollectionInfo, GetOptions, ListEntry, ListOptions, ListPage, NodeReport, Progress,
+    PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Remove, RemoveReport, SegmentHealth,
+    Source,
+};
+pub use error::{Error, ErrorKind};
+pub use get::Download;
+pub use range::{ByteRange, ByteRangeError};
+pub use records::{Client, ClientConfig};
+
+pub use crate::store::index::Condition;

@@ -1,0 +1,483 @@
+//! Putting a record: cut, seal, place, and commit at the end.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::AsyncRead;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
+
+use crate::client::context::{Context, random};
+use crate::client::packer::{Item, Packer, new_version};
+use crate::client::source::{self, Opened, Sized};
+use crate::client::upload::upload;
+use crate::client::{Error, ErrorKind, Progress, PutOptions, PutReport, RecordAddress, Source};
+use crate::crypto::frame::{Dek, Stream, plain_ranges};
+use crate::crypto::hash::{Context as HashContext, derive_key};
+use crate::crypto::padme::padded_len;
+use crate::message::{Extent, RecordHeader, ShardRef};
+use crate::runtime::wall_time;
+use crate::store::index::{JournaledChunk, UploadId, UploadRow};
+use crate::transfer::seal::{Chunk, CodedSegment};
+use crate::transfer::upload::Outcome;
+use crate::types::limits::{BODY_SEGMENT_PLAIN_LEN, MAX_METADATA_LEN, PACK_CHUNK_MAX_LEN};
+use crate::types::{PublicKey, SegmentId, VersionId};
+
+const CHUNK: u64 = BODY_SEGMENT_PLAIN_LEN as u64;
+
+pub(crate) async fn put(
+    ctx: &Arc<Context>,
+    packer: &Packer,
+    at: &RecordAddress,
+    source: Source,
+    options: PutOptions,
+) -> Result<PutReport, Error> {
+    let metadata_len: usize = options.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if metadata_len > MAX_METADATA_LEN {
+        let message =
+            format!("{metadata_len} bytes of metadata are too many: at most {MAX_METADATA_LEN} are allowed");
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    let resumable = match &source {
+        Source::File(path) => Some(path.clone()),
+        Source::Bytes(_) | Source::Reader(_) => None,
+    };
+    match source::open(source, &ctx.workers).await? {
+        Opened::Small(bytes) => put_small(packer, at, bytes, options).await,
+        Opened::Sized(sized) => {
+            let (id, lock) = match resumable {
+                Some(path) => claim(ctx, file_upload_id(ctx, at, &path, &sized)?)?,
+                None => (UploadId(random()?), None),
+            };
+            let mut body = Body::begin(ctx, id, lock, &options.progress).await?;
+            options.progress.expect_bytes(sized.len());
+            body.send_sized(&sized).await?;
+            let len = sized.len();
+            body.finish(packer, at, len, options).await
+        }
+        Opened::Stream(start, reader) => {
+            let mut body = Body::begin(ctx, UploadId(random()?), None, &options.progress).await?;
+            let len = body.send_stream(start, reader).await?;
+            body.finish(packer, at, len, options).await
+        }
+    }
+}
+
+async fn put_small(
+    packer: &Packer,
+    at: &RecordAddress,
+    bytes: Bytes,
+    options: PutOptions,
+) -> Result<PutReport, Error> {
+    let size = bytes.len() as u64;
+    let (version, dek) = (new_version()?, Dek::from_bytes(random()?));
+    let padded = usize::try_from(padded_len(size)).unwrap_or(bytes.len());
+    let tail = (size > 0).then_some((bytes, padded));
+    let progress = options.progress.clone();
+    progress.expect_bytes(size);
+    let item = item(at, options, version, dek, size)?;
+    let outcome = packer.commit(Item { tail, ..item }).await?;
+    progress.add(size);
+    Ok(report(version, size, 0, std::slice::from_ref(&outcome)))
+}
+
+fn item(
+    at: &RecordAddress,
+    options: PutOptions,
+    version: VersionId,
+    dek: Dek,
+    size: u64,
+) -> Result<Item, Error> {
+    let header = RecordHeader {
+        name: at.name.clone(),
+        version,
+        size,
+        content_type: options.content_type,
+        modified: options.modified,
+        metadata: options.metadata,
+        extents: Vec::new(),
+    };
+    let condition = options.condition;
+    let salts = [random()?, random()?];
+    Ok(Item { at: at.clone(), header, dek, condition, tail: None, segments: Vec::new(), upload: None, salts })
+}
+
+fn report(version: VersionId, size: u64, resumed_bytes: u64, outcomes: &[Outcome]) -> PutReport {
+    PutReport {
+        version,
+        size,
+        resumed_bytes,
+        shards_held: outcomes.iter().map(|outcome| outcome.held).sum(),
+        shards_total: outcomes.iter().map(|outcome| outcome.descriptor.holders.len()).sum(),
+        degraded: outcomes.iter().any(|outcome| outcome.degraded),
+    }
+}
+
+/// The same file put to the same name is the same upload.
+fn file_upload_id(ctx: &Context, at: &RecordAddress, path: &Path, file: &Sized) -> Result<UploadId, Error> {
+    let read_error = |error| source::read_error(&path.display().to_string(), error);
+    let path = path.canonicalize().map_err(read_error)?;
+    let modified = path.metadata().and_then(|meta| meta.modified()).map_err(read_error)?;
+    let modified = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let mut id = [0; 32];
+    let parts: [&[u8]; 6] = [
+        ctx.owner.as_bytes(),
+        at.collection.as_str().as_bytes(),
+        at.name.as_str().as_bytes(),
+        path.as_os_str().as_encoded_bytes(),
+        &file.len().to_le_bytes(),
+        &modified.as_nanos().to_le_bytes(),
+    ];
+    derive_key(HashContext::UploadId, &parts, &mut id);
+    Ok(UploadId(id))
+}
+
+/// Held while an upload that can resume is under way, so that no other process takes it up meanwhile.
+struct UploadLock {
+    _file: File,
+    path: PathBuf,
+}
+
+impl Drop for UploadLock {
+    fn drop(&mut self) {
+        // Another process may hold the next file of this name by now; a leftover does no harm.
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+/// Claims an upload. If another process is at it, this is an upload of its own that cannot resume.
+fn claim(ctx: &Context, id: UploadId) -> Result<(UploadId, Option<UploadLock>), Error> {
+    let path = ctx.home.join(format!("upload-{}", data_encoding::HEXLOWER.encode(&id.0[..16])));
+    let failed =
+        |error| Error::new(ErrorKind::Config, format!("cannot use {}", path.display())).caused_by(error);
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok((id, Some(UploadLock { _file: file, path }))),
+        Err(TryLockError::WouldBlock) => Ok((UploadId(random()?), None)),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// The body of a large record on its way.
+struct Body {
+    ctx: Arc<Context>,
+    id: UploadId,
+    _lock: Option<UploadLock>,
+    row: UploadRow,
+    /// Chunks of an earlier attempt, by number.
+    journaled: BTreeMap<u64, JournaledChunk>,
+    /// Which nodes hold which shard of them.
+    held: BTreeMap<ShardRef, PublicKey>,
+    tasks: JoinSet<Result<Sent, Error>>,
+    sent: Vec<Sent>,
+    /// What is left for the pack, and its padded length.
+    tail: Option<(Bytes, usize)>,
+    progress: Progress,
+}
+
+/// A chunk that is placed.
+struct Sent {
+    number: u64,
+    extent: Extent,
+    outcome: Outcome,
+    resumed: bool,
+}
+
+impl Body {
+    /// Takes up an earlier upload of this id, or begins one.
+    async fn begin(
+        ctx: &Arc<Context>,
+        id: UploadId,
+        lock: Option<UploadLock>,
+        progress: &Progress,
+    ) -> Result<Self, Error> {
+        let found = ctx.index.with(move |index| index.upload(&id)).await?;
+        let (row, chunks) = match found {
+            Some(found) => found,
+            None => {
+                let row = UploadRow {
+                    version: new_version()?,
+                    dek: Dek::from_bytes(random()?),
+                    begun: wall_time(),
+                };
+                let begun = row.clone();
+                ctx.index.with(move |index| index.begin_upload(&id, &begun)).await?;
+                (row, Vec::new())
+            }
+        };
+        let held = who_holds(ctx, &chunks).await;
+        let journaled = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
+        let progress = progress.clone();
+        Ok(Self {
+            ctx: Arc::clone(ctx),
+            id,
+            _lock: lock,
+            row,
+            journaled,
+            held,
+            tasks: JoinSet::new(),
+            sent: Vec::new(),
+            tail: None,
+            progress,
+        })
+    }
+
+    /// Sends all chunks of a source whose length is known.
+    async fn send_sized(&mut self, source: &Sized) -> Result<(), Error> {
+        let padded = padded_len(source.len());
+        for number in 0..padded.div_ceil(CHUNK) {
+            let offset = number * CHUNK;
+            let plain_len = usize::try_from((padded - offset).min(CHUNK)).unwrap_or(BODY_SEGMENT_PLAIN_LEN);
+            let real = source.len().saturating_sub(offset).min(plain_len as u64);
+            let permit = self.room().await?;
+            let (pool, source) = (self.ctx.pool.clone(), source.clone());
+            let fill = move || {
+                let mut chunk = Chunk::new(&pool, plain_len);
+                source.fill(offset, &mut chunk).map(|()| chunk)
+            };
+            if plain_len < PACK_CHUNK_MAX_LEN {
+                let chunk = self
+                    .ctx
+                    .workers
+                    .run(fill)
+                    .await?
+                    .map_err(|error| source::read_error("the file", error))?;
+                self.keep_tail(&chunk, real);
+            } else {
+                self.send(number, real, permit, fill);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends all chunks of a source that is read to its end: how long it was.
+    async fn send_stream(
+        &mut self,
+        mut start: Bytes,
+        mut reader: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> Result<u64, Error> {
+        let (mut read, mut placed) = (0_u64, 0_u64);
+        let mut ended = false;
+        for number in 0.. {
+            let permit = self.room().await?;
+            let mut chunk = Chunk::new(&self.ctx.pool, BODY_SEGMENT_PLAIN_LEN);
+            let mut real = 0;
+            if ended {
+                plain_ranges(chunk.sealed_len()).for_each(|range| chunk.frames_mut()[range].fill(0));
+            } else {
+                let filled = source::fill_from(&mut start, &mut *reader, &mut chunk).await;
+                real = filled.map_err(|error| source::read_error("the input", error))?;
+                ended = real < BODY_SEGMENT_PLAIN_LEN;
+                zero_from(&mut chunk, real);
+            }
+            read += real as u64;
+            let left = if ended { padded_len(read) - placed } else { CHUNK };
+            if left == 0 {
+                break;
+            }
+            let plain_len = usize::try_from(left.min(CHUNK)).unwrap_or(BODY_SEGMENT_PLAIN_LEN);
+            chunk.resize(plain_len);
+            placed += plain_len as u64;
+            if plain_len < PACK_CHUNK_MAX_LEN {
+                self.keep_tail(&chunk, real as u64);
+            } else {
+                self.send(number, real as u64, permit, move || Ok(chunk));
+            }
+        }
+        Ok(read)
+    }
+
+    /// Room for one more chunk in memory; takes in those that are done.
+    async fn room(&mut self) -> Result<OwnedSemaphorePermit, Error> {
+        while let Some(done) = self.tasks.try_join_next() {
+            self.sent.push(joined(done)?);
+        }
+        let closed = |error| Error::new(ErrorKind::Internal, "the client is closed").caused_by(error);
+        Arc::clone(&self.ctx.segments).acquire_owned().await.map_err(closed)
+    }
+
+    fn keep_tail(&mut self, chunk: &Chunk, real: u64) {
+        let plain: Vec<u8> = plain_ranges(chunk.sealed_len())
+            .flat_map(|range| chunk.frames()[range].iter().copied())
+            .collect();
+        let padded = plain.len();
+        self.progress.add(real);
+        self.tail = Some((plain.into(), padded));
+    }
+
+    fn send(
+        &mut self,
+        number: u64,
+        real: u64,
+        permit: OwnedSemaphorePermit,
+        fill: impl FnOnce() -> std::io::Result<Chunk> + Send + 'static,
+    ) {
+        let task = SendChunk {
+            ctx: Arc::clone(&self.ctx),
+            id: self.id,
+            row: self.row.clone(),
+            number,
+            earlier: self.journaled.remove(&number),
+            held: self.held.clone(),
+        };
+        let progress = self.progress.clone();
+        self.tasks.spawn(async move {
+            let sent = task.run(fill).await;
+            drop(permit);
+            progress.add(real);
+            sent
+        });
+    }
+
+    /// Waits for all chunks and commits the record.
+    async fn finish(
+        mut self,
+        packer: &Packer,
+        at: &RecordAddress,
+        size: u64,
+        options: PutOptions,
+    ) -> Result<PutReport, Error> {
+        while let Some(done) = self.tasks.join_next().await {
+            self.sent.push(joined(done)?);
+        }
+        self.sent.sort_by_key(|sent| sent.number);
+        let version = self.row.version;
+        let mut item = item(at, options, version, self.row.dek.clone(), size)?;
+        item.header.extents = self.sent.iter().map(|sent| sent.extent).collect();
+        item.segments = self.sent.iter().map(|sent| sent.outcome.descriptor.clone()).collect();
+        item.tail = self.tail;
+        item.upload = Some(self.id);
+        let resumed =
+            self.sent.iter().filter(|sent| sent.resumed).map(|sent| sent.extent.plain_len).sum::<u64>();
+        let mut outcomes: Vec<_> = self.sent.into_iter().map(|sent| sent.outcome).collect();
+        outcomes.push(packer.commit(item).await?);
+        Ok(report(version, size, resumed.min(size), &outcomes))
+    }
+}
+
+fn joined(done: Result<Result<Sent, Error>, tokio::task::JoinError>) -> Result<Sent, Error> {
+    done.map_err(|error| Error::new(ErrorKind::Internal, "a transfer panicked").caused_by(error))?
+}
+
+/// Zeros what of a chunk was not filled.
+fn zero_from(chunk: &mut Chunk, filled: usize) {
+    let mut before = 0;
+    for range in plain_ranges(chunk.sealed_len()) {
+        let len = range.len();
+        let skip = filled.saturating_sub(before).min(len);
+        chunk.frames_mut()[range][skip..].fill(0);
+        before += len;
+    }
+}
+
+/// Asks all nodes which shards of an earlier attempt they hold.
+async fn who_holds(ctx: &Arc<Context>, chunks: &[JournaledChunk]) -> BTreeMap<ShardRef, PublicKey> {
+    let mut roots = BTreeMap::new();
+    for chunk in chunks {
+        for (index, root) in (0..).zip(&chunk.descriptor.roots) {
+            roots.insert(ShardRef { segment: chunk.descriptor.segment, index }, *root);
+        }
+    }
+    let shards: Vec<ShardRef> = roots.keys().copied().collect();
+    let mut asked = JoinSet::new();
+    for node in ctx.network.nodes.iter().map(|node| node.key) {
+        for batch in shards.chunks(crate::types::limits::MAX_BATCH_ITEMS) {
+            let (ctx, batch) = (Arc::clone(ctx), batch.to_vec());
+            asked.spawn(async move {
+                let found = ctx.peers.have_shards(&node, batch.clone()).await;
+                (node, batch, found)
+            });
+        }
+    }
+    let mut held = BTreeMap::new();
+    while let Some(answer) = asked.join_next().await {
+        // A node that does not answer holds nothing for now: its shards are sent again.
+        let Ok((node, batch, Ok(found))) = answer else { continue };
+        for (shard, root) in batch.into_iter().zip(found) {
+            if root.is_some() && root.as_ref() == roots.get(&shard) {
+                held.insert(shard, node);
+            }
+        }
+    }
+    held
+}
+
+/// One chunk on its way.
+struct SendChunk {
+    ctx: Arc<Context>,
+    id: UploadId,
+    row: UploadRow,
+    number: u64,
+    earlier: Option<JournaledChunk>,
+    held: BTreeMap<ShardRef, PublicKey>,
+}
+
+impl SendChunk {
+    async fn run(
+        self,
+        fill: impl FnOnce() -> std::io::Result<Chunk> + Send + 'static,
+    ) -> Result<Sent, Error> {
+        let (salt, segment) = match &self.earlier {
+            Some(earlier) => (earlier.salt, earlier.descriptor.segment),
+            None => (random()?, SegmentId(random()?)),
+        };
+        let (coded, plain_len) = self.code(salt, segment, fill).await?;
+        let same = self.earlier.as_ref().is_some_and(|earlier| earlier.descriptor.roots == coded.roots);
+        if self.earlier.is_some() && !same {
+            // The file has changed since: what was sealed just now must never be sent, because the same key and
+            // nonce sealed other bytes before. Nothing of it has been.
+            let id = self.id;
+            self.ctx.index.with(move |index| index.abandon_upload(&id)).await?;
+            let message = "the file has changed since its interrupted upload began";
+            return Err(
+                Error::new(ErrorKind::Invalid, message).with_hint("put it again: a new upload begins")
+            );
+        }
+        let extent = Extent { segment, offset: 0, plain_len, salt };
+        let total = coded.layout.code().total();
+        let descriptor = crate::message::Descriptor {
+            segment,
+            code: coded.layout.code(),
+            len: coded.layout.len(),
+            roots: coded.roots.clone(),
+            holders: vec![None; total],
+        };
+        let held: Vec<_> = (0..total)
+            .map(|index| {
+                let index = u8::try_from(index).unwrap_or(u8::MAX);
+                self.held.get(&ShardRef { segment, index }).copied()
+            })
+            .collect();
+        if !same {
+            let (id, number) = (self.id, self.number);
+            let chunk = JournaledChunk { number, salt, plain_len, descriptor };
+            // Before the first shard leaves: what may be at a node is never forgotten.
+            self.ctx.index.with(move |index| index.put_chunk(&id, &chunk)).await?;
+        }
+        let resumed = held.iter().all(Option::is_some);
+        let outcome = upload(&self.ctx, coded, held).await?;
+        Ok(Sent { number: self.number, extent, outcome, resumed })
+    }
+
+    async fn code(
+        &self,
+        salt: [u8; 16],
+        segment: SegmentId,
+        fill: impl FnOnce() -> std::io::Result<Chunk> + Send + 'static,
+    ) -> Result<(CodedSegment, u64), Error> {
+        let key = self.row.dek.frame_key(&self.row.version, Stream::Body, &salt);
+        let (coder, pool) = (self.ctx.coder(self.ctx.network.code), self.ctx.pool.clone());
+        let job = move || -> Result<(CodedSegment, u64), Error> {
+            let chunk = fill().map_err(|error| source::read_error("the file", error))?;
+            let plain_len = chunk.plain_len() as u64;
+            let coded = chunk.into_segment(segment, &key, &coder, &pool);
+            let coded = coded
+                .map_err(|error| Error::new(ErrorKind::Internal, "a chunk is too long").caused_by(error))?;
+            Ok((coded, plain_len))
+        };
+        self.ctx.workers.run(job).await?
+    }
+}

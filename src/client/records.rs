@@ -1,0 +1,373 @@
+//! The client's interface.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::client::context::Context;
+use crate::client::get::read_header;
+use crate::client::packer::{Packer, new_version};
+use crate::client::put;
+use crate::client::{
+    CollectionInfo, Download, Error, ErrorKind, GetOptions, ListEntry, ListOptions, ListPage, NodeReport,
+    PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Remove, RemoveReport, SegmentHealth,
+    Source,
+};
+use crate::crypto::seed::VaultKeys;
+use crate::message::{ShardRef, StoredVersion, VersionEntry, VersionState};
+use crate::net::Peers;
+use crate::runtime::wall_time;
+use crate::store::SharedIndex;
+use crate::store::index::{Commit, Condition, ListItem, ListQuery, Which};
+use crate::types::limits::MAX_BATCH_ITEMS;
+use crate::types::{CollectionName, Network, NodeInfo, RecordName, SegmentId, VersionId};
+
+/// Entries of a page at most, so that a page has a bounded size.
+const MAX_PAGE: usize = 10_000;
+/// An upload that nobody took up again for so long is given up.
+const UPLOAD_LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How long closing waits for shards that are still on their way.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a client works with.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// The network.
+    pub network: Network,
+    /// The vault's keys.
+    pub keys: VaultKeys,
+    /// The folder of this vault's state on this device; made if need be.
+    pub home: PathBuf,
+}
+
+/// A client of one vault on one network. Cloning gives another handle.
+#[derive(Debug, Clone)]
+pub struct Client {
+    ctx: Arc<Context>,
+    packer: Packer,
+}
+
+impl Client {
+    /// Opens the vault's state; connects to nothing yet. Needs a tokio runtime with time and I/O.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the folder cannot be used.
+    pub async fn open(config: ClientConfig) -> Result<Self, Error> {
+        let owner = config.keys.signing().public();
+        let (home, key) = (config.home.clone(), *config.keys.index_key());
+        let opened = tokio::task::spawn_blocking(move || SharedIndex::new(&home, &key)).await;
+        let index = opened.map_err(std::io::Error::other).and_then(|opened| opened).map_err(|error| {
+            Error::new(ErrorKind::Config, format!("cannot use {}", config.home.display())).caused_by(error)
+        })?;
+        let peers = Peers::new(&config.network, config.keys.signing());
+        let ctx = Arc::new(Context::new(config.home, config.network, owner, peers, index));
+        let packer = Packer::start(Arc::clone(&ctx));
+        Ok(Self { ctx, packer })
+    }
+
+    /// The network.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.ctx.network
+    }
+
+    /// Puts a record: a new version if there is one of the name. When it returns `Ok`, the version survives the
+    /// crash of this machine and the loss of any m shards of each of its segments.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] or [`ErrorKind::Full`] if too few nodes take shards, [`ErrorKind::Refused`] if
+    /// the condition does not hold, and others by their names. Nothing is changed then.
+    ///
+    /// # Cancel safety
+    /// Dropped, the record may or may not get its new version.
+    pub async fn put(
+        &self,
+        at: &RecordAddress,
+        source: Source,
+        options: PutOptions,
+    ) -> Result<PutReport, Error> {
+        put::put(&self.ctx, &self.packer, at, source, options).await
+    }
+
+    /// Begins to get a record.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Invalid`] for a range that the record does not have.
+    pub async fn get(&self, at: &RecordAddress, options: GetOptions) -> Result<Download, Error> {
+        let (info, stored) = self.stored(at, options.version).await?;
+        let range = match options.range {
+            None => 0..stored.size,
+            Some(range) => range
+                .within(stored.size)
+                .map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()).caused_by(error))?,
+        };
+        Download::begin(&self.ctx, info, stored, range, options.progress).await
+    }
+
+    /// All that is known of a version; `deep` also asks the nodes what they hold.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], and those of reading the header.
+    pub async fn stat(
+        &self,
+        at: &RecordAddress,
+        version: Option<VersionId>,
+        deep: bool,
+    ) -> Result<RecordStat, Error> {
+        let (info, stored) = self.stored(at, version).await?;
+        let header = read_header(&self.ctx, &stored).await?;
+        let mut segments: Vec<SegmentId> = header.extents.iter().map(|extent| extent.segment).collect();
+        segments.push(stored.header.segment);
+        segments.dedup();
+        let mut health = Vec::new();
+        for segment in segments {
+            let descriptor = self.ctx.descriptor(segment).await?;
+            let held = descriptor.holders.iter().flatten().count();
+            let reachable = if deep { Some(self.reachable(segment, &descriptor.roots).await) } else { None };
+            let (code, len) = (descriptor.code, descriptor.len);
+            health.push(SegmentHealth { segment, code, len, held, reachable });
+        }
+        Ok(RecordStat { info, metadata: header.metadata, segments: health })
+    }
+
+    /// Shards of a segment that nodes say they hold now.
+    async fn reachable(&self, segment: SegmentId, roots: &[crate::types::Hash]) -> usize {
+        let shards: Vec<_> = (0..).zip(roots).map(|(index, _)| ShardRef { segment, index }).collect();
+        let mut asked = JoinSet::new();
+        for node in self.ctx.network.nodes.iter().map(|node| node.key) {
+            let (ctx, shards) = (Arc::clone(&self.ctx), shards.clone());
+            asked.spawn(async move { ctx.peers.have_shards(&node, shards).await });
+        }
+        let mut found = vec![false; roots.len()];
+        while let Some(answer) = asked.join_next().await {
+            let Ok(Ok(answer)) = answer else { continue };
+            for ((found, held), root) in found.iter_mut().zip(answer).zip(roots) {
+                *found |= held.as_ref() == Some(root);
+            }
+        }
+        found.into_iter().filter(|found| *found).count()
+    }
+
+    /// A page of a collection's records.
+    ///
+    /// # Errors
+    /// Those of the local index.
+    pub async fn list(&self, collection: &CollectionName, options: ListOptions) -> Result<ListPage, Error> {
+        let collection = collection.clone();
+        let query = ListQuery {
+            prefix: options.prefix,
+            delimiter: options.delimiter,
+            after: options.after,
+            limit: options.limit.clamp(1, MAX_PAGE),
+            include_deleted: options.include_deleted,
+        };
+        let listing = self.ctx.index.with(move |index| index.list(&collection, &query)).await?;
+        let entry = |item| match item {
+            ListItem::Record(name, entry) => ListEntry::Record(info(&name, &entry)),
+            ListItem::Prefix(prefix) => ListEntry::Prefix(prefix),
+        };
+        Ok(ListPage { entries: listing.items.into_iter().map(entry).collect(), next: listing.next })
+    }
+
+    /// The vault's collections, in order of name.
+    ///
+    /// # Errors
+    /// Those of the local index.
+    pub async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
+        let found = self.ctx.index.with(|index| index.collections()).await?;
+        Ok(found.into_iter().map(|(name, created)| CollectionInfo { name, created }).collect())
+    }
+
+    /// All versions of a record, the newest first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none.
+    pub async fn versions(&self, at: &RecordAddress) -> Result<Vec<RecordInfo>, Error> {
+        let address = at.clone();
+        let found =
+            self.ctx.index.with(move |index| index.versions(&address.collection, &address.name)).await?;
+        if found.is_empty() {
+            return Err(not_found(at));
+        }
+        Ok(found.iter().map(|entry| info(&at.name, entry)).collect())
+    }
+
+    /// Copies a record within the vault: no bytes are moved, both names share the segments.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such record or version.
+    pub async fn copy(
+        &self,
+        from: &RecordAddress,
+        version: Option<VersionId>,
+        to: &RecordAddress,
+    ) -> Result<RecordInfo, Error> {
+        let (_, stored) = self.stored(from, version).await?;
+        let mut segments = Vec::new();
+        if stored.extents.is_empty() && stored.size > 0 {
+            // The row does not name them all: the commit must.
+            for extent in read_header(&self.ctx, &stored).await?.extents {
+                segments.push(self.ctx.descriptor(extent.segment).await?.as_ref().clone());
+            }
+        }
+        let state = VersionState::Stored(stored);
+        self.commit(to, VersionEntry { version: new_version()?, created: wall_time(), state }, segments).await
+    }
+
+    /// Removes a record, or erases versions of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such record or version.
+    pub async fn remove(&self, at: &RecordAddress, what: Remove) -> Result<RemoveReport, Error> {
+        let which = match what {
+            Remove::Mark => {
+                self.stored(at, None).await?;
+                let state = VersionState::Deleted;
+                let marker = VersionEntry { version: new_version()?, created: wall_time(), state };
+                self.commit(at, marker, Vec::new()).await?;
+                return Ok(RemoveReport { versions: 0, segments_released: 0 });
+            }
+            Remove::Version(version) => Which::Version(version),
+            Remove::AllVersions => Which::All,
+        };
+        let address = at.clone();
+        let erased =
+            self.ctx.index.with(move |index| index.erase(&address.collection, &address.name, which)).await?;
+        if erased.versions == 0 {
+            return Err(not_found(at));
+        }
+        if erased.segments_released > 0 {
+            let ctx = Arc::clone(&self.ctx);
+            self.ctx.in_background(async move { release(&ctx).await });
+        }
+        Ok(RemoveReport { versions: erased.versions, segments_released: erased.segments_released })
+    }
+
+    /// How a node is, and how far its clock is from ours.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it does not answer.
+    pub async fn node_status(&self, node: &NodeInfo) -> Result<NodeReport, Error> {
+        // The first call also connects: the second tells how long an answer takes.
+        self.ctx.peers.status(&node.key).await.map_err(|error| node_error(node, error))?;
+        let begun = Instant::now();
+        let asked = wall_time();
+        let status = self.ctx.peers.status(&node.key).await.map_err(|error| node_error(node, error))?;
+        let round_trip = begun.elapsed();
+        let ours = asked + round_trip / 2;
+        let micros = |at: crate::types::Timestamp| i64::try_from(at.unix_micros()).unwrap_or(i64::MAX);
+        let clock_offset_ms = (micros(status.clock) - micros(ours)) / 1_000;
+        Ok(NodeReport { status, round_trip, clock_offset_ms })
+    }
+
+    /// Waits, within bounds, for what is still on its way: last shards, and segments to release.
+    pub async fn close(self) {
+        let Self { ctx, packer } = self;
+        drop(packer);
+        let finish = async {
+            let life_ago = wall_time().unix_micros().saturating_sub(micros(UPLOAD_LIFE));
+            let older_than = crate::types::Timestamp::from_unix_micros(life_ago);
+            if let Err(error) = ctx.index.with(move |index| index.abandon_uploads(older_than)).await {
+                tracing::debug!(%error, "could not look for abandoned uploads");
+            }
+            ctx.background().join_all().await;
+            release(&ctx).await;
+            ctx.background().join_all().await;
+            ctx.peers.close().await;
+        };
+        // What is not done by then is taken up by the next command.
+        drop(tokio::time::timeout(CLOSE_PATIENCE, finish).await);
+    }
+
+    async fn commit(
+        &self,
+        at: &RecordAddress,
+        entry: VersionEntry,
+        segments: Vec<crate::message::Descriptor>,
+    ) -> Result<RecordInfo, Error> {
+        let made = info(&at.name, &entry);
+        let commit = Commit {
+            collection: at.collection.clone(),
+            name: at.name.clone(),
+            entry,
+            condition: Condition::Any,
+            segments,
+            upload: None,
+        };
+        self.ctx.index.commit(vec![commit]).await?;
+        Ok(made)
+    }
+
+    /// A version that has content: the latest if none is named.
+    async fn stored(
+        &self,
+        at: &RecordAddress,
+        version: Option<VersionId>,
+    ) -> Result<(RecordInfo, StoredVersion), Error> {
+        let address = at.clone();
+        let found = self
+            .ctx
+            .index
+            .with(move |index| match version {
+                Some(version) => index.version(&address.collection, &address.name, &version),
+                None => index.latest(&address.collection, &address.name),
+            })
+            .await?;
+        let entry = found.ok_or_else(|| not_found(at))?;
+        let info = info(&at.name, &entry);
+        match entry.state {
+            VersionState::Stored(stored) => Ok((info, stored)),
+            VersionState::Deleted => Err(not_found(at)
+                .with_hint(format!("it was removed; `xvault versions {at}` lists what there was"))),
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn not_found(at: &RecordAddress) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no {at}"))
+}
+
+fn node_error(node: &NodeInfo, error: crate::net::CallError) -> Error {
+    let message = format!("node {} at {} does not answer", node.name, node.address);
+    Error::new(ErrorKind::Unavailable, message).caused_by(error)
+}
+
+fn info(name: &RecordName, entry: &VersionEntry) -> RecordInfo {
+    let (deleted, size, content_type, modified) = match &entry.state {
+        VersionState::Deleted => (true, 0, None, None),
+        VersionState::Stored(stored) => (false, stored.size, stored.content_type.clone(), stored.modified),
+    };
+    RecordInfo {
+        name: name.clone(),
+        version: entry.version,
+        created: entry.created,
+        deleted,
+        size,
+        content_type,
+        modified,
+    }
+}
+
+/// Tells every node to free what nothing uses any more. A node that does not answer keeps it noted for next time.
+async fn release(ctx: &Arc<Context>) {
+    let pending = ctx.index.with(|index| index.pending_releases(MAX_BATCH_ITEMS)).await;
+    let segments = match pending {
+        Ok(segments) if !segments.is_empty() => segments,
+        _ => return,
+    };
+    let mut told = JoinSet::new();
+    for node in ctx.network.nodes.iter().map(|node| node.key) {
+        let (ctx, segments) = (Arc::clone(ctx), segments.clone());
+        told.spawn(async move { ctx.peers.release_segments(&node, segments).await.is_ok() });
+    }
+    let everybody = told.join_all().await.into_iter().all(|heard| heard);
+    if everybody && let Err(error) = ctx.index.with(move |index| index.released(&segments)).await {
+        tracing::debug!(%error, "could not note released segments");
+    }
+}

@@ -1,0 +1,252 @@
+//! A whole network in one process, on loopback, with all its data in one folder: to try things out.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use crate::crypto::sign::KeyPair;
+use crate::roles::storage_node::{NodeConfig, NodeError, NodeFolder, NodeFolderError, StorageNode};
+use crate::types::network::NetworkFileError;
+use crate::types::{Code, Network, NetworkId, NodeInfo};
+
+/// The file that describes the network, in the devnet's folder.
+pub const NETWORK_FILE: &str = "network.toml";
+const LOCK_FILE: &str = "lock";
+
+/// What devnet to run.
+#[derive(Debug, Clone)]
+pub struct DevnetConfig {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Storage nodes; those of an existing devnet if not said, else six.
+    pub nodes: Option<usize>,
+    /// Erasure code; that of an existing devnet if not said, else 4+2.
+    pub code: Option<Code>,
+    /// Port of the first node, the others follow; free ones if not said.
+    pub base_port: Option<u16>,
+}
+
+/// Why a devnet does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DevnetError {
+    /// It runs already.
+    #[error("a devnet is already running in {}", dir.display())]
+    Locked {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The folder holds another devnet.
+    #[error("the devnet in {} has {nodes} nodes and code {code}", dir.display())]
+    Other {
+        /// The folder.
+        dir: PathBuf,
+        /// Nodes that it has.
+        nodes: usize,
+        /// Code that it has.
+        code: Code,
+    },
+    /// A segment would not survive the loss of a node.
+    #[error("{nodes} nodes are too few for code {code}: at least {need} are needed")]
+    TooFewNodes {
+        /// Nodes asked for.
+        nodes: usize,
+        /// Code asked for.
+        code: Code,
+        /// Nodes that suffice.
+        need: usize,
+    },
+    /// The network file makes no sense.
+    #[error("cannot read {}", path.display())]
+    NetworkFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: NetworkFileError,
+    },
+    /// The operating system says no.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it says.
+        #[source]
+        source: io::Error,
+    },
+    /// No free port.
+    #[error("no free UDP port on loopback")]
+    Port(#[source] io::Error),
+    /// No randomness for keys.
+    #[error("the system gives no random bytes")]
+    Entropy(#[source] getrandom::Error),
+    /// A node's folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] NodeFolderError),
+    /// A node does not start.
+    #[error("{name} does not start")]
+    Node {
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        source: NodeError,
+    },
+}
+
+/// A devnet that runs.
+#[derive(Debug)]
+pub struct Devnet {
+    network: Network,
+    network_file: PathBuf,
+    nodes: Vec<StorageNode>,
+    /// Freed when the process ends, however it ends.
+    _lock: File,
+}
+
+impl Devnet {
+    /// Starts the devnet of a folder, which is made if need be. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`DevnetError`] says what is in the way.
+    pub async fn start(config: DevnetConfig) -> Result<Self, DevnetError> {
+        std::fs::create_dir_all(&config.dir).map_err(io_error(&config.dir))?;
+        let lock = lock(&config.dir)?;
+        let network_file = config.dir.join(NETWORK_FILE);
+        let network = match std::fs::read_to_string(&network_file) {
+            Ok(text) => existing(&config, &network_file, &text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(&config, &network_file)?,
+            Err(error) => return Err(io_error(&network_file)(error)),
+        };
+        let mut nodes = Vec::new();
+        for info in &network.nodes {
+            let folder = NodeFolder::open(&config.dir.join(&info.name))?;
+            let node = StorageNode::start(NodeConfig::from(folder)).await;
+            nodes.push(node.map_err(|source| DevnetError::Node { name: info.name.clone(), source })?);
+        }
+        Ok(Self { network, network_file, nodes, _lock: lock })
+    }
+
+    /// The network.
+    #[must_use]
+    pub const fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The file that describes it.
+    #[must_use]
+    pub fn network_file(&self) -> &Path {
+        &self.network_file
+    }
+
+    /// Stops all nodes; their data stay.
+    pub async fn stop(self) {
+        for node in self.nodes {
+            node.stop().await;
+        }
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, DevnetError> {
+    let path = dir.join(LOCK_FILE);
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(DevnetError::Locked { dir: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(io_error(&path)(error)),
+    }
+}
+
+fn existing(config: &DevnetConfig, path: &Path, text: &str) -> Result<Network, DevnetError> {
+    let network = Network::from_toml(text)
+        .map_err(|source| DevnetError::NetworkFile { path: path.to_owned(), source })?;
+    let nodes = network.nodes.len();
+    let same = config.nodes.is_none_or(|asked| asked == nodes)
+        && config.code.is_none_or(|asked| asked == network.code);
+    if !same {
+        return Err(DevnetError::Other { dir: config.dir.clone(), nodes, code: network.code });
+    }
+    Ok(network)
+}
+
+/// Makes the nodes' folders and then the network file: without it there is no devnet yet.
+fn create(config: &DevnetConfig, path: &Path) -> Result<Network, DevnetError> {
+    let (nodes, code) = (config.nodes.unwrap_or(6), config.code.unwrap_or(Code::DEFAULT));
+    // A node may hold m shards, and the loss of any one must leave k.
+    let need = code.total().div_ceil(code.m());
+    if nodes < need {
+        return Err(DevnetError::TooFewNodes { nodes, code, need });
+    }
+    let id = NetworkId(random()?);
+    let infos = ports(nodes, config.base_port)?
+        .into_iter()
+        .enumerate()
+        .map(|(at, address)| create_node(config, id, at + 1, address))
+        .collect::<Result<_, _>>()?;
+    let network = Network { id, code, nodes: infos };
+    write_durably(path, network.to_toml().as_bytes()).map_err(io_error(path))?;
+    Ok(network)
+}
+
+fn create_node(
+    config: &DevnetConfig,
+    network: NetworkId,
+    number: usize,
+    address: SocketAddr,
+) -> Result<NodeInfo, DevnetError> {
+    let name = format!("node-{number}");
+    let dir = config.dir.join(&name);
+    // Left over from a start that did not get as far as the network file; but never touch data.
+    if dir.exists() && !dir.join("store").exists() {
+        std::fs::remove_dir_all(&dir).map_err(io_error(&dir))?;
+    }
+    let key = KeyPair::from_secret(&random()?);
+    let info = NodeInfo {
+        name: name.clone(),
+        key: key.public(),
+        address,
+        operator: format!("devnet-{number}"),
+        site: "loopback".into(),
+    };
+    NodeFolder { dir, name, network, listen: address, key }.create()?;
+    Ok(info)
+}
+
+/// Loopback addresses: from `base_port` on, or free ones.
+fn ports(count: usize, base_port: Option<u16>) -> Result<Vec<SocketAddr>, DevnetError> {
+    let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    if let Some(base) = base_port {
+        let too_high =
+            || DevnetError::Port(io::Error::other(format!("{base} and {count} more pass port 65535")));
+        let last =
+            u16::try_from(count).ok().and_then(|count| base.checked_add(count)).ok_or_else(too_high)?;
+        return Ok((base..last).map(address).collect());
+    }
+    // All are held open until all are found, so that no two are the same.
+    let sockets: Vec<UdpSocket> = (0..count)
+        .map(|_| UdpSocket::bind(address(0)))
+        .collect::<io::Result<_>>()
+        .map_err(DevnetError::Port)?;
+    sockets.iter().map(UdpSocket::local_addr).collect::<io::Result<_>>().map_err(DevnetError::Port)
+}
+
+fn random() -> Result<[u8; 32], DevnetError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(DevnetError::Entropy)?;
+    Ok(bytes)
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or_else(|| Path::new(".")))?.sync_all()
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DevnetError {
+    let path = path.to_owned();
+    move |source| DevnetError::Io { path, source }
+}

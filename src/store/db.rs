@@ -1,0 +1,59 @@
+//! redb on a [`DiskFile`], so that the same database code runs on files and in the simulator.
+
+use std::io;
+use std::sync::Arc;
+
+use redb::{Database, DatabaseError, StorageBackend};
+
+use crate::store::disk::{Disk, DiskFile};
+
+/// A file as redb's storage.
+#[derive(Debug)]
+struct DiskBackend(Arc<dyn DiskFile>);
+
+impl StorageBackend for DiskBackend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, data)
+    }
+}
+
+/// Opens the database in the file of this name, or makes an empty one. `cache_bytes` bounds its memory.
+///
+/// # Errors
+/// [`DatabaseError`] as the disk or redb reports.
+pub(crate) fn open_or_create(
+    disk: &dyn Disk,
+    name: &str,
+    cache_bytes: usize,
+) -> Result<Database, DatabaseError> {
+    let file = match disk.open(name) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = disk.create(name).map_err(storage)?;
+            disk.sync_dir().map_err(storage)?;
+            file
+        }
+        Err(error) => return Err(storage(error)),
+    };
+    Database::builder().set_cache_size(cache_bytes).create_with_backend(DiskBackend(file))
+}
+
+fn storage(error: io::Error) -> DatabaseError {
+    DatabaseError::Storage(redb::StorageError::Io(error))
+}

@@ -1,0 +1,260 @@
+//! The owner's index on this device: which records there are, their versions and keys, and which node holds
+//! which shard. It is sealed as a whole (see [`sealed_file`](crate::store::sealed_file)).
+//!
+//! [`Index`] is the database, used by one process at a time; [`SharedIndex`] shares it among tasks and
+//! processes and commits in groups. A commit is durable when it returns (I11).
+
+mod commit;
+mod journal;
+mod list;
+mod shared;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, WriteTransaction};
+
+use crate::message::{Descriptor, VersionEntry};
+use crate::store::disk::Disk;
+use crate::store::sealed_file::{Entropy, SealedFile, UnsealError};
+use crate::types::{CollectionName, RecordName, SegmentId, Timestamp, VersionId};
+
+pub use commit::{Commit, Condition, ConditionFailed, Erased, Which};
+pub use journal::{JournaledChunk, UploadId, UploadRow};
+pub use list::{ListItem, ListQuery, Listing};
+pub use shared::SharedIndex;
+
+use tables::{COLLECTIONS, LATEST, RELEASES, SEGMENTS, VERSIONS};
+
+/// The sealed database in the index's folder.
+const INDEX_FILE: &str = "index.sealed";
+/// What is being made: renamed by the crash-safe order of [`Index::open`] once it is whole.
+const CACHE_BYTES: usize = 48 << 20;
+
+/// Why the index does not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// Another process uses it, and went on doing so.
+    #[error("the local index is in use by another process")]
+    Locked,
+    /// It belongs to another vault.
+    #[error("the local index was made with another key")]
+    WrongKey,
+    /// What it holds is not what was written.
+    #[error("the local index is damaged: {what}")]
+    Damaged {
+        /// What is damaged.
+        what: &'static str,
+    },
+    /// The disk is full.
+    #[error("no space left for the local index")]
+    Full,
+    /// The database or the disk failed.
+    #[error("the local index failed")]
+    Database(#[source] redb::Error),
+    /// The thread that owns the index is gone: a bug.
+    #[error("the local index is closed")]
+    Closed,
+}
+
+impl<E: Into<redb::Error>> From<E> for IndexError {
+    fn from(error: E) -> Self {
+        match error.into() {
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => Self::Full,
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Self::Damaged { what: "a sector" }
+            }
+            redb::Error::Corrupted(_) => Self::Damaged { what: "the database" },
+            error => Self::Database(error),
+        }
+    }
+}
+
+const fn damaged(what: &'static str) -> IndexError {
+    IndexError::Damaged { what }
+}
+
+/// The index, open.
+#[derive(Debug)]
+pub struct Index {
+    db: Database,
+}
+
+impl Index {
+    /// Opens the index on a disk, or begins an empty one.
+    ///
+    /// # Errors
+    /// [`IndexError::WrongKey`], [`IndexError::Damaged`] or what the disk says.
+    pub fn open(disk: &dyn Disk, key: &[u8; 32], entropy: Entropy) -> Result<Self, IndexError> {
+        let file = match disk.open(INDEX_FILE) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let file = disk.create(INDEX_FILE).map_err(redb::Error::Io)?;
+                disk.sync_dir().map_err(redb::Error::Io)?;
+                file
+            }
+            opened => opened.map_err(redb::Error::Io)?,
+        };
+        // A crash before the first commit may have left a file without a whole prologue: nothing was acknowledged then.
+        let sealed = if file.is_empty().map_err(redb::Error::Io)? {
+            SealedFile::create(Arc::clone(&file), key, entropy).map_err(redb::Error::Io)?
+        } else {
+            SealedFile::open(Arc::clone(&file), key, entropy).map_err(|error| match error {
+                UnsealError::WrongKey => IndexError::WrongKey,
+                UnsealError::Io(error) => IndexError::Database(redb::Error::Io(error)),
+                _ => damaged("its beginning"),
+            })?
+        };
+        let db = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(sealed)?;
+        let index = Self { db };
+        index.make_tables()?;
+        Ok(index)
+    }
+
+    fn make_tables(&self) -> Result<(), IndexError> {
+        if self.db.begin_read()?.open_table(RELEASES).is_ok() {
+            return Ok(());
+        }
+        let txn = self.begin_write()?;
+        tables::create_all(&txn)?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// A transaction that is durable once committed. Two phases, as the sealed file needs them.
+    fn begin_write(&self) -> Result<WriteTransaction, IndexError> {
+        let mut txn = self.db.begin_write()?;
+        txn.set_quick_repair(true);
+        Ok(txn)
+    }
+
+    /// The collections and when each was begun, in order of name.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn collections(&self) -> Result<Vec<(CollectionName, Timestamp)>, IndexError> {
+        let txn = self.db.begin_read()?;
+        let table = txn.open_table(COLLECTIONS)?;
+        let mut found = Vec::new();
+        for row in table.iter()? {
+            let (name, row) = row?;
+            let name = name.value().parse().map_err(|_| damaged("a collection's name"))?;
+            found.push((name, Timestamp::from_unix_micros(row.value().1)));
+        }
+        Ok(found)
+    }
+
+    /// The number of a collection, if there is one.
+    fn collection(&self, name: &CollectionName) -> Result<Option<u32>, IndexError> {
+        let txn = self.db.begin_read()?;
+        let table = txn.open_table(COLLECTIONS)?;
+        Ok(table.get(name.as_str())?.map(|row| row.value().0))
+    }
+
+    /// The latest version of a record; it may be a deletion marker.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn latest(
+        &self,
+        collection: &CollectionName,
+        name: &RecordName,
+    ) -> Result<Option<VersionEntry>, IndexError> {
+        let Some(collection) = self.collection(collection)? else { return Ok(None) };
+        let txn = self.db.begin_read()?;
+        let table = txn.open_table(LATEST)?;
+        let row = table.get((collection, name.as_str()))?;
+        row.map(|row| tables::decode_entry(row.value().1)).transpose()
+    }
+
+    /// All versions of a record, the newest first.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn versions(
+        &self,
+        collection: &CollectionName,
+        name: &RecordName,
+    ) -> Result<Vec<VersionEntry>, IndexError> {
+        let Some(collection) = self.collection(collection)? else { return Ok(Vec::new()) };
+        let txn = self.db.begin_read()?;
+        let latest = txn.open_table(LATEST)?;
+        let older = txn.open_table(VERSIONS)?;
+        let mut entries = Vec::new();
+        if let Some(row) = latest.get((collection, name.as_str()))? {
+            entries.push(tables::decode_entry(row.value().1)?);
+        }
+        let range = (collection, name.as_str(), 0)..=(collection, name.as_str(), u64::MAX);
+        for row in older.range(range)?.rev() {
+            entries.push(tables::decode_entry(row?.1.value())?);
+        }
+        Ok(entries)
+    }
+
+    /// One version of a record.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn version(
+        &self,
+        collection: &CollectionName,
+        name: &RecordName,
+        version: &VersionId,
+    ) -> Result<Option<VersionEntry>, IndexError> {
+        Ok(self.versions(collection, name)?.into_iter().find(|entry| entry.version == *version))
+    }
+
+    /// What is known of a segment.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn descriptor(&self, segment: &SegmentId) -> Result<Option<Descriptor>, IndexError> {
+        let txn = self.db.begin_read()?;
+        let table = txn.open_table(SEGMENTS)?;
+        let row = table.get(segment.as_bytes())?;
+        row.map(|row| tables::decode_descriptor(row.value().1)).transpose()
+    }
+
+    /// Replaces what is known of a segment's holders. A segment that is not known stays so.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn amend(&mut self, descriptor: &Descriptor) -> Result<(), IndexError> {
+        let txn = self.begin_write()?;
+        let mut table = txn.open_table(SEGMENTS)?;
+        let refs = table.get(descriptor.segment.as_bytes())?.map(|row| row.value().0);
+        if let Some(refs) = refs {
+            table.insert(descriptor.segment.as_bytes(), (refs, &descriptor.encode()[..]))?;
+        }
+        drop(table);
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// Segments that nothing uses any more and that nodes have yet to be told of, at most `limit`.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn pending_releases(&self, limit: usize) -> Result<Vec<SegmentId>, IndexError> {
+        let txn = self.db.begin_read()?;
+        let table = txn.open_table(RELEASES)?;
+        table.iter()?.take(limit).map(|row| Ok(SegmentId(*row?.0.value()))).collect()
+    }
+
+    /// Notes that every node was told to free these segments.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn released(&mut self, segments: &[SegmentId]) -> Result<(), IndexError> {
+        let txn = self.begin_write()?;
+        let mut table = txn.open_table(RELEASES)?;
+        for segment in segments {
+            table.remove(segment.as_bytes())?;
+        }
+        drop(table);
+        txn.commit()?;
+        Ok(())
+    }
+}

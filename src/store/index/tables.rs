@@ -1,0 +1,103 @@
+//! The tables of the index, and how their rows are read and written.
+
+use std::collections::BTreeSet;
+
+use redb::{ReadableTable as _, Table, TableDefinition, WriteTransaction};
+
+use crate::message::{Descriptor, VersionEntry, VersionState};
+use crate::store::index::{IndexError, damaged};
+use crate::types::SegmentId;
+
+/// Name → number, and when it was begun in microseconds since the Unix epoch.
+pub(super) const COLLECTIONS: TableDefinition<'_, &str, (u32, u64)> = TableDefinition::new("collections");
+/// Record → its latest version: commit sequence and `VersionEntry`.
+pub(super) const LATEST: TableDefinition<'_, (u32, &str), (u64, &[u8])> = TableDefinition::new("latest");
+/// Record and commit sequence → an older version.
+pub(super) const VERSIONS: TableDefinition<'_, (u32, &str, u64), &[u8]> = TableDefinition::new("versions");
+/// Commit sequence → the segments of a version that its row does not name: it has too many extents.
+pub(super) const LARGE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("large");
+/// Segment → how many versions use it, and its `Descriptor`.
+pub(super) const SEGMENTS: TableDefinition<'_, &[u8; 32], (u64, &[u8])> = TableDefinition::new("segments");
+/// Segments that nothing uses and that nodes have yet to be told of.
+pub(super) const RELEASES: TableDefinition<'_, &[u8; 32], ()> = TableDefinition::new("releases");
+/// Upload → version, data key, when it began.
+pub(super) const UPLOADS: TableDefinition<'_, &[u8; 32], (&[u8; 16], &[u8; 32], u64)> =
+    TableDefinition::new("uploads");
+/// Upload and chunk → salt, plaintext length, `Descriptor`.
+pub(super) const CHUNKS: TableDefinition<'_, (&[u8; 32], u64), (&[u8; 16], u64, &[u8])> =
+    TableDefinition::new("chunks");
+/// The next commit sequence and the next collection number.
+pub(super) const NEXT: TableDefinition<'_, (), (u64, u32)> = TableDefinition::new("next");
+
+pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), IndexError> {
+    txn.open_table(COLLECTIONS)?;
+    txn.open_table(LATEST)?;
+    txn.open_table(VERSIONS)?;
+    txn.open_table(LARGE)?;
+    txn.open_table(SEGMENTS)?;
+    txn.open_table(RELEASES)?;
+    txn.open_table(UPLOADS)?;
+    txn.open_table(CHUNKS)?;
+    txn.open_table(NEXT)?;
+    Ok(())
+}
+
+pub(super) fn decode_entry(bytes: &[u8]) -> Result<VersionEntry, IndexError> {
+    VersionEntry::decode(bytes).map_err(|_| damaged("a version's row"))
+}
+
+pub(super) fn decode_descriptor(bytes: &[u8]) -> Result<Descriptor, IndexError> {
+    Descriptor::decode(bytes).map_err(|_| damaged("a segment's row"))
+}
+
+/// The segments that a version's row names.
+pub(super) fn segments_of(entry: &VersionEntry) -> BTreeSet<SegmentId> {
+    match &entry.state {
+        VersionState::Deleted => BTreeSet::new(),
+        VersionState::Stored(stored) => {
+            let body = stored.extents.iter().map(|extent| extent.segment);
+            body.chain([stored.header.segment]).collect()
+        }
+    }
+}
+
+/// All segments of a version, also those that its row has no room for.
+pub(super) fn all_segments(
+    entry: &VersionEntry,
+    sequence: u64,
+    large: &impl redb::ReadableTable<u64, &'static [u8]>,
+) -> Result<BTreeSet<SegmentId>, IndexError> {
+    let mut segments = segments_of(entry);
+    if let Some(row) = large.get(sequence)? {
+        segments.extend(row.value().chunks_exact(32).filter_map(SegmentId::from_slice));
+    }
+    Ok(segments)
+}
+
+/// Counts one use of a segment more.
+pub(super) fn retain(
+    table: &mut Table<'_, &'static [u8; 32], (u64, &'static [u8])>,
+    segment: &SegmentId,
+) -> Result<(), IndexError> {
+    let row = table.get(segment.as_bytes())?.map(|row| (row.value().0, row.value().1.to_vec()));
+    let (refs, descriptor) = row.ok_or(damaged("a segment that a version uses"))?;
+    table.insert(segment.as_bytes(), (refs + 1, &descriptor[..]))?;
+    Ok(())
+}
+
+/// Counts one use less; whether that was the last, and the segment is to be released.
+pub(super) fn let_go(
+    segments: &mut Table<'_, &'static [u8; 32], (u64, &'static [u8])>,
+    releases: &mut Table<'_, &'static [u8; 32], ()>,
+    segment: &SegmentId,
+) -> Result<bool, IndexError> {
+    let row = segments.get(segment.as_bytes())?.map(|row| (row.value().0, row.value().1.to_vec()));
+    let Some((refs, descriptor)) = row else { return Ok(false) };
+    if refs > 1 {
+        segments.insert(segment.as_bytes(), (refs - 1, &descriptor[..]))?;
+        return Ok(false);
+    }
+    segments.remove(segment.as_bytes())?;
+    releases.insert(segment.as_bytes(), ())?;
+    Ok(true)
+}

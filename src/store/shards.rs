@@ -1,0 +1,543 @@
+//! The shards of a storage node: a log of volumes that is the truth, and an index that is a cache of it.
+//!
+//! [`ShardStore`] writes, [`ShardReader`] reads; both are synchronous and start no threads. A batch of shards
+//! costs one `fdatasync` of the volume; the index commits without a sync and is made durable at checkpoints.
+//! Whatever is lost of it is replayed from the volumes. So a put that answered `Ok` survives a crash at any
+//! moment (I1, I11), and an index that is lost or damaged costs a scan, not data.
+//!
+//! Shards belong to their owner: the same segment id stored by another owner is another shard.
+
+mod index;
+mod recover;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use crate::crypto::tree;
+use crate::message::ShardRef;
+use crate::store::disk::{Disk, DiskFile};
+use crate::store::volume::{ENTRY_ALIGN, HEADER_LEN, Header, Kind, file_name};
+use crate::types::limits::{NODE_FREE_RESERVE, SLICE_LEN, VOLUME_LEN};
+use crate::types::{Hash, PublicKey, SegmentId};
+
+pub(crate) use index::{Index, Place};
+
+/// How a store keeps its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Free bytes to leave on the disk.
+    pub free_reserve: u64,
+    /// Bytes after which a new volume is begun.
+    pub volume_len: u64,
+    /// Bytes of log between two durable states of the index: what a restart may have to replay and verify.
+    pub checkpoint_bytes: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { free_reserve: NODE_FREE_RESERVE, volume_len: VOLUME_LEN, checkpoint_bytes: 128 << 20 }
+    }
+}
+
+/// A shard to store, already verified: its bytes hash to the root, and these are its leaves.
+#[derive(Debug, Clone)]
+pub struct NewShard {
+    /// Whose it is.
+    pub owner: PublicKey,
+    /// Which it is.
+    pub shard: ShardRef,
+    /// BLAKE3 of its bytes.
+    pub root: Hash,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Chaining values of its slices, as [`SliceHasher`](tree::SliceHasher) gives them.
+    pub leaves: Vec<Hash>,
+}
+
+/// Why the store does not do something.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// This owner has no such shard here.
+    #[error("no such shard")]
+    NotFound,
+    /// Another shard is stored under this owner, segment and index.
+    #[error("another shard is stored under this segment and index")]
+    Conflict,
+    /// No space left, with the reserve counted.
+    #[error("no space left: {free} bytes are free, of which {reserve} are kept in reserve")]
+    Full {
+        /// Bytes free on the disk.
+        free: u64,
+        /// Bytes that stay free.
+        reserve: u64,
+    },
+    /// The shard's bytes are not what was stored.
+    #[error("the shard is damaged on disk")]
+    Corrupt,
+    /// Not a range of whole slices of the shard.
+    #[error("not a range of whole slices of the shard")]
+    OutOfBounds,
+    /// The disk failed.
+    #[error("{during} failed")]
+    Disk {
+        /// What failed.
+        during: &'static str,
+        /// How.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// An earlier sync failed, so it is unknown what is on disk: nothing is written until the store is opened anew.
+    #[error("the disk failed earlier; restart the node to recover")]
+    Failed,
+}
+
+impl StoreError {
+    pub(crate) fn disk<E: std::error::Error + Send + Sync + 'static>(
+        during: &'static str,
+    ) -> impl Fn(E) -> Self {
+        move |source| Self::Disk { during, source: Arc::new(source) }
+    }
+}
+
+/// A verified range of a shard, as it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadSlice {
+    /// Bytes of the whole shard.
+    pub shard_len: u64,
+    /// The range.
+    pub bytes: Vec<u8>,
+    /// Its proof under the shard's root.
+    pub proof: Vec<Hash>,
+}
+
+/// What a store holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Shards.
+    pub shards: u64,
+    /// Their bytes.
+    pub shard_bytes: u64,
+    /// Bytes that the volumes take on disk.
+    pub disk_bytes: u64,
+    /// Bytes that may still be stored.
+    pub free_bytes: u64,
+    /// What is wrong, for people.
+    pub problems: Vec<String>,
+}
+
+/// What a scrub found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScrubReport {
+    /// Shards checked.
+    pub shards: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Shards found damaged by this scrub.
+    pub damaged: Vec<(PublicKey, ShardRef)>,
+    /// Whether the scrub came to the end and will begin anew.
+    pub finished: bool,
+}
+
+/// Reads shards, also while others are written. Clones share the store.
+#[derive(Debug, Clone)]
+pub struct ShardReader(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    disk: Arc<dyn Disk>,
+    config: StoreConfig,
+    index: Index,
+    volumes: RwLock<BTreeMap<u32, Arc<dyn DiskFile>>>,
+    /// Damage found so far, for people.
+    problems: Mutex<Vec<String>>,
+    /// Shards that a scrub found damaged: not served.
+    damaged: Mutex<BTreeSet<(PublicKey, ShardRef)>>,
+}
+
+impl Shared {
+    fn volume(&self, volume: u32) -> Result<Arc<dyn DiskFile>, StoreError> {
+        let volumes = self.volumes.read().unwrap_or_else(PoisonError::into_inner);
+        volumes.get(&volume).cloned().ok_or(StoreError::Corrupt)
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<(PublicKey, ShardRef)>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn report(&self, problem: String) {
+        tracing::error!(problem, "damage on disk");
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).push(problem);
+    }
+}
+
+impl ShardReader {
+    /// Reads `len` bytes at `start` of a shard, cut at its end, with their proof.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::OutOfBounds`], [`StoreError::Corrupt`] or [`StoreError::Disk`].
+    pub fn read(
+        &self,
+        owner: &PublicKey,
+        shard: ShardRef,
+        start: u64,
+        len: u64,
+    ) -> Result<ReadSlice, StoreError> {
+        let place = self.0.index.place(owner, shard)?.ok_or(StoreError::NotFound)?;
+        if self.0.damaged().contains(&(*owner, shard)) {
+            return Err(StoreError::Corrupt);
+        }
+        let len = place.len.checked_sub(start).map_or(0, |rest| rest.min(len));
+        let file = self.0.volume(place.volume)?;
+        let leaves = read_leaves(&*file, &place)?;
+        let proof = tree::proof(&leaves, place.len, start, len).map_err(|_| StoreError::OutOfBounds)?;
+        let mut bytes = vec![0; usize::try_from(len).map_err(|_| StoreError::OutOfBounds)?];
+        file.read_at(place.offset + place.header().data_at() + start, &mut bytes)
+            .map_err(StoreError::disk("reading a volume"))?;
+        Ok(ReadSlice { shard_len: place.len, bytes, proof })
+    }
+
+    /// The root of a shard; `None` if this owner has none here, or it is damaged.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn root_of(&self, owner: &PublicKey, shard: ShardRef) -> Result<Option<Hash>, StoreError> {
+        let sound = !self.0.damaged().contains(&(*owner, shard));
+        Ok(self.0.index.place(owner, shard)?.filter(|_| sound).map(|place| place.root))
+    }
+
+    /// What the store holds and what is wrong with it.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let totals = self.0.index.totals();
+        let volumes = self.0.volumes.read().unwrap_or_else(PoisonError::into_inner);
+        let disk_bytes = volumes.values().filter_map(|file| file.allocated_bytes().ok()).sum();
+        drop(volumes);
+        let free = self.0.disk.free_bytes().unwrap_or(0);
+        let mut problems = self.0.problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let damaged = self.0.damaged().len();
+        if damaged > 0 {
+            problems.push(format!("{damaged} shards are damaged on disk and not served"));
+        }
+        let free_bytes = free.saturating_sub(self.0.config.free_reserve);
+        Usage { shards: totals.shards, shard_bytes: totals.bytes, disk_bytes, free_bytes, problems }
+    }
+}
+
+fn read_leaves(file: &dyn DiskFile, place: &Place) -> Result<Vec<Hash>, StoreError> {
+    let mut bytes = vec![0; usize::try_from(place.header().leaves_len()).map_err(|_| StoreError::Corrupt)?];
+    file.read_at(place.offset + HEADER_LEN as u64, &mut bytes)
+        .map_err(StoreError::disk("reading a volume"))?;
+    Ok(bytes.chunks_exact(32).filter_map(Hash::from_slice).collect())
+}
+
+/// Where the next entry goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position {
+    pub(crate) volume: u32,
+    pub(crate) offset: u64,
+}
+
+/// Writes shards. One for each folder: the node's lock file sees to that.
+#[derive(Debug)]
+pub struct ShardStore {
+    shared: Arc<Shared>,
+    /// Invariant: everything before it is durable.
+    end: Position,
+    /// Space of the last volume that is reserved.
+    reserved_to: u64,
+    /// Log written since the index was durable last.
+    since_checkpoint: u64,
+    /// A sync failed.
+    failed: bool,
+    /// Where the next scrub begins.
+    scrub_from: Option<(PublicKey, ShardRef)>,
+}
+
+impl ShardStore {
+    /// Opens the store on a disk, or begins one. Replays what the index missed, and cuts off what was being
+    /// written when the node stopped.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn open(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<Self, StoreError> {
+        recover::open(disk, config)
+    }
+
+    /// A handle that reads.
+    #[must_use]
+    pub fn reader(&self) -> ShardReader {
+        ShardReader(Arc::clone(&self.shared))
+    }
+
+    /// Stores shards. When it returns, each that is `Ok` is durable. A shard that is there already is `Ok`.
+    ///
+    /// # Errors
+    /// Each shard has its own: [`StoreError::Conflict`], [`StoreError::Full`], [`StoreError::Disk`] or
+    /// [`StoreError::Failed`].
+    pub fn put_batch(&mut self, batch: &[NewShard]) -> Vec<Result<(), StoreError>> {
+        let mut results: Vec<_> = batch.iter().map(|new| self.admit(new)).collect();
+        let mut first_of = BTreeSet::new();
+        // Twice the same shard in one batch: the second waits for the first like everybody else.
+        let fresh: Vec<usize> = (0..batch.len())
+            .filter(|at| {
+                matches!(results[*at], Ok(false)) && first_of.insert((batch[*at].owner, batch[*at].shard))
+            })
+            .collect();
+        let news: Vec<&NewShard> = fresh.iter().map(|at| &batch[*at]).collect();
+        if let Err(error) = self.append(&news) {
+            results
+                .iter_mut()
+                .filter(|result| matches!(result, Ok(false)))
+                .for_each(|r| *r = Err(error.clone()));
+        }
+        results.into_iter().map(|result| result.map(drop)).collect()
+    }
+
+    /// Whether the shard is there already; an error if another is.
+    fn admit(&self, new: &NewShard) -> Result<bool, StoreError> {
+        if self.failed {
+            return Err(StoreError::Failed);
+        }
+        let damaged = self.shared.damaged().contains(&(new.owner, new.shard));
+        match self.shared.index.place(&new.owner, new.shard)? {
+            Some(place) if place.root != new.root => Err(StoreError::Conflict),
+            Some(_) => Ok(!damaged),
+            None => Ok(false),
+        }
+    }
+
+    fn append(&mut self, shards: &[&NewShard]) -> Result<(), StoreError> {
+        if shards.is_empty() {
+            return Ok(());
+        }
+        let headers: Vec<_> = shards
+            .iter()
+            .map(|new| Header {
+                kind: Kind::Shard,
+                owner: new.owner,
+                shard: new.shard,
+                root: new.root,
+                len: new.bytes.len() as u64,
+                durable_to: 0,
+            })
+            .collect();
+        let contents: Vec<(&[Hash], &[u8])> =
+            shards.iter().map(|new| (&new.leaves[..], &new.bytes[..])).collect();
+        let places = self.write_log(&headers, &contents)?;
+        // If we crash here the entries are durable but unknown to the index: recovery finds them in the log.
+        self.shared.index.insert(&places, self.end)?;
+        for new in shards {
+            self.shared.damaged().remove(&(new.owner, new.shard));
+        }
+        self.checkpoint_if_due()
+    }
+
+    /// Writes entries at the end of the log and syncs them.
+    fn write_log(
+        &mut self,
+        headers: &[Header],
+        contents: &[(&[Hash], &[u8])],
+    ) -> Result<Vec<Place>, StoreError> {
+        let batch_len: u64 = headers.iter().map(Header::entry_len).sum();
+        self.check_space(batch_len)?;
+        if self.end.offset > 0 && self.end.offset + batch_len > self.shared.config.volume_len {
+            self.begin_volume()?;
+        }
+        let file = self.shared.volume(self.end.volume)?;
+        self.reserve(&*file, batch_len)?;
+        let (start, volume) = (self.end.offset, self.end.volume);
+        let mut offset = start;
+        let mut heads = Vec::with_capacity(headers.len());
+        let mut places = Vec::with_capacity(headers.len());
+        for (header, (leaves, _)) in headers.iter().zip(contents) {
+            let header = Header { durable_to: start, ..*header };
+            let mut head = header.encode(volume, offset).to_vec();
+            leaves.iter().for_each(|leaf| head.extend_from_slice(leaf.as_bytes()));
+            heads.push(head);
+            places.push(Place::new(&header, Position { volume, offset }));
+            offset += header.entry_len();
+        }
+        let zeros = [0; ENTRY_ALIGN as usize];
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(headers.len() * 3);
+        for ((header, head), (_, data)) in headers.iter().zip(&heads).zip(contents) {
+            let fill = header.entry_len() - header.data_at() - header.len;
+            parts.extend([&head[..], data, &zeros[..usize::try_from(fill).unwrap_or(0)]]);
+        }
+        // If we crash here, or the write fails midway, recovery finds a torn end and cuts it off.
+        file.write_parts_at(start, &parts).map_err(|error| self.write_error(error))?;
+        // Only from here on may anybody be told that the shards are held.
+        if let Err(error) = file.sync_data() {
+            self.failed = true;
+            self.shared.report(format!("fdatasync of {} failed: {error}", file_name(volume)));
+            return Err(StoreError::disk("syncing a volume")(error));
+        }
+        self.end.offset = offset;
+        self.since_checkpoint += batch_len;
+        Ok(places)
+    }
+
+    fn check_space(&self, batch_len: u64) -> Result<(), StoreError> {
+        let free = self.shared.disk.free_bytes().map_err(StoreError::disk("asking for free space"))?;
+        let reserve = self.shared.config.free_reserve;
+        if free < reserve.saturating_add(batch_len) {
+            return Err(StoreError::Full { free, reserve });
+        }
+        Ok(())
+    }
+
+    /// Reserves space ahead of the log, so that most syncs need not write the file's metadata.
+    fn reserve(&mut self, file: &dyn DiskFile, batch_len: u64) -> Result<(), StoreError> {
+        const STEPS: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
+        let need = self.end.offset + batch_len;
+        if need <= self.reserved_to {
+            return Ok(());
+        }
+        // In proportion, so that a small store stays small.
+        let ahead = (need / 8).clamp(*STEPS.start(), *STEPS.end());
+        let to = (need + ahead).next_multiple_of(1 << 20);
+        file.preallocate(self.reserved_to, to - self.reserved_to).map_err(|error| self.write_error(error))?;
+        self.reserved_to = to;
+        Ok(())
+    }
+
+    fn write_error(&self, error: io::Error) -> StoreError {
+        if error.kind() == io::ErrorKind::StorageFull {
+            let free = self.shared.disk.free_bytes().unwrap_or(0);
+            return StoreError::Full { free, reserve: self.shared.config.free_reserve };
+        }
+        StoreError::disk("writing a volume")(error)
+    }
+
+    fn begin_volume(&mut self) -> Result<(), StoreError> {
+        self.checkpoint()?;
+        let next = self.end.volume + 1;
+        let name = file_name(next);
+        // A crash may have left the name without a word in the log: an empty file.
+        let file = match self.shared.disk.create(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.shared.disk.open(&name),
+            created => created,
+        };
+        let file = file.map_err(|error| self.write_error(error))?;
+        self.shared.disk.sync_dir().map_err(StoreError::disk("syncing the folder"))?;
+        self.shared.volumes.write().unwrap_or_else(PoisonError::into_inner).insert(next, file);
+        self.end = Position { volume: next, offset: 0 };
+        self.reserved_to = 0;
+        Ok(())
+    }
+
+    fn checkpoint_if_due(&mut self) -> Result<(), StoreError> {
+        if self.since_checkpoint >= self.shared.config.checkpoint_bytes {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the index durable.
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.shared.index.make_durable()?;
+        self.since_checkpoint = 0;
+        Ok(())
+    }
+
+    /// Frees every shard of these segments that the owner has here: how many, and their bytes. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`] or [`StoreError::Failed`].
+    pub fn release(&mut self, owner: &PublicKey, segments: &[SegmentId]) -> Result<(u64, u64), StoreError> {
+        if self.failed {
+            return Err(StoreError::Failed);
+        }
+        let mut held = Vec::new();
+        for segment in segments {
+            held.extend(self.shared.index.places_of(owner, segment)?);
+        }
+        let gone: BTreeSet<SegmentId> = held.iter().map(|place| place.shard.segment).collect();
+        if gone.is_empty() {
+            return Ok((0, 0));
+        }
+        let headers: Vec<_> = gone.iter().map(|segment| tombstone(*owner, *segment)).collect();
+        // If we crash here nothing is released, or recovery finds the tombstones and goes on from there.
+        self.write_log(&headers, &vec![(&[][..], &[][..]); headers.len()])?;
+        self.shared.index.remove(&held, self.end)?;
+        for place in &held {
+            self.shared.damaged().remove(&(place.owner, place.shard));
+            self.free(place)?;
+        }
+        self.drop_dead_volumes()?;
+        Ok((held.len() as u64, held.iter().map(|place| place.len).sum()))
+    }
+
+    /// Gives the space of an entry back; its header stays, so that the log can still be walked.
+    fn free(&self, place: &Place) -> Result<(), StoreError> {
+        let header = place.header();
+        let start = place.offset + HEADER_LEN as u64;
+        let file = self.shared.volume(place.volume)?;
+        file.punch_hole(start, header.entry_len() - HEADER_LEN as u64)
+            .map_err(StoreError::disk("freeing space"))
+    }
+
+    /// Removes the oldest volumes while nothing lives in them. Only the oldest: a younger one may hold the
+    /// tombstone of a shard in an older.
+    fn drop_dead_volumes(&mut self) -> Result<(), StoreError> {
+        loop {
+            let volumes = self.shared.volumes.read().unwrap_or_else(PoisonError::into_inner);
+            let oldest = volumes.keys().next().copied();
+            drop(volumes);
+            let Some(oldest) = oldest.filter(|oldest| *oldest < self.end.volume) else { return Ok(()) };
+            if self.shared.index.live_in(oldest)? > 0 {
+                return Ok(());
+            }
+            // The index must not go back to a time when it needed the volume.
+            self.checkpoint()?;
+            self.shared.disk.remove(&file_name(oldest)).map_err(StoreError::disk("removing a volume"))?;
+            self.shared.disk.sync_dir().map_err(StoreError::disk("syncing the folder"))?;
+            self.shared.volumes.write().unwrap_or_else(PoisonError::into_inner).remove(&oldest);
+        }
+    }
+
+    /// Checks stored shards against their roots, going on where the last call ended, until about
+    /// `budget_bytes` are read.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`] if the index fails; a volume that cannot be read is damage, not an error.
+    pub fn scrub(&mut self, budget_bytes: u64) -> Result<ScrubReport, StoreError> {
+        let mut report = ScrubReport::default();
+        while report.bytes < budget_bytes {
+            let Some(place) = self.shared.index.next_after(self.scrub_from)? else {
+                self.scrub_from = None;
+                report.finished = true;
+                break;
+            };
+            let key = (place.owner, place.shard);
+            self.scrub_from = Some(key);
+            report.shards += 1;
+            report.bytes += place.len;
+            let whole = self.shared.volume(place.volume).is_ok_and(|file| recover::is_whole(&*file, &place));
+            if !whole && self.shared.damaged().insert(key) {
+                tracing::error!(segment = %place.shard.segment, index = place.shard.index, "shard is damaged on disk");
+                report.damaged.push(key);
+            }
+        }
+        Ok(report)
+    }
+
+    /// Makes the index durable and ends. Without it, the next start replays the last entries.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn close(mut self) -> Result<(), StoreError> {
+        if self.failed { Err(StoreError::Failed) } else { self.checkpoint() }
+    }
+}
+
+const fn tombstone(owner: PublicKey, segment: SegmentId) -> Header {
+    let shard = ShardRef { segment, index: 0 };
+    Header { kind: Kind::Tombstone, owner, shard, root: Hash([0; 32]), len: 0, durable_to: 0 }
+}
+
+const _: () = assert!(SLICE_LEN as u64 % ENTRY_ALIGN == 0);

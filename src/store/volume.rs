@@ -1,0 +1,215 @@
+//! Volumes: append-only files of shards, the truth from which the index can always be rebuilt.
+//!
+//! A volume is a row of entries, each at a multiple of [`ENTRY_ALIGN`]:
+//! ```text
+//! header 256 | chaining values of the slices, 32 each | shard bytes | zeros up to ENTRY_ALIGN
+//! ```
+//! A *tombstone* is a header alone; it ends the life of every shard of its owner and segment before it.
+//! Every header says how far the volume was durable when it was written ([`Header::durable_to`]). That tells, at
+//! recovery, a torn end of the log (never acknowledged: cut off) from damage before it (reported, never
+//! skipped silently).
+
+use std::io;
+
+use crate::message::ShardRef;
+use crate::store::disk::DiskFile;
+use crate::types::limits::{MAX_SHARD_LEN, SLICE_LEN};
+use crate::types::{Hash, PublicKey, SegmentId};
+
+/// Entries begin at multiples of this: a disk sector, so that a torn write of one leaves the others whole.
+pub(crate) const ENTRY_ALIGN: u64 = 512;
+/// Bytes of an entry's header.
+pub(crate) const HEADER_LEN: usize = 256;
+const MAGIC: &[u8; 8] = b"xvshard1";
+/// The hash covers the header before it.
+const HASH_AT: usize = HEADER_LEN - 32;
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A shard.
+    Shard,
+    /// The end of a segment's shards.
+    Tombstone,
+}
+
+/// The head of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) owner: PublicKey,
+    /// Of a tombstone only the segment counts.
+    pub(crate) shard: ShardRef,
+    pub(crate) root: Hash,
+    /// Bytes of the shard; 0 for a tombstone.
+    pub(crate) len: u64,
+    /// Bytes of this volume that were durable when the entry was written.
+    pub(crate) durable_to: u64,
+}
+
+impl Header {
+    /// Bytes of the chaining values after the header.
+    pub(crate) const fn leaves_len(&self) -> u64 {
+        self.len.div_ceil(SLICE_LEN as u64) * 32
+    }
+
+    /// Where the shard's bytes begin in the entry.
+    pub(crate) const fn data_at(&self) -> u64 {
+        HEADER_LEN as u64 + self.leaves_len()
+    }
+
+    /// Bytes of the entry, alignment included.
+    pub(crate) const fn entry_len(&self) -> u64 {
+        (self.data_at() + self.len).next_multiple_of(ENTRY_ALIGN)
+    }
+
+    /// The header's bytes at `offset` of volume `volume`, which its hash covers too: an entry that a disk wrote to
+    /// the wrong place is no entry.
+    pub(crate) fn encode(&self, volume: u32, offset: u64) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8] = match self.kind {
+            Kind::Shard => 1,
+            Kind::Tombstone => 2,
+        };
+        bytes[9] = self.shard.index;
+        bytes[16..48].copy_from_slice(self.owner.as_bytes());
+        bytes[48..80].copy_from_slice(self.shard.segment.as_bytes());
+        bytes[80..112].copy_from_slice(self.root.as_bytes());
+        bytes[112..120].copy_from_slice(&self.len.to_le_bytes());
+        bytes[120..128].copy_from_slice(&self.durable_to.to_le_bytes());
+        let hash = header_hash(&bytes, volume, offset);
+        bytes[HASH_AT..].copy_from_slice(&hash);
+        bytes
+    }
+
+    /// Reads a header that was written at `offset` of volume `volume`; `None` if there is none.
+    pub(crate) fn decode(bytes: &[u8; HEADER_LEN], volume: u32, offset: u64) -> Option<Self> {
+        if !bytes.starts_with(MAGIC) || bytes[HASH_AT..] != header_hash(bytes, volume, offset) {
+            return None;
+        }
+        let kind = match bytes[8] {
+            1 => Kind::Shard,
+            2 => Kind::Tombstone,
+            _ => return None,
+        };
+        let number = |at: usize| bytes[at..at + 8].try_into().ok().map(u64::from_le_bytes);
+        let header = Self {
+            kind,
+            owner: PublicKey::from_slice(&bytes[16..48])?,
+            shard: ShardRef { segment: SegmentId::from_slice(&bytes[48..80])?, index: bytes[9] },
+            root: Hash::from_slice(&bytes[80..112])?,
+            len: number(112)?,
+            durable_to: number(120)?,
+        };
+        (header.len <= MAX_SHARD_LEN && header.durable_to <= offset).then_some(header)
+    }
+}
+
+fn header_hash(bytes: &[u8; HEADER_LEN], volume: u32, offset: u64) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&bytes[..HASH_AT]);
+    hasher.update(&volume.to_le_bytes());
+    hasher.update(&offset.to_le_bytes());
+    hasher.finalize().into()
+}
+
+/// An entry as a scan finds it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) offset: u64,
+    pub(crate) header: Header,
+}
+
+/// What a scan of a volume says.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    /// The entries that count, in order.
+    pub(crate) entries: Vec<Found>,
+    /// Ranges that were durable and hold no entry any more: damage.
+    pub(crate) damaged: Vec<std::ops::Range<u64>>,
+    /// Where the log goes on.
+    pub(crate) end: u64,
+}
+
+/// Reads the headers of a volume from `start`, which is an entry's offset, to the end of the log. `is_whole` says
+/// whether an entry's bytes are what its header promises; it is asked only where that decides how the log ends.
+///
+/// # Errors
+/// As the file reports.
+pub(crate) fn scan(
+    file: &dyn DiskFile,
+    volume: u32,
+    start: u64,
+    is_whole: impl Fn(&Found) -> io::Result<bool>,
+) -> io::Result<Scan> {
+    let file_len = file.len()?;
+    let mut found = Vec::new();
+    let mut gaps = Vec::new();
+    let mut at = start;
+    while at + HEADER_LEN as u64 <= file_len {
+        match header_at(file, volume, at)? {
+            Some(header) if at + header.entry_len() <= file_len => {
+                found.push(Found { offset: at, header });
+                at += header.entry_len();
+            }
+            _ => {
+                let gap = at;
+                let Some(next) = next_header(file, volume, at + ENTRY_ALIGN, file_len)? else { break };
+                gaps.push(gap..next);
+                at = next;
+            }
+        }
+    }
+    // What any entry says was durable is durable: a gap before it is damage, one after it a torn end.
+    let durable_to = found.iter().map(|entry| entry.header.durable_to).max().unwrap_or(start).max(start);
+    let mut end = gaps.iter().map(|gap| gap.start).find(|gap| *gap >= durable_to);
+    // The last batch may be torn inside an entry whose header is whole.
+    for entry in found.iter().filter(|entry| entry.offset >= durable_to) {
+        if end.is_none_or(|end| entry.offset < end) && !is_whole(entry)? {
+            end = Some(entry.offset);
+        }
+    }
+    let end = end.unwrap_or_else(|| found.last().map_or(start, |last| last.offset + last.header.entry_len()));
+    found.retain(|entry| entry.offset < end);
+    gaps.retain(|gap| gap.start < end);
+    Ok(Scan { entries: found, damaged: gaps, end })
+}
+
+fn header_at(file: &dyn DiskFile, volume: u32, offset: u64) -> io::Result<Option<Header>> {
+    let mut bytes = [0; HEADER_LEN];
+    file.read_at(offset, &mut bytes)?;
+    Ok(Header::decode(&bytes, volume, offset))
+}
+
+/// The next offset with a header, looking through the file in large pieces.
+fn next_header(file: &dyn DiskFile, volume: u32, from: u64, file_len: u64) -> io::Result<Option<u64>> {
+    const PIECE: u64 = 1 << 20;
+    let mut piece = Vec::new();
+    let mut at = from;
+    while at + HEADER_LEN as u64 <= file_len {
+        let len = PIECE.min(file_len - at);
+        piece.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+        file.read_at(at, &mut piece)?;
+        let mut offset = at;
+        for sector in piece.chunks(ENTRY_ALIGN.try_into().unwrap_or(512)) {
+            let head = sector.first_chunk::<HEADER_LEN>();
+            if head.is_some_and(|head| Header::decode(head, volume, offset).is_some()) {
+                return Ok(Some(offset));
+            }
+            offset += ENTRY_ALIGN;
+        }
+        at += len;
+    }
+    Ok(None)
+}
+
+/// The file name of a volume.
+pub(crate) fn file_name(volume: u32) -> String {
+    format!("volume-{volume:08}")
+}
+
+/// The volume of a file name, if it is one's.
+pub(crate) fn volume_of(name: &str) -> Option<u32> {
+    name.strip_prefix("volume-").filter(|digits| digits.len() == 8)?.parse().ok()
+}
