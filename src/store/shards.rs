@@ -413,7 +413,20 @@ impl ShardStore {
         StoreError::disk("writing a volume")(error)
     }
 
+    /// Cuts the volume that ends off at its last entry: of one with another after it, recovery takes every byte
+    /// for durable. It also gives the space reserved ahead back.
+    fn seal_volume(&mut self) -> Result<(), StoreError> {
+        let Ok(file) = self.shared.volume(self.end.volume) else { return Ok(()) };
+        file.set_len(self.end.offset).map_err(StoreError::disk("cutting a volume"))?;
+        self.reserved_to = self.end.offset;
+        file.sync_data().map_err(|error| {
+            self.failed = true;
+            StoreError::disk("syncing a volume")(error)
+        })
+    }
+
     fn begin_volume(&mut self) -> Result<(), StoreError> {
+        self.seal_volume()?;
         self.checkpoint()?;
         let next = self.end.volume + 1;
         let name = file_name(next);
@@ -423,7 +436,11 @@ impl ShardStore {
             created => created,
         };
         let file = file.map_err(|error| self.write_error(error))?;
-        self.shared.disk.sync_dir().map_err(StoreError::disk("syncing the folder"))?;
+        if let Err(error) = self.shared.disk.sync_dir() {
+            // The name may survive: the volume before it must not grow any more.
+            self.failed = true;
+            return Err(StoreError::disk("syncing the folder")(error));
+        }
         self.shared.volumes.write().unwrap_or_else(PoisonError::into_inner).insert(next, file);
         self.end = Position { volume: next, offset: 0 };
         self.reserved_to = 0;

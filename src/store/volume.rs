@@ -137,6 +137,7 @@ pub(crate) struct Scan {
 
 /// Reads the headers of a volume from `start`, which is an entry's offset, to the end of the log. `is_whole` says
 /// whether an entry's bytes are what its header promises; it is asked only where that decides how the log ends.
+/// A volume is `sealed` if there is one after it: it was cut to its length before, so all of it was durable.
 ///
 /// # Errors
 /// As the file reports.
@@ -144,6 +145,7 @@ pub(crate) fn scan(
     file: &dyn DiskFile,
     volume: u32,
     start: u64,
+    sealed: bool,
     is_whole: impl Fn(&Found) -> io::Result<bool>,
 ) -> io::Result<Scan> {
     let file_len = file.len()?;
@@ -158,11 +160,15 @@ pub(crate) fn scan(
             }
             _ => {
                 let gap = at;
-                let Some(next) = next_header(file, volume, at + ENTRY_ALIGN, file_len)? else { break };
+                let next = next_header(file, volume, at + ENTRY_ALIGN, file_len)?;
+                let Some(next) = next.or_else(|| sealed.then_some(file_len)) else { break };
                 gaps.push(gap..next);
                 at = next;
             }
         }
+    }
+    if sealed {
+        return Ok(Scan { entries: found, damaged: gaps, end: at });
     }
     // What any entry says was durable is durable: a gap before it is damage, one after it a torn end.
     let durable_to = found.iter().map(|entry| entry.header.durable_to).max().unwrap_or(start).max(start);

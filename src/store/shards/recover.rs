@@ -84,11 +84,12 @@ fn replay(
     for (number, file) in volumes.range(first..) {
         let start = known.filter(|known| known.volume == *number).map_or(0, |known| known.offset);
         let whole = |found: &Found| Ok(is_whole(&**file, &place_of(*number, found)));
-        let scan =
-            volume::scan(&**file, *number, start, whole).map_err(StoreError::disk("reading a volume"))?;
+        let sealed = Some(*number) != last;
+        let scan = volume::scan(&**file, *number, start, sealed, whole)
+            .map_err(StoreError::disk("reading a volume"))?;
         store.end = Position { volume: *number, offset: scan.end };
         apply(store, *number, &scan)?;
-        if Some(*number) == last {
+        if !sealed {
             cut(store, &**file)?;
         }
     }

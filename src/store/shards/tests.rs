@@ -1,1 +1,478 @@
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+use super::*;
+use crate::crypto::tree::SliceHasher;
+use crate::testing::{MemDisk, Op, Survivors};
+
+const CONFIG: StoreConfig = StoreConfig { free_reserve: 0, volume_len: 100_000, checkpoint_bytes: 60_000 };
+const ROOM: u64 = 64 << 20;
+
+fn owner(n: u8) -> PublicKey {
+    PublicKey([n; 32])
+}
+
+fn segment(n: u8) -> SegmentId {
+    SegmentId([n; 32])
+}
+
+fn shard_ref(n: u8, index: u8) -> ShardRef {
+    ShardRef { segment: segment(n), index }
+}
+
+/// Bytes that differ from shard to shard and hold no zeros.
+fn shard(own: u8, n: u8, index: u8, len: usize) -> NewShard {
+    let mut state = u32::from_le_bytes([own, n, index, 1]).wrapping_mul(2_654_435_761);
+    let bytes: Vec<u8> = (0..len)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8 | 1
+        })
+        .collect();
+    let mut hasher = SliceHasher::new(len as u64);
+    hasher.update(&bytes);
+    let (root, leaves) = hasher.finish();
+    NewShard { owner: owner(own), shard: shard_ref(n, index), root, bytes: bytes.into(), leaves }
+}
+
+fn open_with(disk: &MemDisk, config: StoreConfig) -> ShardStore {
+    ShardStore::open(Arc::new(disk.clone()), config).unwrap()
+}
+
+fn open(disk: &MemDisk) -> ShardStore {
+    open_with(disk, CONFIG)
+}
+
+fn put(store: &mut ShardStore, batch: &[NewShard]) {
+    store.put_batch(batch).into_iter().for_each(Result::unwrap);
+}
+
+fn read(store: &ShardStore, new: &NewShard) -> Result<ReadSlice, StoreError> {
+    store.reader().read(&new.owner, new.shard, 0, u64::MAX)
+}
+
+fn assert_whole(store: &ShardStore, new: &NewShard) {
+    let slice = read(store, new).unwrap();
+    assert_eq!(slice.bytes, new.bytes);
+    assert_eq!(slice.shard_len, new.bytes.len() as u64);
+}
+
+fn assert_absent(store: &ShardStore, new: &NewShard) {
+    assert!(matches!(read(store, new), Err(StoreError::NotFound)));
+}
+
+fn place(store: &ShardStore, new: &NewShard) -> Place {
+    store.shared.index.place(&new.owner, new.shard).unwrap().unwrap()
+}
+
+fn lose_index(disk: &MemDisk) {
+    disk.remove(recover::INDEX_FILE).unwrap();
+    disk.sync_dir().unwrap();
+}
+
+#[test]
+fn what_is_put_is_read_with_proofs_by_its_owner_alone() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let news: Vec<_> = [1, 511, 16_384, 16_385, 70_000]
+        .iter()
+        .zip(0..)
+        .map(|(len, index)| shard(1, 1, index, *len))
+        .collect();
+    put(&mut store, &news);
+    let reader = store.reader();
+    for new in &news {
+        let len = new.bytes.len() as u64;
+        assert_eq!(reader.root_of(&new.owner, new.shard).unwrap(), Some(new.root));
+        for start in (0..len).step_by(SLICE_LEN) {
+            for wanted in [SLICE_LEN as u64, 2 * SLICE_LEN as u64, u64::MAX] {
+                let slice = reader.read(&new.owner, new.shard, start, wanted).unwrap();
+                let end = len.min(start.saturating_add(wanted));
+                assert_eq!(slice.bytes, new.bytes[start as usize..end as usize]);
+                assert!(tree::verify(&new.root, len, start, &slice.bytes, &slice.proof).is_ok());
+                let mut wrong = slice.bytes.clone();
+                wrong[0] ^= 1;
+                assert!(tree::verify(&new.root, len, start, &wrong, &slice.proof).is_err());
+            }
+        }
+        assert!(matches!(reader.read(&new.owner, new.shard, 1, 5), Err(StoreError::OutOfBounds)));
+        assert!(matches!(reader.read(&new.owner, new.shard, 1 << 20, 5), Err(StoreError::OutOfBounds)));
+        assert!(matches!(reader.read(&owner(2), new.shard, 0, len), Err(StoreError::NotFound)));
+        assert_eq!(reader.root_of(&owner(2), new.shard).unwrap(), None);
+    }
+    assert_eq!(store.release(&owner(2), &[segment(1)]).unwrap(), (0, 0));
+    assert_whole(&store, &news[0]);
+    let usage = reader.usage();
+    assert_eq!((usage.shards, usage.shard_bytes), (5, 1 + 511 + 16_384 + 16_385 + 70_000));
+    assert!(usage.problems.is_empty());
+}
+
+#[test]
+fn a_put_again_is_ok_and_another_shard_of_the_name_is_a_conflict() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let new = shard(1, 1, 0, 20_000);
+    put(&mut store, &[new.clone(), new.clone()]);
+    let end = store.end;
+    put(&mut store, std::slice::from_ref(&new));
+    assert_eq!(store.end, end, "nothing was written");
+    let other = NewShard { shard: new.shard, ..shard(1, 9, 9, 20_000) };
+    let foreign = shard(2, 1, 0, 100);
+    let results = store.put_batch(&[other, foreign.clone()]);
+    assert!(matches!(results[..], [Err(StoreError::Conflict), Ok(())]));
+    assert_whole(&store, &new);
+    assert_whole(&store, &foreign);
+    assert_eq!(store.reader().usage().shards, 2);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(Vec<NewShard>),
+    Release(u8, Vec<u8>),
+    Reopen { close: bool },
+}
+
+fn workload() -> Vec<Step> {
+    vec![
+        Step::Put(vec![shard(1, 1, 0, 20_000), shard(1, 1, 1, 700), shard(2, 1, 0, 300)]),
+        Step::Put(vec![shard(1, 2, 0, 40_000)]),
+        Step::Release(1, vec![1]),
+        Step::Put(vec![shard(1, 3, 0, 17_000), shard(1, 4, 0, 9_000)]),
+        // Begins the second volume.
+        Step::Put(vec![shard(1, 5, 0, 30_000), shard(1, 6, 0, 1)]),
+        Step::Release(1, vec![3]),
+        Step::Reopen { close: false },
+        Step::Put(vec![shard(1, 1, 0, 20_000), shard(1, 7, 0, 50_000)]),
+        Step::Release(1, vec![2, 4]),
+        Step::Release(2, vec![1]),
+        Step::Put(vec![shard(1, 8, 0, 5_000)]),
+        Step::Reopen { close: true },
+        Step::Put(vec![shard(1, 3, 0, 17_000), shard(1, 2, 0, 40_000)]),
+        Step::Release(1, vec![5, 6]),
+    ]
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Held,
+    Gone,
+    Either,
+}
+
+/// What was promised of each shard.
+type Promises = BTreeMap<(PublicKey, ShardRef), (NewShard, Fate)>;
+
+/// Runs the workload until its end or the first error.
+fn run(disk: &MemDisk) -> Promises {
+    let mut promises = Promises::new();
+    let Ok(mut store) = ShardStore::open(Arc::new(disk.clone()), CONFIG) else { return promises };
+    for step in workload() {
+        match step {
+            Step::Put(news) => {
+                for (new, result) in news.iter().zip(store.put_batch(&news)) {
+                    let fate = if result.is_ok() { Fate::Held } else { Fate::Either };
+                    promises.insert((new.owner, new.shard), (new.clone(), fate));
+                }
+            }
+            Step::Release(own, segments) => {
+                let ids: Vec<_> = segments.iter().map(|n| segment(*n)).collect();
+                let fate = if store.release(&owner(own), &ids).is_ok() { Fate::Gone } else { Fate::Either };
+                for ((own_key, shard), promise) in &mut promises {
+                    if *own_key == owner(own) && ids.contains(&shard.segment) {
+                        promise.1 = fate;
+                    }
+                }
+            }
+            Step::Reopen { close } => {
+                if close {
+                    drop(store.close());
+                } else {
+                    drop(store);
+                }
+                match ShardStore::open(Arc::new(disk.clone()), CONFIG) {
+                    Ok(opened) => store = opened,
+                    Err(_) => return promises,
+                }
+            }
+        }
+        if disk.is_down() {
+            return promises;
+        }
+    }
+    promises
+}
+
+fn check(store: &ShardStore, promises: &Promises) {
+    for (new, fate) in promises.values() {
+        match (fate, read(store, new)) {
+            (Fate::Held | Fate::Either, Ok(slice)) => assert_eq!(slice.bytes, new.bytes),
+            (Fate::Gone | Fate::Either, Err(StoreError::NotFound)) => {}
+            (fate, found) => panic!("{:?} should be {fate:?}: {:?}", new.shard, found.map(|s| s.shard_len)),
+        }
+    }
+    assert_eq!(store.reader().usage().problems, Vec::<String>::new());
+}
+
+#[test]
+fn acknowledged_puts_and_releases_survive_a_crash_at_every_operation() {
+    let whole = MemDisk::new(ROOM);
+    let promises = run(&whole);
+    let changes = whole.changes();
+    check(&open(&whole), &promises);
+    for change in 0..changes {
+        let disk = MemDisk::new(ROOM);
+        disk.lose_power_at(change);
+        let promises = run(&disk);
+        assert!(disk.is_down());
+        for survivors in
+            [Survivors::Nothing, Survivors::Everything, Survivors::Random(change), Survivors::Random(!change)]
+        {
+            let image = disk.after_power_loss(survivors);
+            let rebuilt = disk.after_power_loss(survivors);
+            let mut store = open(&image);
+            check(&store, &promises);
+            let more = shard(3, 200, 0, 33_000);
+            put(&mut store, std::slice::from_ref(&more));
+            drop(store);
+            let store = open(&image);
+            check(&store, &promises);
+            assert_whole(&store, &more);
+            // The index is only a cache.
+            drop(rebuilt.remove(recover::INDEX_FILE));
+            check(&open(&rebuilt), &promises);
+        }
+    }
+}
+
+#[test]
+fn a_crash_during_recovery_loses_nothing() {
+    let whole = MemDisk::new(ROOM);
+    let promises = run(&whole);
+    let image = || {
+        let image = whole.after_power_loss(Survivors::Nothing);
+        lose_index(&image);
+        image
+    };
+    let first = image();
+    let before = first.changes();
+    drop(open(&first));
+    for change in before..first.changes() {
+        let disk = image();
+        disk.lose_power_at(change);
+        drop(ShardStore::open(Arc::new(disk.clone()), CONFIG));
+        for survivors in [Survivors::Nothing, Survivors::Everything, Survivors::Random(change)] {
+            check(&open(&disk.after_power_loss(survivors)), &promises);
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_serves_and_recovers() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let first = shard(1, 1, 0, 30_000);
+    put(&mut store, std::slice::from_ref(&first));
+    let used = ROOM - disk.free_bytes().unwrap();
+    disk.set_capacity(used + 8_192);
+    let second = [shard(1, 2, 0, 80_000), shard(1, 2, 1, 10)];
+    for result in store.put_batch(&second) {
+        assert!(matches!(result, Err(StoreError::Full { .. })), "{result:?}");
+    }
+    assert_whole(&store, &first);
+    assert_absent(&store, &second[0]);
+    disk.set_capacity(ROOM);
+    put(&mut store, &second);
+    second.iter().chain([&first]).for_each(|new| assert_whole(&store, new));
+    // Space that runs out in the middle of a write.
+    let third = shard(1, 3, 0, 40_000);
+    disk.fail_next(Op::Write, "volume-", io::ErrorKind::StorageFull);
+    assert!(matches!(store.put_batch(std::slice::from_ref(&third))[..], [Err(StoreError::Full { .. })]));
+    assert_whole(&store, &second[1]);
+    put(&mut store, std::slice::from_ref(&third));
+    drop(store);
+    lose_index(&disk);
+    let store = open(&disk);
+    second.iter().chain([&first, &third]).for_each(|new| assert_whole(&store, new));
+    assert!(store.reader().usage().problems.is_empty());
+}
+
+#[test]
+fn the_reserve_stays_free() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open_with(&disk, StoreConfig { free_reserve: ROOM - (2 << 20), ..CONFIG });
+    let outcomes: Vec<_> =
+        (0..60).flat_map(|n| store.put_batch(&[shard(1, n, 0, 60_000)])).map(|r| r.is_ok()).collect();
+    assert!(outcomes[0] && !outcomes[59]);
+    assert_eq!(
+        store.reader().usage().free_bytes,
+        disk.free_bytes().unwrap().saturating_sub(ROOM - (2 << 20))
+    );
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_written_until_reopened() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let (first, second) = (shard(1, 1, 0, 30_000), shard(1, 2, 0, 5_000));
+    put(&mut store, std::slice::from_ref(&first));
+    disk.fail_next(Op::Sync, "volume-", io::ErrorKind::Other);
+    assert!(matches!(store.put_batch(std::slice::from_ref(&second))[..], [Err(StoreError::Disk { .. })]));
+    assert!(matches!(store.put_batch(std::slice::from_ref(&second))[..], [Err(StoreError::Failed)]));
+    assert!(matches!(store.release(&owner(1), &[segment(1)]), Err(StoreError::Failed)));
+    assert_whole(&store, &first);
+    assert_eq!(store.reader().usage().problems.len(), 1);
+    assert!(matches!(store.close(), Err(StoreError::Failed)));
+    let image = disk.after_power_loss(Survivors::Nothing);
+    let mut store = open(&image);
+    assert_whole(&store, &first);
+    put(&mut store, std::slice::from_ref(&second));
+    assert_whole(&store, &second);
+}
+
+#[test]
+fn a_lost_or_garbled_index_is_rebuilt() {
+    let whole = MemDisk::new(ROOM);
+    let promises = run(&whole);
+    let usage = open(&whole).reader().usage();
+    let garble = |bytes: &[u8]| {
+        let disk = whole.after_power_loss(Survivors::Everything);
+        disk.remove(recover::INDEX_FILE).unwrap();
+        disk.create(recover::INDEX_FILE).unwrap().write_at(0, bytes).unwrap();
+        disk
+    };
+    let lost = whole.after_power_loss(Survivors::Everything);
+    lose_index(&lost);
+    let mut garbage = vec![0xa5; 50_000];
+    let mut disks = vec![lost, garble(&garbage), garble(&garbage[..10]), garble(&[0; 9_000])];
+    // Redb's magic, then garbage.
+    garbage[..9].copy_from_slice(b"redb\x1a\x0a\xa9\x0d\x0a");
+    disks.push(garble(&garbage));
+    for disk in disks {
+        let store = open(&disk);
+        check(&store, &promises);
+        let found = store.reader().usage();
+        assert_eq!((found.shards, found.shard_bytes), (usage.shards, usage.shard_bytes));
+    }
+}
+
+#[test]
+fn a_rebuild_serves_what_shares_a_volumes_last_batch_with_released_shards() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let batch = [shard(1, 1, 0, 30_000), shard(1, 2, 0, 30_000)];
+    put(&mut store, &batch);
+    put(&mut store, &[shard(1, 3, 0, 80_000)]);
+    store.release(&owner(1), &[segment(1)]).unwrap();
+    store.close().unwrap();
+    lose_index(&disk);
+    let store = open(&disk);
+    assert_absent(&store, &batch[0]);
+    assert_whole(&store, &batch[1]);
+    assert!(store.reader().usage().problems.is_empty());
+}
+
+#[test]
+fn a_scrub_finds_a_flipped_bit_and_a_new_copy_heals_it() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let news: Vec<_> = (0..4).map(|n| shard(1, n, 0, 30_000)).collect();
+    put(&mut store, &news);
+    let hit = place(&store, &news[2]);
+    disk.flip_bit(&file_name(hit.volume), hit.offset + hit.header().data_at() + 20_000, 3);
+    let mut damaged = Vec::new();
+    let mut shards = 0;
+    loop {
+        // In small bites.
+        let report = store.scrub(1).unwrap();
+        damaged.extend(report.damaged);
+        shards += report.shards;
+        if report.finished {
+            break;
+        }
+    }
+    assert_eq!((shards, damaged), (4, vec![(owner(1), news[2].shard)]));
+    assert!(matches!(read(&store, &news[2]), Err(StoreError::Corrupt)));
+    assert_eq!(store.reader().root_of(&owner(1), news[2].shard).unwrap(), None);
+    assert!(store.reader().usage().problems.iter().any(|problem| problem.contains("damaged")));
+    assert_whole(&store, &news[1]);
+    assert!(store.scrub(u64::MAX).unwrap().damaged.is_empty(), "reported once");
+    put(&mut store, &news[2..3]);
+    assert_whole(&store, &news[2]);
+    assert!(store.reader().usage().problems.is_empty());
+    drop(store);
+    assert_whole(&open(&disk), &news[2]);
+}
+
+#[test]
+fn a_damaged_header_is_reported_and_the_other_shards_are_served() {
+    // In the middle of the last volume, and of one before it.
+    for later in [0, 3] {
+        let disk = MemDisk::new(ROOM);
+        let mut store = open(&disk);
+        let news: Vec<_> = (0..3 + later).map(|n| shard(1, n, 0, 30_000)).collect();
+        news.iter().for_each(|new| put(&mut store, std::slice::from_ref(new)));
+        let hit = place(&store, &news[1]);
+        store.close().unwrap();
+        disk.flip_bit(&file_name(hit.volume), hit.offset + 20, 0);
+        lose_index(&disk);
+        let store = open(&disk);
+        assert_absent(&store, &news[1]);
+        news.iter().filter(|new| new.shard != news[1].shard).for_each(|new| assert_whole(&store, new));
+        let problems = store.reader().usage().problems;
+        assert!(matches!(&problems[..], [one] if one.contains(&file_name(hit.volume))), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_damaged_header_at_the_end_of_an_older_volume_is_reported() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let news: Vec<_> = (0..3).map(|n| shard(1, n, 0, 45_000)).collect();
+    news.iter().for_each(|new| put(&mut store, std::slice::from_ref(new)));
+    let hit = place(&store, &news[1]);
+    assert!(hit.volume < store.end.volume);
+    store.close().unwrap();
+    disk.flip_bit(&file_name(hit.volume), hit.offset + 20, 0);
+    lose_index(&disk);
+    let store = open(&disk);
+    assert_whole(&store, &news[0]);
+    assert_whole(&store, &news[2]);
+    assert_eq!(store.reader().usage().problems.len(), 1);
+}
+
+#[test]
+fn released_space_is_given_back_and_dead_volumes_go() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open_with(&disk, StoreConfig { volume_len: 2 << 20, ..CONFIG });
+    let news: Vec<_> = (0..10).map(|n| shard(1, n, 0, 600_000)).collect();
+    news.iter().for_each(|new| put(&mut store, std::slice::from_ref(new)));
+    let volumes =
+        || disk.list().unwrap().iter().filter_map(|n| crate::store::volume::volume_of(n)).collect::<Vec<_>>();
+    let oldest = place(&store, &news[0]).volume;
+    assert!(volumes().len() >= 3 && volumes()[0] == oldest);
+    // A younger one's death leaves it: it may hold tombstones.
+    let before = store.reader().usage().disk_bytes;
+    assert_eq!(store.release(&owner(1), &[segment(0), segment(1)]).unwrap(), (2, 1_200_000));
+    let after = store.reader().usage().disk_bytes;
+    assert!(before - after >= 1_180_000, "{before} {after}");
+    assert!(volumes().contains(&oldest));
+    let rest: Vec<_> = news.iter().filter(|new| new.shard.segment != segment(0)).collect();
+    let in_oldest: Vec<_> = rest[1..]
+        .iter()
+        .filter(|new| place(&store, new).volume == oldest)
+        .map(|new| new.shard.segment)
+        .collect();
+    store.release(&owner(1), &in_oldest).unwrap();
+    assert!(!volumes().contains(&oldest));
+    drop(store);
+    for lost in [false, true] {
+        if lost {
+            lose_index(&disk);
+        }
+        let store = open(&disk);
+        assert!(store.reader().usage().problems.is_empty());
+        for new in &news {
+            let gone = new.shard.segment.0[0] < 2 || in_oldest.contains(&new.shard.segment);
+            if gone { assert_absent(&store, new) } else { assert_whole(&store, new) }
+        }
+    }
+}
