@@ -164,7 +164,8 @@ fn show(output: &Output, done: &Done) -> anyhow::Result<()> {
     }
     if report.degraded {
         output.warn(format_args!(
-            "{address} is kept with less redundancy than it should: {} of {} shards have a node of their own",
+            "{address} is kept with less redundancy than it should, because nodes are down: {} of {} shards are held, \
+             some of them together on one node",
             report.shards_held, report.shards_total
         ));
     }

@@ -22,6 +22,10 @@ use crate::transfer::open::{OpenError, ShardBytes, assemble, open_unit};
 use crate::transfer::plan::ReadUnit;
 use crate::types::{Hash, PublicKey};
 
+/// Failures after which a shard counts as lost: some ten seconds, so that with no node to spare a read outlasts
+/// one that is starved for a moment.
+const TRIES: u32 = 8;
+
 /// A slice of at most this many bytes is verified where it arrives: a worker would cost more.
 const INLINE_VERIFY_BYTES: usize = 64 << 10;
 
@@ -69,7 +73,8 @@ async fn fetch(
     range: Range<u64>,
 ) -> Result<(Columns, Vec<ShardBytes>), Error> {
     let plan = plan(ctx, descriptor, layout, range);
-    let machine = Download::new(ctx.clock.now(), plan, DownloadConfig::default());
+    let machine =
+        Download::new(ctx.clock.now(), plan, DownloadConfig { tries: TRIES, ..DownloadConfig::default() });
     let mut run = Run {
         ctx: Arc::clone(ctx),
         descriptor: Arc::clone(descriptor),

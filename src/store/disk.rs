@@ -20,7 +20,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A flat set of named files.
 pub trait Disk: fmt::Debug + Send + Sync {
@@ -178,13 +178,15 @@ impl FileDisk {
 impl Disk for FileDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).mode(0o600).open(self.path(name)?)?;
-        Ok(Arc::new(OsFile(file)))
+        let path = self.path(name)?;
+        let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok(Arc::new(OsFile { file, path, direct: OnceLock::new() }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path(name)?)?;
-        Ok(Arc::new(OsFile(file)))
+        let path = self.path(name)?;
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        Ok(Arc::new(OsFile { file, path, direct: OnceLock::new() }))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -214,27 +216,96 @@ impl Disk for FileDisk {
 }
 
 #[derive(Debug)]
-struct OsFile(File);
+struct OsFile {
+    file: File,
+    path: PathBuf,
+    /// Opened at the first long write; `None` where the file system has no direct writes.
+    direct: OnceLock<Option<Direct>>,
+}
+
+/// Writes that go past the page cache: copying a shard into fresh cache pages costs more than all else
+/// that a node does with it.
+#[derive(Debug)]
+struct Direct {
+    file: File,
+    staging: Mutex<Vec<u8>>,
+}
+
+/// Alignment of offset, length and memory of a direct write: the block of every common disk and file system.
+const DIRECT_ALIGN: usize = 4_096;
+/// Shorter writes are left to the page cache, which puts them together.
+const DIRECT_MIN_LEN: usize = 256 * 1024;
+/// Bytes of one direct write; longer ones gain nothing.
+const STAGING_LEN: usize = 4 << 20;
+
+impl Direct {
+    fn open(path: &Path) -> Option<Self> {
+        let flags = rustix::fs::OFlags::DIRECT.bits().try_into().ok()?;
+        let file = OpenOptions::new().write(true).custom_flags(flags).open(path).ok()?;
+        Some(Self { file, staging: Mutex::default() })
+    }
+
+    /// Writes the parts, whose lengths together and whose offset are aligned.
+    fn write(&self, mut offset: u64, parts: &[&[u8]]) -> io::Result<()> {
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        staging.resize(STAGING_LEN + DIRECT_ALIGN, 0);
+        let skip = staging.as_ptr().align_offset(DIRECT_ALIGN);
+        let aligned = &mut staging[skip..skip + STAGING_LEN];
+        let mut filled = 0;
+        for part in parts {
+            let mut part = *part;
+            while !part.is_empty() {
+                let take = part.len().min(STAGING_LEN - filled);
+                aligned[filled..filled + take].copy_from_slice(&part[..take]);
+                (part, filled) = (&part[take..], filled + take);
+                if filled == STAGING_LEN {
+                    self.file.write_all_at(aligned, offset)?;
+                    (offset, filled) = (offset + STAGING_LEN as u64, 0);
+                }
+            }
+        }
+        self.file.write_all_at(&aligned[..filled], offset)
+    }
+}
+
+impl OsFile {
+    /// The direct way for a write of this shape, if there is one.
+    fn direct(&self, offset: u64, len: usize) -> Option<&Direct> {
+        let aligned = offset.is_multiple_of(DIRECT_ALIGN as u64) && len.is_multiple_of(DIRECT_ALIGN);
+        if len < DIRECT_MIN_LEN || !aligned {
+            return None;
+        }
+        self.direct.get_or_init(|| Direct::open(&self.path)).as_ref()
+    }
+}
 
 /// Parts that one `pwritev` takes at most (IOV_MAX on Linux).
 const MAX_PARTS: usize = 1_024;
 
 impl DiskFile for OsFile {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(out, offset)
+        self.file.read_exact_at(out, offset)
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(data, offset)
+        self.file.write_all_at(data, offset)
     }
 
     fn write_parts_at(&self, mut offset: u64, parts: &[&[u8]]) -> io::Result<()> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        if let Some(direct) = self.direct(offset, len) {
+            match direct.write(offset, parts) {
+                // A file system that takes the flag and not the write: the page cache takes anything.
+                Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+                done => return done,
+            }
+        }
         let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = slices.as_mut_slice();
         // Empty parts at the front would look like a write that makes no progress.
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            let written = match rustix::io::pwritev(&self.0, &rest[..rest.len().min(MAX_PARTS)], offset) {
+            let written = match rustix::io::pwritev(&self.file, &rest[..rest.len().min(MAX_PARTS)], offset) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => written,
                 Err(rustix::io::Errno::INTR) => continue,
@@ -247,16 +318,16 @@ impl DiskFile for OsFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
         #[cfg(target_os = "linux")]
-        match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), offset, len) {
+        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), offset, len) {
             // Some file systems (NFS before 4.2) cannot: fall through.
             Err(rustix::io::Errno::OPNOTSUPP) => {}
             done => return Ok(done?),
@@ -266,7 +337,7 @@ impl DiskFile for OsFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -274,7 +345,7 @@ impl DiskFile for OsFile {
         {
             use rustix::fs::FallocateFlags;
             let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            match rustix::fs::fallocate(&self.0, mode, offset, len) {
+            match rustix::fs::fallocate(&self.file, mode, offset, len) {
                 // A file system without holes keeps the space until the file is removed; the zeros
                 // below keep the promise of what a hole reads as.
                 Err(rustix::io::Errno::OPNOTSUPP) => {}
@@ -294,7 +365,7 @@ impl DiskFile for OsFile {
 
     fn allocated_bytes(&self) -> io::Result<u64> {
         // st_blocks counts 512-byte units whatever the block size is.
-        Ok(self.0.metadata()?.blocks() * 512)
+        Ok(self.file.metadata()?.blocks() * 512)
     }
 }
 
@@ -342,6 +413,22 @@ mod tests {
         assert_eq!(file.read_at(8, &mut back).unwrap_err().kind(), ErrorKind::UnexpectedEof);
         file.write_parts_at(0, &[]).unwrap();
         file.write_parts_at(0, &[b"", b""]).unwrap();
+    }
+
+    #[test]
+    fn long_aligned_writes_read_back_through_the_cache() {
+        let (_folder, disk) = disk();
+        let file = disk.create("file").unwrap();
+        file.preallocate(0, 16 << 20).unwrap();
+        file.write_at(4_096, &[7; 100]).unwrap();
+        let byte = |at: usize| (at % 251).to_le_bytes()[0];
+        let long: Vec<u8> = (0..9 << 20).map(byte).collect();
+        let (head, tail) = long.split_at(1_234_567);
+        file.write_parts_at(4_096, &[head, b"", tail]).unwrap();
+        file.sync_data().unwrap();
+        let mut back = vec![0; long.len()];
+        file.read_at(4_096, &mut back).unwrap();
+        assert!(back == long);
     }
 
     #[test]

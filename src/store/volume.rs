@@ -16,10 +16,11 @@ use crate::store::disk::DiskFile;
 use crate::types::limits::{MAX_SHARD_LEN, SLICE_LEN};
 use crate::types::{Hash, PublicKey, SegmentId};
 
-/// Entries begin at multiples of this: a disk sector, so that a torn write of one leaves the others whole.
+/// Entries begin at multiples of this: a disk block, so that a torn write of one leaves the others whole, and
+/// that long batches can be written past the page cache.
 pub(crate) const ENTRY_ALIGN: u64 = ENTRY_ALIGN_LEN as u64;
 /// The same as a length in memory.
-pub(crate) const ENTRY_ALIGN_LEN: usize = 512;
+pub(crate) const ENTRY_ALIGN_LEN: usize = 4_096;
 /// Bytes of an entry's header.
 pub(crate) const HEADER_LEN: usize = 256;
 const MAGIC: &[u8; 8] = b"xvshard1";
