@@ -13,7 +13,7 @@ mod tables;
 mod tests;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, WriteTransaction};
 
@@ -31,7 +31,8 @@ use tables::{COLLECTIONS, LATEST, RELEASES, SEGMENTS, VERSIONS};
 
 /// The sealed database in the index's folder.
 const INDEX_FILE: &str = "index.sealed";
-/// What is being made: renamed by the crash-safe order of [`Index::open`] once it is whole.
+/// There while the database is being made: what a crash leaves of it then was promised to nobody.
+const MAKING_FILE: &str = "index.making";
 const CACHE_BYTES: usize = 48 << 20;
 
 /// Why the index does not do something.
@@ -77,6 +78,15 @@ const fn damaged(what: &'static str) -> IndexError {
     IndexError::Damaged { what }
 }
 
+/// Whether the database was being made when the mark was last seen.
+fn is_making(disk: &dyn Disk) -> Result<bool, IndexError> {
+    match disk.open(MAKING_FILE) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(redb::Error::Io(error).into()),
+    }
+}
+
 /// The index, open.
 #[derive(Debug)]
 pub struct Index {
@@ -89,15 +99,40 @@ impl Index {
     /// # Errors
     /// [`IndexError::WrongKey`], [`IndexError::Damaged`] or what the disk says.
     pub fn open(disk: &dyn Disk, key: &[u8; 32], entropy: Entropy) -> Result<Self, IndexError> {
+        let entropy = Arc::new(Mutex::new(entropy));
+        let draw = || -> Entropy {
+            let entropy = Arc::clone(&entropy);
+            Box::new(move |out| entropy.lock().unwrap_or_else(PoisonError::into_inner)(out))
+        };
+        let index = match Self::open_or_make(disk, key, draw()) {
+            // A removal of the mark that was not synced may be undone, so the mark alone condemns no file.
+            Err(IndexError::Damaged { .. }) if is_making(disk)? => {
+                disk.remove(INDEX_FILE).map_err(redb::Error::Io)?;
+                Self::open_or_make(disk, key, draw())?
+            }
+            opened => opened?,
+        };
+        if is_making(disk)? {
+            disk.remove(MAKING_FILE).map_err(redb::Error::Io)?;
+            disk.sync_dir().map_err(redb::Error::Io)?;
+        }
+        Ok(index)
+    }
+
+    fn open_or_make(disk: &dyn Disk, key: &[u8; 32], entropy: Entropy) -> Result<Self, IndexError> {
         let file = match disk.open(INDEX_FILE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if !is_making(disk)? {
+                    disk.create(MAKING_FILE).map_err(redb::Error::Io)?;
+                }
+                // If we crash before this nothing but the mark is there.
+                disk.sync_dir().map_err(redb::Error::Io)?;
                 let file = disk.create(INDEX_FILE).map_err(redb::Error::Io)?;
                 disk.sync_dir().map_err(redb::Error::Io)?;
                 file
             }
             opened => opened.map_err(redb::Error::Io)?,
         };
-        // A crash before the first commit may have left a file without a whole prologue: nothing was acknowledged then.
         let sealed = if file.is_empty().map_err(redb::Error::Io)? {
             SealedFile::create(Arc::clone(&file), key, entropy).map_err(redb::Error::Io)?
         } else {

@@ -432,7 +432,8 @@ fn acknowledged_commits_survive_a_crash_at_every_operation() {
                 let freed = pending(&index).contains(&segment(*n));
                 assert_eq!(freed, latest.is_none(), "rows and releases agree");
             }
-            assert_eq!(pending(&index).contains(&segment(100)), false, "{alive}");
+            // One that all share goes with the last.
+            assert!(alive == 0 || !pending(&index).contains(&segment(100)));
             commit(&mut index, &[commit_of("more", 99, &[99])]);
             drop(index);
             assert_eq!(open(&image).latest(&docs(), &name("more")).unwrap(), Some(stored(99, &[99])));
