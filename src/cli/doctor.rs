@@ -128,7 +128,10 @@ fn vault(session: &Session) -> anyhow::Result<Vec<Check>> {
         }
     };
     session.run(async {
-        let client = Client::open(config).await?;
+        let client = match Client::open(config).await {
+            Ok(client) => client,
+            Err(error) => return Ok(vec![broken_index(&error)]),
+        };
         let mut checks = vec![index(&client).await];
         let answers = ask_all(&client, client.network().nodes.clone()).await;
         checks.extend(answers.iter().map(|(node, report)| node_check(node, report)));
@@ -142,11 +145,15 @@ fn vault(session: &Session) -> anyhow::Result<Vec<Check>> {
 async fn index(client: &Client) -> Check {
     match client.collections().await {
         Ok(found) => Check::ok("index", format::count(found.len() as u64, "collection")),
-        Err(error) => {
-            let remedy = error.hint().unwrap_or("check the home folder").to_owned();
-            Check::bad(Verdict::Fail, "index", error.to_string(), &remedy)
-        }
+        Err(error) => broken_index(&error),
     }
+}
+
+fn broken_index(error: &crate::client::Error) -> Check {
+    let remedy = error.hint().unwrap_or("check the home folder");
+    let (what, cause) = (error.to_string(), reason(error));
+    let found = if cause == what { what } else { format!("{what}: {cause}") };
+    Check::bad(Verdict::Fail, "index", found, remedy)
 }
 
 type Answer = (NodeInfo, Result<NodeReport, crate::client::Error>);
@@ -189,23 +196,21 @@ fn clock(answers: &[Answer]) -> Option<Check> {
     })
 }
 
-/// Whether enough nodes answer to read and to write.
+/// Whether enough nodes answer to read every record: at most m shards of a segment may be silent, and a
+/// network of fewer nodes than shards keeps several on a node.
 fn reach(network: &Network, answers: &[Answer]) -> Check {
     let alive = answers.iter().filter(|(_, report)| report.is_ok()).count();
     let (total, code) = (answers.len(), network.code);
     let found = format!("{alive} of {total} nodes answer");
-    let need = code.total().div_ceil(code.m());
+    let silent_shards = (total - alive) * code.total().div_ceil(total.max(1));
     if alive == total {
         Check::ok("reach", found)
-    } else if alive >= need {
-        Check::bad(
-            Verdict::Warn,
-            "reach",
-            found,
-            "records can be read and written; bring the other nodes back",
-        )
+    } else if silent_shards <= code.m() {
+        let remedy = "records can be read and written; bring the other nodes back";
+        Check::bad(Verdict::Warn, "reach", found, remedy)
     } else {
-        Check::bad(Verdict::Fail, "reach", found, "too few to write safely: bring nodes back")
+        let remedy = "some records cannot be read now: bring nodes back";
+        Check::bad(Verdict::Fail, "reach", found, remedy)
     }
 }
 

@@ -89,6 +89,10 @@ fn place(args: &Args, at: &RecordAddress) -> anyhow::Result<(Folder, String)> {
     if target.is_dir() {
         return Ok((Folder::open(target)?, own()?));
     }
+    if target.exists() && !target.is_file() {
+        let message = format!("{} is not a plain file", target.display());
+        return Err(Failure::refused(message).hint("use `-` and redirect standard output").into());
+    }
     let name = target.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| Failure::usage(format!("{} is no file name", target.display())))?;
     let parent =

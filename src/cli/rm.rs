@@ -109,9 +109,14 @@ async fn remove_folder(
             removed += 1;
         }
         after = page.next;
-        if after.is_none() {
-            return Ok(removed);
+        if after.is_some() {
+            continue;
         }
+        if removed == 0 {
+            let message = format!("there is nothing in {}", escape(&path.to_string()));
+            return Err(Failure::new(Exit::NotFound, message).into());
+        }
+        return Ok(removed);
     }
 }
 
@@ -125,7 +130,11 @@ async fn remove_one(
     let output = session.output();
     let shown = escape(&at.to_string());
     if args.dry_run {
-        if !output.is_json() {
+        if output.is_json() {
+            output.json(&json!({
+                "message_type": "item", "v": 1, "address": at.to_string(), "dry_run": true,
+            }))?;
+        } else {
             output.line(format_args!("would remove {shown}"))?;
         }
         return Ok(());

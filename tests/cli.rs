@@ -1,0 +1,413 @@
+//! The program as its users meet it: arguments, files, streams and exit codes of the real binary.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+const PASSPHRASE: &str = "correct horse";
+
+/// How a run ended.
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    stdout: Vec<u8>,
+    stderr: String,
+}
+
+impl Ran {
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap()
+    }
+
+    /// The last line of stderr, as JSON.
+    fn error(&self) -> serde_json::Value {
+        serde_json::from_str(self.stderr.lines().last().unwrap()).unwrap()
+    }
+
+    #[track_caller]
+    fn ends(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}\n{}", String::from_utf8_lossy(&self.stdout), self.stderr);
+        self
+    }
+}
+
+/// A user's folders, and nothing else of the environment that the program reads.
+struct User {
+    dir: TempDir,
+}
+
+impl User {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn with_key() -> Self {
+        let user = Self::new();
+        user.run(["key", "new"]).ends(0);
+        user
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xvault"));
+        for name in ["XVAULT_NETWORK", "XVAULT_PASSPHRASE_FILE", "XVAULT_PASSPHRASE_COMMAND", "XVAULT_LOG"] {
+            command.env_remove(name);
+        }
+        command.env("XVAULT_HOME", self.path("home")).env("XVAULT_PASSPHRASE", PASSPHRASE);
+        command.args(args).current_dir(self.dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ran {
+        finish(self.command(args).spawn().unwrap())
+    }
+
+    fn run_with_input<A: AsRef<OsStr>>(&self, input: &[u8], args: impl IntoIterator<Item = A>) -> Ran {
+        let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        finish(child)
+    }
+
+    fn devnet(&self) -> Running {
+        let mut child = self.command(["--json", "devnet"]).stderr(Stdio::null()).spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert!(ready.contains("ready"), "{ready}");
+        Running(child)
+    }
+
+    /// A node of the devnet's folder in a process of its own.
+    fn node(&self, number: usize) -> Running {
+        let dir = self.path("home").join("devnet").join(format!("node-{number}"));
+        let args: [OsString; 4] = ["node".into(), "run".into(), "--dir".into(), dir.into()];
+        let mut child = self.command(args).stdout(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("listens"), "{line}");
+        Running(child)
+    }
+}
+
+fn finish(child: Child) -> Ran {
+    let done = child.wait_with_output().unwrap();
+    Ran {
+        code: done.status.code().unwrap_or(-1),
+        stdout: done.stdout,
+        stderr: String::from_utf8(done.stderr).unwrap(),
+    }
+}
+
+/// A process that is killed with -9 when it is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Bytes that do not repeat.
+fn content(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let user = User::new();
+    for command in [
+        "",
+        "key",
+        "key new",
+        "key show",
+        "key export",
+        "key import",
+        "put",
+        "get",
+        "cat",
+        "ls",
+        "stat",
+        "versions",
+        "cp",
+        "rm",
+        "node",
+        "node init",
+        "node run",
+        "node ls",
+        "node status",
+        "doctor",
+        "devnet",
+        "completions",
+        "man",
+    ] {
+        let help = user.run(command.split_whitespace().chain(["--help"])).ends(0);
+        assert!(help.text().contains("Usage: xvault"), "{command}");
+        assert_eq!(help.stderr, "");
+    }
+    assert!(user.run(["--version"]).ends(0).text().starts_with("xvault "));
+    assert!(user.run(["completions", "bash"]).ends(0).text().contains("xvault"));
+    user.run(["man", "pages"]).ends(0);
+    assert!(user.path("pages/xvault-put.1").is_file());
+}
+
+#[test]
+fn a_senseless_command_line_is_told_from_a_failure() {
+    let user = User::new();
+    let long = format!("xv://c/{}", "n".repeat(1_025));
+    for args in [
+        &["frobnicate"][..],
+        &["get"],
+        &["cat", "clinic/x"],
+        &["cat", "xv://Clinic/x"],
+        &["cat", "xv://clinic/"],
+        &["cat", &long],
+        &["cat", "xv://c/x", "--range", "9-3"],
+        &["cat", "xv://c/x", "--version", "latest"],
+        &["devnet", "--code", "4"],
+    ] {
+        assert_ne!(user.run(args).ends(2).stderr, "", "{args:?}");
+        let error = user.run([&["--json"], args].concat()).ends(2).error();
+        assert_eq!(
+            (&error["message_type"], &error["kind"]),
+            (&"exit_error".into(), &"usage".into()),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_with_what_to_do() {
+    let user = User::new();
+    let error = user.run(["--json", "key", "show"]).ends(1).error();
+    assert!(error["hint"].as_str().unwrap().contains("key new"), "{error}");
+    let error = user.run(["--json", "ls"]).ends(1).error();
+    assert!(error["hint"].as_str().unwrap().contains("devnet"), "{error}");
+    user.write("home/network.toml", b"id = 3");
+    let error = user.run(["--json", "ls"]).ends(1).error();
+    assert!(error["message"].as_str().unwrap().contains("network file"), "{error}");
+    user.run(["doctor"]).ends(1);
+}
+
+#[test]
+fn a_key_goes_on_paper_and_comes_back() {
+    let user = User::with_key();
+    let public = user.run(["key", "show"]).ends(0).text().to_owned();
+    let phrase = user.run(["key", "export"]).ends(0).text().to_owned();
+    assert_eq!(phrase.split_whitespace().count(), 24);
+    let other = User::new();
+    other.run_with_input(phrase.as_bytes(), ["key", "import"]).ends(0);
+    assert_eq!(other.run(["key", "show"]).ends(0).text(), public);
+
+    let mut words: Vec<&str> = phrase.split_whitespace().collect();
+    words.swap(0, 1);
+    words[23] = if words[23] == "zoo" { "zone" } else { "zoo" };
+    let third = User::new();
+    third.run_with_input(words.join(" ").as_bytes(), ["key", "import"]).ends(1);
+    assert!(!third.path("home/keystore").exists());
+}
+
+#[test]
+fn a_key_is_never_overwritten() {
+    let user = User::with_key();
+    let public = user.run(["key", "show"]).ends(0).text().to_owned();
+    user.run(["key", "new"]).ends(7);
+    assert_eq!(user.run(["key", "show"]).ends(0).text(), public);
+    user.run(["key", "new", "--force"]).ends(0);
+    assert_ne!(user.run(["key", "show"]).ends(0).text(), public);
+    let kept = std::fs::read_dir(user.path("home")).unwrap().map(|entry| entry.unwrap().path());
+    let backup = kept.into_iter().find(|path| path.to_string_lossy().contains("keystore.")).unwrap();
+    std::fs::rename(backup, user.path("home/keystore")).unwrap();
+    assert_eq!(user.run(["key", "show"]).ends(0).text(), public);
+}
+
+#[test]
+fn a_wrong_passphrase_is_told_from_damage() {
+    let user = User::with_key();
+    let with = |passphrase: &str| {
+        finish(user.command(["key", "export"]).env("XVAULT_PASSPHRASE", passphrase).spawn().unwrap())
+    };
+    with("wrong").ends(12);
+    with("").ends(12);
+    finish(user.command(["key", "export"]).env_remove("XVAULT_PASSPHRASE").spawn().unwrap()).ends(12);
+    let file = user.write("passphrase", b"correct horse\nnot this\n");
+    let from_file =
+        [OsStr::new("--passphrase-file"), file.as_os_str(), OsStr::new("key"), OsStr::new("export")];
+    user.run(from_file).ends(0);
+
+    let path = user.path("home/keystore");
+    let good = std::fs::read(&path).unwrap();
+    let sealed = good.windows(6).position(|at| at == b"sealed").unwrap() + 20;
+    let mut flipped = good.clone();
+    flipped[sealed] ^= 1;
+    for damaged in [&flipped[..], &good[..good.len() / 2], b""] {
+        std::fs::write(&path, damaged).unwrap();
+        user.run(["key", "export"]).ends(5);
+    }
+}
+
+#[test]
+fn records_of_all_sources_read_back() {
+    let user = User::with_key();
+    let _devnet = user.devnet();
+    let big = content(1, 9 << 20);
+    user.write("big.bin", &big);
+    let put = user.run(["put", "big.bin", "xv://c/big"]).ends(0);
+    assert!(put.text().starts_with("xv://c/big"), "{}", put.text());
+    assert_eq!(user.run(["cat", "xv://c/big"]).ends(0).stdout, big);
+    assert_eq!(
+        user.run(["cat", "xv://c/big", "--range", "8388600-8388700"]).ends(0).stdout,
+        &big[8_388_600..=8_388_700]
+    );
+    assert_eq!(user.run(["get", "xv://c/big", "-", "--range", "-7"]).ends(0).stdout, &big[big.len() - 7..]);
+    user.run(["cat", "xv://c/big", "--range", "99999999-"]).ends(2);
+
+    user.run_with_input(b"piped", ["put", "-", "xv://c/stdin"]).ends(0);
+    user.run_with_input(b"", ["put", "-", "xv://c/empty"]).ends(0);
+    user.run_with_input(b"", ["put", "-", "xv://c/folder/"]).ends(2);
+    assert_eq!(user.run(["cat", "xv://c/stdin", "xv://c/empty"]).ends(0).stdout, b"piped");
+
+    for (name, bytes) in [("tree/a", &b"A"[..]), ("tree/deep/b", b"B"), ("tree/deep/c", b"")] {
+        user.write(name, bytes);
+    }
+    let put = user.run(["--json", "put", "tree", "xv://c/"]).ends(0);
+    let summary: serde_json::Value = serde_json::from_str(put.text().lines().last().unwrap()).unwrap();
+    assert_eq!((&summary["records"], &summary["failed"]), (&3.into(), &0.into()));
+    assert_eq!(put.stderr, "", "no progress where there is no terminal");
+    assert_eq!(user.run(["ls", "-r", "xv://c/tree"]).ends(0).text(), "tree/a\ntree/deep/b\ntree/deep/c\n");
+    assert_eq!(user.run(["ls", "xv://c/tree/"]).ends(0).text(), "tree/a\ntree/deep/\n");
+    user.run(["get", "-r", "xv://c/tree", "out"]).ends(0);
+    assert_eq!(std::fs::read(user.path("out/deep/b")).unwrap(), b"B");
+    assert_eq!(std::fs::read(user.path("out/deep/c")).unwrap(), b"");
+    user.run(["get", "-r", "xv://c/tree", "out"]).ends(7);
+    user.run(["get", "-r", "--force", "xv://c/tree", "out"]).ends(0);
+    user.run(["-q", "doctor"]).ends(0);
+}
+
+#[test]
+fn versions_copies_and_removals_keep_their_promises() {
+    let user = User::with_key();
+    let _devnet = user.devnet();
+    for text in ["one", "two"] {
+        user.run_with_input(text.as_bytes(), ["put", "-", "xv://c/x"]).ends(0);
+    }
+    user.run_with_input(b"three", ["put", "--if-absent", "-", "xv://c/x"]).ends(7);
+    let versions = user.run(["--json", "versions", "xv://c/x"]).ends(0);
+    let ids: Vec<String> = versions
+        .text()
+        .lines()
+        .map(|line| {
+            let version: serde_json::Value = serde_json::from_str(line).unwrap();
+            version["version"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(ids.len(), 2);
+    assert_eq!(user.run(["cat", "xv://c/x", "--version", &ids[1]]).ends(0).stdout, b"one");
+    user.run(["cp", "--version", &ids[1], "xv://c/x", "xv://d/copy/"]).ends(0);
+
+    user.run(["rm", "xv://c/x"]).ends(0);
+    user.run(["cat", "xv://c/x"]).ends(6);
+    assert_eq!(user.run(["cat", "xv://c/x", "--version", &ids[0]]).ends(0).stdout, b"two");
+    user.run(["rm", "-y", "--all-versions", "xv://c/x"]).ends(0);
+    user.run(["cat", "xv://c/x", "--version", &ids[0]]).ends(6);
+    assert_eq!(user.run(["cat", "xv://d/copy/x"]).ends(0).stdout, b"one");
+    user.run(["rm", "-r", "xv://d/copy"]).ends(7);
+    user.run(["rm", "-r", "--dry-run", "xv://d/copy"]).ends(0);
+    assert_eq!(user.run(["cat", "xv://d/copy/x"]).ends(0).stdout, b"one");
+    user.run(["rm", "-r", "-y", "xv://d/copy"]).ends(0);
+    user.run(["cat", "xv://d/copy/x"]).ends(6);
+    user.run(["rm", "xv://d/absent"]).ends(6);
+}
+
+#[test]
+fn names_stay_names() {
+    let user = User::with_key();
+    let _devnet = user.devnet();
+    for name in ["../escape", "a\nb", "ok"] {
+        user.run_with_input(b"x", ["put", "-", &format!("xv://c/in/{name}")]).ends(0);
+    }
+    assert_eq!(user.run(["ls", "-r", "xv://c"]).ends(0).text(), "in/../escape\nin/a\\nb\nin/ok\n");
+    user.run(["get", "-r", "xv://c/in", "out/here"]).ends(7);
+    assert!(user.path("out/here/ok").is_file() && user.path("out/here/a\nb").is_file());
+    assert!(!user.path("out/escape").exists());
+    user.run(["get", "xv://c/in/../escape", "named"]).ends(0);
+
+    user.write("taken", b"mine");
+    user.run(["get", "xv://c/in/ok", "taken"]).ends(7);
+    assert_eq!(std::fs::read(user.path("taken")).unwrap(), b"mine");
+    user.run(["get", "--force", "xv://c/in/ok", "taken"]).ends(0);
+    assert_eq!(std::fs::read(user.path("taken")).unwrap(), b"x");
+
+    let bad = Path::new(OsStr::from_bytes(b"bad\xff"));
+    std::fs::write(user.dir.path().join(bad), b"x").unwrap();
+    user.run([OsStr::new("put"), bad.as_os_str(), OsStr::new("xv://c/")]).ends(2);
+    let device =
+        [OsStr::new("get"), OsStr::new("--force"), OsStr::new("xv://c/in/ok"), OsStr::new("/dev/null")];
+    user.run(device).ends(7);
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_command_without_a_word() {
+    let user = User::with_key();
+    let _devnet = user.devnet();
+    user.write("big.bin", &content(2, 4 << 20));
+    user.run(["put", "big.bin", "xv://c/big"]).ends(0);
+    let mut child = user.command(["cat", "xv://c/big"]).spawn().unwrap();
+    let mut first = [0; 10];
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut first).unwrap();
+    drop(stdout);
+    let ran = finish(child).ends(3);
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn a_killed_devnet_comes_back_with_everything() {
+    let user = User::with_key();
+    let devnet = user.devnet();
+    user.run_with_input(b"kept", ["put", "-", "xv://c/x"]).ends(0);
+    user.run(["devnet"]).ends(11);
+    drop(devnet);
+    let _devnet = user.devnet();
+    assert_eq!(user.run(["cat", "xv://c/x"]).ends(0).stdout, b"kept");
+    user.run(["devnet", "--code", "2+1"]).ends(11);
+}
+
+#[test]
+fn two_nodes_may_die_and_a_third_is_said_so() {
+    let user = User::with_key();
+    drop(user.devnet());
+    let mut nodes: Vec<Running> = (1..=6).map(|number| user.node(number)).collect();
+    let bytes = content(3, 5 << 20);
+    user.write("x", &bytes);
+    user.run(["put", "x", "xv://c/x"]).ends(0);
+    nodes.truncate(4);
+    assert_eq!(user.run(["cat", "xv://c/x"]).ends(0).stdout, bytes);
+    user.run_with_input(b"degraded", ["put", "-", "xv://c/y"]).ends(0);
+    user.run(["node", "status"]).ends(4);
+    nodes.truncate(3);
+    let error = user.run(["--json", "cat", "xv://c/x"]).ends(4).error();
+    assert_eq!(error["retry"], true, "{error}");
+    user.run(["doctor"]).ends(1);
+    nodes.extend((4..=6).map(|number| user.node(number)));
+    assert_eq!(user.run(["cat", "xv://c/x"]).ends(0).stdout, bytes);
+    assert_eq!(user.run(["cat", "xv://c/y"]).ends(0).stdout, b"degraded");
+    user.run(["doctor"]).ends(0);
+}
