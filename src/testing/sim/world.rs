@@ -508,7 +508,7 @@ impl World {
         let versions = self.shared.model.versions(&(number, name.clone()));
         // Mostly the latest version, now and then an older one.
         let old = self.rng.chance(200).then(|| versions.get(self.rng.index(versions.len()))).flatten();
-        let Some(version) = old.or(versions.last()).copied() else { return Ok(()) };
+        let Some(version) = old.or_else(|| versions.last()).copied() else { return Ok(()) };
         let len = self.shared.model.content(&version).map_or(0, |content| content.len as u64);
         let range = match self.rng.below(3) {
             0 => 0..len,
