@@ -143,7 +143,7 @@ impl Upload {
     /// Nothing is under way and nothing more will be: the driver may forget the shards and the machine.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.phase == Phase::Finished && self.effects.is_empty()
+        self.phase == Phase::Finished && self.effects.iter().all(|effect| *effect == Effect::Finished)
     }
 
     /// Nodes that may hold a shard of this segment of which the descriptor does not tell. Release the
@@ -397,7 +397,7 @@ impl Upload {
                 need: self.need(),
                 reasons: self.nodes.iter().filter_map(reason).collect(),
             };
-            self.effects.push_back(Effect::Report(Err(error)));
+            self.effects.extend([Effect::Report(Err(error)), Effect::Finished]);
         }
     }
 
@@ -420,6 +420,7 @@ impl Upload {
         if self.holders != self.persisted {
             self.effects.push_back(Effect::Amend(self.descriptor()));
         }
+        self.effects.push_back(Effect::Finished);
     }
 
     fn give_up_stalled(&mut self, now: Timestamp) {

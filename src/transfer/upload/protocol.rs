@@ -119,6 +119,8 @@ pub enum Effect {
     /// Shards were placed after the report: replace the persisted descriptor. Losing this loses only knowledge
     /// of spare shards.
     Amend(Descriptor),
+    /// The last effect of every upload: nothing is under way any more, and the shards may be forgotten.
+    Finished,
 }
 
 /// A segment that is acknowledged.

@@ -121,7 +121,7 @@ impl World {
 
     fn run(mut self) -> Run {
         let (mut report, mut amended, mut reported_at, mut sends) = (None, None, 0, 0);
-        let mut persisted = false;
+        let (mut persisted, mut finished) = (false, false);
         for _ in 0..100_000 {
             while let Some(effect) = self.upload.poll() {
                 match effect {
@@ -142,9 +142,11 @@ impl World {
                     Effect::Amend(descriptor) => {
                         assert!(report.is_some() && amended.replace(descriptor).is_none());
                     }
+                    Effect::Finished => finished = true,
                 }
             }
-            if self.upload.is_finished() {
+            assert_eq!(self.upload.is_finished(), finished, "every upload ends with an effect");
+            if finished {
                 let finished_at = self.now.since(START).as_millis().try_into().unwrap();
                 let report = report.expect("a finished upload has reported");
                 let strays = self.upload.strays().len();

@@ -405,10 +405,8 @@ impl Client {
                 }
                 Effect::Report(result) => self.reported(now, id, result, shared)?,
                 Effect::Amend(descriptor) => self.amend_segment(descriptor)?,
+                Effect::Finished => drop(self.uploads.remove(&id)),
             }
-        }
-        if self.uploads.get(&id).is_some_and(|slot| slot.machine.is_finished()) {
-            self.uploads.remove(&id);
         }
         Ok(())
     }
