@@ -1,4 +1,13 @@
-//! xvault: a decentralized, end-to-end-encrypted storage network.
+#![doc = include_str!("ARCHITECTURE.md")]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap,
+        reason = "tests count in small numbers"
+    )
+)]
 
 #[expect(clippy::disallowed_methods, reason = "a shell: it talks to people and files")]
 pub mod cli;
@@ -16,6 +25,7 @@ pub mod runtime;
 pub mod store;
 pub mod stripe;
 #[cfg(any(test, feature = "testing"))]
+#[expect(clippy::cast_possible_truncation, reason = "small numbers of a simulated world")]
 pub mod testing;
 pub mod transfer;
 pub mod types;

@@ -135,7 +135,7 @@ mod tests {
                     most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     tokio::task::yield_now().await;
                     now.fetch_sub(1, Ordering::SeqCst);
-                    if item % 2 == 0 { Ok(item) } else { Err(anyhow::anyhow!("{item} is odd")) }
+                    if item.is_multiple_of(2) { Ok(item) } else { Err(anyhow::anyhow!("{item} is odd")) }
                 }
             };
             each(NonZeroUsize::new(jobs).unwrap(), from, work, |result| {

@@ -67,19 +67,17 @@ impl Context {
 pub fn derive_key(context: Context, parts: &[&[u8]], out: &mut [u8]) {
     let mut hasher = blake3::Hasher::new_derive_key(context.text());
     for part in parts {
-        update_length_prefixed(&mut hasher, part);
+        hasher.update(&length_prefix(part)).update(part);
     }
     hasher.finalize_xof().fill(out);
 }
 
-/// Feeds `part` with its length before it.
+/// The length of `part` as it is hashed and signed before it.
 ///
 /// # Panics
-/// If `part` has 4 GiB or more: no caller hashes such a part.
-fn update_length_prefixed(hasher: &mut blake3::Hasher, part: &[u8]) {
-    let len = u32::try_from(part.len()).unwrap_or_else(|_| panic!("a part of {} bytes", part.len()));
-    hasher.update(&len.to_le_bytes());
-    hasher.update(part);
+/// If `part` has 4 GiB or more: no caller has such a part.
+pub(super) fn length_prefix(part: &[u8]) -> [u8; 4] {
+    u32::try_from(part.len()).unwrap_or_else(|_| panic!("a part of {} bytes", part.len())).to_le_bytes()
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 //! magic 8 "xvaultks" | version 1 | memory KiB u32le | passes u32le | lanes u32le | salt 16 | nonce 24
 //! | commitment 32 | ciphertext and tag | BLAKE3 of all before 32
 //! ```
-//! Argon2id (RFC 9106) makes guessing dear; the commitment (ACCESS: a hash of key, nonce and header) makes sure
-//! that no file opens under two passphrases; the hash at the end tells a damaged file from a wrong passphrase.
+//! Argon2id (RFC 9106) makes guessing dear. The cipher alone would let one file open under many keys, so that
+//! whoever forges files could try many passphrases in one go: the commitment, a hash of key, nonce and header,
+//! prevents it ([Bellare and Hoang, UtC](https://eprint.iacr.org/2022/268)). The hash at the end tells a
+//! damaged file from a wrong passphrase.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{Aead as _, Payload};
@@ -178,15 +180,57 @@ mod tests {
         }
     }
 
+    /// Ends a file with the hash that belongs there, as a forger would.
+    fn with_checksum(body: &[u8]) -> Vec<u8> {
+        [body, blake3::hash(body).as_bytes()].concat()
+    }
+
+    #[test]
+    fn a_forged_file_never_opens() {
+        let file = sealed();
+        let body = &file[..file.len() - CHECKSUM_LEN];
+        // Not the costs: those have a test of their own, and large ones take long to compute.
+        for at in (0..9).chain(SALT_AT..body.len()) {
+            let mut changed = body.to_vec();
+            changed[at] ^= 4;
+            let opened = open(&with_checksum(&changed), "correct horse");
+            let expected = match at {
+                0..8 => OpenError::Damaged,
+                8 => OpenError::Unsupported,
+                SALT_AT.. if at < HEADER_LEN + COMMITMENT_LEN => OpenError::WrongPassphrase,
+                _ => OpenError::Damaged,
+            };
+            assert_eq!(opened, Err(expected), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn random_bytes_are_refused() {
+        let mut random = blake3::Hasher::new().update(b"key files").finalize_xof();
+        for round in 0..2_000 {
+            let mut bytes = vec![0; round % 300];
+            random.fill(&mut bytes);
+            assert_eq!(open(&bytes, "correct horse"), Err(OpenError::Damaged));
+            assert!(open(&with_checksum(&bytes), "correct horse").is_err());
+            // A true header, then anything.
+            let forged = [&sealed()[..HEADER_LEN], &bytes[..]].concat();
+            if round % 20 == 0 {
+                assert!(open(&with_checksum(&forged), "correct horse").is_err());
+            }
+        }
+    }
+
     #[test]
     fn forged_costs_are_refused_before_they_cost_anything() {
         for (at, value) in [(9, u32::MAX), (13, 1_000_000), (17, 1 << 20), (9, 0), (13, 0), (17, 0)] {
             let mut file = sealed();
             file.truncate(file.len() - CHECKSUM_LEN);
             file[at..at + 4].copy_from_slice(&value.to_le_bytes());
-            let checksum = blake3::hash(&file);
-            file.extend_from_slice(checksum.as_bytes());
-            assert_eq!(open(&file, "correct horse"), Err(OpenError::Unsupported), "{value} at {at}");
+            assert_eq!(
+                open(&with_checksum(&file), "correct horse"),
+                Err(OpenError::Unsupported),
+                "{value} at {at}"
+            );
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use bip39::{Language, Mnemonic};
+use subtle::ConstantTimeEq as _;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use crate::crypto::hash::{Context, derive_key};
@@ -28,8 +29,9 @@ pub enum PhraseError {
     Checksum,
 }
 
-/// The owner's secret: 32 bytes from which every key derives. Wiped on drop, never shown.
-#[derive(Clone, PartialEq, Eq, ZeroizeOnDrop)]
+/// The owner's secret: 32 bytes from which every key derives. Wiped on drop, compared in constant time,
+/// never shown.
+#[derive(Clone, ZeroizeOnDrop)]
 pub struct Seed([u8; 32]);
 
 impl Seed {
@@ -50,13 +52,14 @@ impl Seed {
     /// # Errors
     /// [`PhraseError`] says what is wrong, by position.
     pub fn from_phrase(phrase: &str) -> Result<Self, PhraseError> {
-        let normal = Zeroizing::new(phrase.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase());
-        let count = normal.split_whitespace().count();
+        let count = phrase.split_whitespace().count();
         if count != PHRASE_WORDS {
             return Err(PhraseError::Count(count));
         }
+        let mut lower = Zeroizing::new(phrase.to_owned());
+        lower.make_ascii_lowercase();
         let mnemonic =
-            Mnemonic::parse_in_normalized(Language::English, &normal).map_err(|wrong| match wrong {
+            Mnemonic::parse_in_normalized(Language::English, &lower).map_err(|wrong| match wrong {
                 bip39::Error::UnknownWord(at) => PhraseError::UnknownWord(at + 1),
                 _ => PhraseError::Checksum,
             })?;
@@ -95,6 +98,14 @@ impl Seed {
         }
     }
 }
+
+impl PartialEq for Seed {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Seed {}
 
 impl fmt::Debug for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -157,6 +168,31 @@ mod tests {
         assert_eq!(Seed::from_phrase(&good.replace("art", "arrt")), Err(PhraseError::UnknownWord(24)));
         assert_eq!(Seed::from_phrase(&good.replace("art", "able")), Err(PhraseError::Checksum));
         assert_eq!(Seed::from_phrase(""), Err(PhraseError::Count(0)));
+    }
+
+    #[test]
+    fn whatever_the_words_a_phrase_is_accepted_only_as_it_is_written() {
+        let mut random = blake3::Hasher::new().update(b"phrases").finalize_xof();
+        let mut draw = |below: usize| {
+            let mut bytes = [0; 8];
+            random.fill(&mut bytes);
+            usize::try_from(u64::from_le_bytes(bytes) % below as u64).unwrap()
+        };
+        let list = Language::English.word_list();
+        let odd = ["", "é", "ABANDON", "İ", "\u{3000}", "zoo\0", "abando", "\u{301}"];
+        for round in 0..3_000 {
+            let mut words: Vec<&str> = (0..PHRASE_WORDS).map(|_| list[draw(list.len())]).collect();
+            match round % 4 {
+                0 => words.truncate(draw(PHRASE_WORDS)),
+                1 => words[draw(PHRASE_WORDS)] = odd[draw(odd.len())],
+                2 => words.extend((0..draw(100)).map(|_| list[draw(list.len())])),
+                _ => {}
+            }
+            let phrase = words.join(" ");
+            if let Ok(seed) = Seed::from_phrase(&phrase) {
+                assert_eq!(*seed.phrase(), phrase.to_lowercase());
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
+use crate::crypto::hash::length_prefix;
 use crate::types::PublicKey;
 
 /// What a signature is for: the tag is signed before the message, so that no signature of one kind
@@ -78,13 +79,10 @@ pub fn verify(
     key.verify_strict(&tagged(domain, message), &Signature::from_bytes(signature)).map_err(|_| BadSignature)
 }
 
+/// What is signed: the length of the domain's tag (u32 little endian), the tag, the message.
 fn tagged(domain: Domain, message: &[u8]) -> Vec<u8> {
     let tag = domain.tag();
-    let mut bytes = Vec::with_capacity(1 + tag.len() + message.len());
-    bytes.extend(u8::try_from(tag.len()).ok());
-    bytes.extend_from_slice(tag);
-    bytes.extend_from_slice(message);
-    bytes
+    [&length_prefix(tag)[..], tag, message].concat()
 }
 
 #[cfg(test)]

@@ -72,6 +72,7 @@ pub struct VersionEntry {
 
 /// Whether a version has content.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "most versions have content")]
 pub enum VersionState {
     /// The record was removed here.
     Deleted,

@@ -183,7 +183,7 @@ mod tests {
     async fn a_body_has_exactly_the_bytes_announced() {
         let body = vec![3; 100_000];
         assert_eq!(read_body(&mut &body[..], body.len(), WINDOW).await.unwrap(), body);
-        assert_eq!(read_body(&mut &[][..], 0, WINDOW).await.unwrap(), []);
+        assert!(read_body(&mut &[][..], 0, WINDOW).await.unwrap().is_empty());
         assert_eq!(wrong(read_body(&mut &body[..], 99_999, WINDOW).await), Violation::WrongLength);
         assert_eq!(wrong(read_body(&mut &body[..], 100_001, WINDOW).await), Violation::WrongLength);
     }

@@ -286,7 +286,7 @@ async fn refused(address: SocketAddr) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Sends one byte that no QUIC stack answers, and waits for anything.

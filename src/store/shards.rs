@@ -21,7 +21,7 @@ use bytes::Bytes;
 use crate::crypto::tree;
 use crate::message::ShardRef;
 use crate::store::disk::{Disk, DiskFile};
-use crate::store::volume::{ENTRY_ALIGN, HEADER_LEN, Header, Kind, file_name};
+use crate::store::volume::{ENTRY_ALIGN, ENTRY_ALIGN_LEN, HEADER_LEN, Header, Kind, file_name};
 use crate::types::limits::{NODE_FREE_RESERVE, SLICE_LEN, VOLUME_LEN};
 use crate::types::{Hash, PublicKey, SegmentId};
 
@@ -362,7 +362,7 @@ impl ShardStore {
             places.push(Place::new(&header, Position { volume, offset }));
             offset += header.entry_len();
         }
-        let zeros = [0; ENTRY_ALIGN as usize];
+        let zeros = [0; ENTRY_ALIGN_LEN];
         let mut parts: Vec<&[u8]> = Vec::with_capacity(headers.len() * 3);
         for ((header, head), (_, data)) in headers.iter().zip(&heads).zip(contents) {
             let fill = header.entry_len() - header.data_at() - header.len;
@@ -540,4 +540,4 @@ const fn tombstone(owner: PublicKey, segment: SegmentId) -> Header {
     Header { kind: Kind::Tombstone, owner, shard, root: Hash([0; 32]), len: 0, durable_to: 0 }
 }
 
-const _: () = assert!(SLICE_LEN as u64 % ENTRY_ALIGN == 0);
+const _: () = assert!((SLICE_LEN as u64).is_multiple_of(ENTRY_ALIGN));

@@ -17,7 +17,9 @@ use crate::types::limits::{MAX_SHARD_LEN, SLICE_LEN};
 use crate::types::{Hash, PublicKey, SegmentId};
 
 /// Entries begin at multiples of this: a disk sector, so that a torn write of one leaves the others whole.
-pub(crate) const ENTRY_ALIGN: u64 = 512;
+pub(crate) const ENTRY_ALIGN: u64 = ENTRY_ALIGN_LEN as u64;
+/// The same as a length in memory.
+pub(crate) const ENTRY_ALIGN_LEN: usize = 512;
 /// Bytes of an entry's header.
 pub(crate) const HEADER_LEN: usize = 256;
 const MAGIC: &[u8; 8] = b"xvshard1";
@@ -192,7 +194,7 @@ fn next_header(file: &dyn DiskFile, volume: u32, from: u64, file_len: u64) -> io
         piece.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
         file.read_at(at, &mut piece)?;
         let mut offset = at;
-        for sector in piece.chunks(ENTRY_ALIGN.try_into().unwrap_or(512)) {
+        for sector in piece.chunks(ENTRY_ALIGN_LEN) {
             let head = sector.first_chunk::<HEADER_LEN>();
             if head.is_some_and(|head| Header::decode(head, volume, offset).is_some()) {
                 return Ok(Some(offset));

@@ -105,7 +105,7 @@ impl Chunk {
         let mut sealer = Sealer { key, frames: self.sealed_len.div_ceil(SEALED_FRAME_LEN), next: 0 };
         let len = self.sealed_len;
         code_segment(segment, self.buffer, len, coder, pool, |data, end| {
-            sealer.seal_before(&mut data[..len], end)
+            sealer.seal_before(&mut data[..len], end);
         })
     }
 }

@@ -24,6 +24,7 @@ pub struct ListQuery {
 
 /// A line of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "most lines are records")]
 pub enum ListItem {
     /// A record in its latest version.
     Record(RecordName, VersionEntry),

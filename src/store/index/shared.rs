@@ -173,29 +173,20 @@ impl Owner {
     }
 
     fn commit(&mut self, commits: &[Commit], answers: Vec<(usize, CommitAnswer)>) {
-        let committed = self.index().and_then(|index| index.commit(commits));
-        match committed {
-            Ok(results) => {
-                let mut results = results.into_iter();
-                for (count, answer) in answers {
-                    drop(answer.send(Ok(results.by_ref().take(count).collect())));
-                }
+        if let Ok(results) = self.index().and_then(|index| index.commit(commits)) {
+            let mut results = results.into_iter();
+            for (count, answer) in answers {
+                // Who asked may be gone.
+                drop(answer.send(Ok(results.by_ref().take(count).collect())));
             }
-            // Alone, each gets its own error.
-            Err(error) if answers.len() == 1 => {
-                for (_, answer) in answers {
-                    drop(answer.send(Err(error)));
-                    return;
-                }
-            }
-            Err(_) => {
-                let mut rest = commits;
-                for (count, answer) in answers {
-                    let (own, others) = rest.split_at(count);
-                    rest = others;
-                    drop(answer.send(self.index().and_then(|index| index.commit(own))));
-                }
-            }
+            return;
+        }
+        // Alone, each gets its own result or error.
+        let mut rest = commits;
+        for (count, answer) in answers {
+            let (own, others) = rest.split_at(count);
+            rest = others;
+            drop(answer.send(self.index().and_then(|index| index.commit(own))));
         }
     }
 

@@ -20,12 +20,13 @@ pub(super) const LARGE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("
 pub(super) const SEGMENTS: TableDefinition<'_, &[u8; 32], (u64, &[u8])> = TableDefinition::new("segments");
 /// Segments that nothing uses and that nodes have yet to be told of.
 pub(super) const RELEASES: TableDefinition<'_, &[u8; 32], ()> = TableDefinition::new("releases");
+type Upload = (&'static [u8; 16], &'static [u8; 32], u64);
+type Chunk = (&'static [u8; 16], u64, &'static [u8]);
+
 /// Upload → version, data key, when it began.
-pub(super) const UPLOADS: TableDefinition<'_, &[u8; 32], (&[u8; 16], &[u8; 32], u64)> =
-    TableDefinition::new("uploads");
+pub(super) const UPLOADS: TableDefinition<'_, &[u8; 32], Upload> = TableDefinition::new("uploads");
 /// Upload and chunk → salt, plaintext length, `Descriptor`.
-pub(super) const CHUNKS: TableDefinition<'_, (&[u8; 32], u64), (&[u8; 16], u64, &[u8])> =
-    TableDefinition::new("chunks");
+pub(super) const CHUNKS: TableDefinition<'_, (&[u8; 32], u64), Chunk> = TableDefinition::new("chunks");
 /// The next commit sequence and the next collection number.
 pub(super) const NEXT: TableDefinition<'_, (), (u64, u32)> = TableDefinition::new("next");
 
