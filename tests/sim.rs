@@ -55,10 +55,9 @@ fn run_many(first: u64, count: u64) {
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    for seed in [6, 7] {
-        assert_eq!(run(seed).trace, run(seed).trace, "seed {seed}");
-    }
-    assert_ne!(run(6).trace, run(7).trace);
+    let trace = run(6).trace;
+    assert_eq!(trace, run(6).trace);
+    assert_ne!(trace, run(7).trace);
 }
 
 fn world() -> Result<World, Wrong> {
@@ -158,7 +157,7 @@ fn put_with(fuse: Fuse) -> Result<bool, Wrong> {
     let mut world = world()?;
     assert!(world.put_record(0, 5_000)?);
     world.light(fuse);
-    for (nth, len) in [(1, 700_000), (0, 3_000)] {
+    for (nth, len) in [(1, 310_000), (0, 3_000)] {
         world.put_record(nth, len)?;
         world.wait(Duration::from_secs(5))?;
     }

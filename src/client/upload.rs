@@ -107,6 +107,8 @@ impl Run {
             Effect::Persist(_) => self.driver.handle(Event::Persisted),
             Effect::Report(result) => return Some(result),
             Effect::Amend(descriptor) => self.amend(descriptor),
+            Effect::Suspect { node } => self.ctx.note_slow(&[node]),
+            Effect::Finished => {}
         }
         None
     }

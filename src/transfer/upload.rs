@@ -106,6 +106,7 @@ pub struct Upload {
     pace: Option<Duration>,
     /// When acknowledging became possible.
     enough_at: Option<Timestamp>,
+    reported_at: Option<Timestamp>,
     /// The holders in the descriptor that was persisted.
     persisted: Vec<Option<PublicKey>>,
     effects: VecDeque<Effect>,
@@ -132,6 +133,7 @@ impl Upload {
             next_request: 0,
             pace: None,
             enough_at: None,
+            reported_at: None,
             persisted: Vec::new(),
             effects: VecDeque::new(),
             plan,
@@ -143,7 +145,7 @@ impl Upload {
     /// Nothing is under way and nothing more will be: the driver may forget the shards and the machine.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.phase == Phase::Finished && self.effects.is_empty()
+        self.phase == Phase::Finished && self.effects.iter().all(|effect| *effect == Effect::Finished)
     }
 
     /// Nodes that may hold a shard of this segment of which the descriptor does not tell. Release the
@@ -335,7 +337,8 @@ impl Upload {
     fn hedge_one(&mut self, now: Timestamp, request: RequestId, silent: bool) {
         let Some(attempt) = self.attempts.get_mut(&request) else { return };
         attempt.hedge = if silent { Hedge::Decided } else { Hedge::WhenSilent };
-        let shard = attempt.shard;
+        let (shard, node) = (attempt.shard, attempt.node);
+        self.effects.extend(silent.then_some(Effect::Suspect { node }));
         // A second shard on a node costs redundancy: only while somebody waits and the node is silent.
         let may_double = silent && self.phase == Phase::Placing;
         let spare = self.choose(now, shard).filter(|(ready_at, node)| {
@@ -346,6 +349,16 @@ impl Upload {
                 attempt.hedge = Hedge::Decided;
             }
             self.send(now, shard, node);
+        }
+    }
+
+    /// When the upload ends whatever happens.
+    fn ends_at(&self) -> Option<Timestamp> {
+        let limit = self.started + self.config.limit;
+        match self.phase {
+            Phase::Placing => Some(limit),
+            Phase::Settling => self.reported_at.map(|at| limit.min(at + self.config.settle)),
+            Phase::Persisting | Phase::Finished => None,
         }
     }
 
@@ -371,7 +384,7 @@ impl Upload {
                 other => waiting |= other.is_some(),
             }
         }
-        let over = self.started + self.config.limit <= now;
+        let over = self.ends_at().is_some_and(|at| at <= now);
         let settled = over || (self.attempts.is_empty() && !waiting);
         match self.phase {
             Phase::Placing => self.conclude(now, settled),
@@ -397,7 +410,7 @@ impl Upload {
                 need: self.need(),
                 reasons: self.nodes.iter().filter_map(reason).collect(),
             };
-            self.effects.push_back(Effect::Report(Err(error)));
+            self.effects.extend([Effect::Report(Err(error)), Effect::Finished]);
         }
     }
 
@@ -420,6 +433,7 @@ impl Upload {
         if self.holders != self.persisted {
             self.effects.push_back(Effect::Amend(self.descriptor()));
         }
+        self.effects.push_back(Effect::Finished);
     }
 
     fn give_up_stalled(&mut self, now: Timestamp) {
@@ -459,6 +473,7 @@ impl Machine for Upload {
             }
             Event::Persisted if self.phase == Phase::Persisting => {
                 self.phase = Phase::Settling;
+                self.reported_at = Some(now);
                 self.report();
             }
             Event::Persisted => {}
@@ -477,8 +492,7 @@ impl Machine for Upload {
         let stalls = self.attempts.values().map(|attempt| attempt.heard_at + self.config.stall);
         let hedges = self.attempts.values().filter_map(|attempt| self.hedge_at(attempt));
         let tail = self.tail_over_at().filter(|_| self.phase == Phase::Placing);
-        let limit = Some(self.started + self.config.limit).filter(|_| self.phase != Phase::Persisting);
-        stalls.chain(hedges).chain(tail).chain(self.wake_at()).chain(limit).min()
+        stalls.chain(hedges).chain(tail).chain(self.wake_at()).chain(self.ends_at()).min()
     }
 
     fn expire(&mut self, now: Timestamp) {

@@ -18,7 +18,6 @@ use crate::testing::mem_disk::{MemDisk, Survivors};
 use crate::testing::sim::faults::Trouble;
 use crate::testing::sim::rng::Rng;
 use crate::transfer::Failure;
-use crate::types::limits::NODE_INTAKE_BYTES;
 use crate::types::{NetworkId, PublicKey, Timestamp};
 
 /// Who asks: a call of one incarnation of a client.
@@ -59,6 +58,9 @@ const SLOWNESS: Duration = Duration::from_millis(1_500);
 /// Milliseconds after which a node with a full queue wants to be asked again.
 const BUSY_MS: u32 = 20;
 
+/// Bytes of shards that a node takes in at once: as `NODE_INTAKE_BYTES`, but so few that a run meets the bound.
+const INTAKE_BYTES: usize = 400_000;
+
 /// Bytes of a node's disk: more than any run writes.
 const CAPACITY: u64 = 1 << 30;
 
@@ -88,7 +90,7 @@ pub struct Node {
     trouble: Option<Trouble>,
     /// A test breaks its first rule, to see that a run notices: it signs for shards before they are durable.
     pub signs_before_sync: bool,
-    /// Invariant (I6): their bodies have at most [`NODE_INTAKE_BYTES`] together.
+    /// Invariant (I6): their bodies have at most [`INTAKE_BYTES`] together.
     intake: Vec<Waiting>,
     /// When the shards that wait are made durable.
     commit_at: Option<Timestamp>,
@@ -199,7 +201,7 @@ impl Node {
     /// Queues a shard, or refuses it as a busy node does.
     fn take_in(&mut self, now: Timestamp, waiting: Waiting) -> Vec<Reply> {
         let queued: usize = self.intake.iter().map(|waiting| waiting.body.len()).sum();
-        if queued + waiting.body.len() > NODE_INTAKE_BYTES {
+        if queued + waiting.body.len() > INTAKE_BYTES {
             return self.refuse(waiting.caller, Refusal::busy("too many shards at once", BUSY_MS));
         }
         self.intake.push(waiting);

@@ -312,6 +312,7 @@ impl World {
     pub(super) fn after_client(&mut self, number: usize, result: Result<(), Died>) -> Result<(), Wrong> {
         let seat = &mut self.seats[number];
         let Some(client) = &mut seat.client else { return Ok(()) };
+        let windows = client.check_windows();
         let (outbox, ended) = (std::mem::take(&mut client.outbox), std::mem::take(&mut client.ended));
         let incarnation = seat.incarnation;
         for outgoing in outbox {
@@ -321,6 +322,7 @@ impl World {
         for ended in ended {
             self.judge(ended)?;
         }
+        windows.map_err(|what| self.found(what))?;
         match result {
             Ok(()) => Ok(()),
             Err(Died::Killed) => self.client_dies(number),

@@ -43,6 +43,8 @@ pub struct UploadConfig {
     pub backoff: Duration,
     /// Failures in a row after which a node is not tried again.
     pub tries: u32,
+    /// Shards that are not placed this long after the report are given up, for their bytes are in memory.
+    pub settle: Duration,
     /// The upload ends after this long whatever happens, so that no node can hold it up forever.
     pub limit: Duration,
 }
@@ -57,6 +59,7 @@ impl Default for UploadConfig {
             tail_max: Duration::from_secs(2),
             backoff: Duration::from_millis(100),
             tries: 4,
+            settle: Duration::from_secs(30),
             limit: Duration::from_secs(900),
         }
     }
@@ -112,6 +115,12 @@ pub enum Effect {
         /// Which.
         request: RequestId,
     },
+    /// The node keeps a request waiting for much longer than others do: avoid it for the next uploads, each of which would
+    /// otherwise keep its bytes in memory until this node answers.
+    Suspect {
+        /// Whom.
+        node: PublicKey,
+    },
     /// Make the descriptor durable, then say [`Event::Persisted`].
     Persist(Descriptor),
     /// The answer for who asked for the upload. Shards may still be on their way: see [`Upload::is_finished`](super::Upload::is_finished).
@@ -119,6 +128,8 @@ pub enum Effect {
     /// Shards were placed after the report: replace the persisted descriptor. Losing this loses only knowledge
     /// of spare shards.
     Amend(Descriptor),
+    /// The last effect of every upload: nothing is under way any more, and the shards may be forgotten.
+    Finished,
 }
 
 /// A segment that is acknowledged.

@@ -38,6 +38,7 @@ struct Run {
     /// Requests sent.
     sends: usize,
     strays: usize,
+    suspects: BTreeSet<PublicKey>,
 }
 
 struct World {
@@ -121,7 +122,7 @@ impl World {
 
     fn run(mut self) -> Run {
         let (mut report, mut amended, mut reported_at, mut sends) = (None, None, 0, 0);
-        let mut persisted = false;
+        let (mut persisted, mut finished, mut suspects) = (false, false, BTreeSet::new());
         for _ in 0..100_000 {
             while let Some(effect) = self.upload.poll() {
                 match effect {
@@ -130,6 +131,7 @@ impl World {
                         self.send(request, node, &put);
                     }
                     Effect::Cancel { .. } => {}
+                    Effect::Suspect { node } => drop(suspects.insert(node)),
                     Effect::Persist(_) => {
                         assert!(!std::mem::replace(&mut persisted, true), "persisted twice");
                         self.after(2, Event::Persisted);
@@ -142,13 +144,15 @@ impl World {
                     Effect::Amend(descriptor) => {
                         assert!(report.is_some() && amended.replace(descriptor).is_none());
                     }
+                    Effect::Finished => finished = true,
                 }
             }
-            if self.upload.is_finished() {
+            assert_eq!(self.upload.is_finished(), finished, "every upload ends with an effect");
+            if finished {
                 let finished_at = self.now.since(START).as_millis().try_into().unwrap();
                 let report = report.expect("a finished upload has reported");
                 let strays = self.upload.strays().len();
-                return Run { report, reported_at, amended, finished_at, sends, strays };
+                return Run { report, reported_at, amended, finished_at, sends, strays, suspects };
             }
             let next = self.events.keys().next().copied();
             let deadline = self.upload.deadline().filter(|at| next.is_none_or(|(due, _)| *at < due));
@@ -212,7 +216,7 @@ fn healthy_nodes_take_one_shard_each() {
     assert_eq!((outcome.held, outcome.degraded, run.sends, run.strays), (6, false, 6, 0));
     assert_eq!((run.reported_at, run.finished_at), (12, 12));
     assert_eq!(outcome.descriptor.holders, (0..6).map(|node| Some(key(node))).collect::<Vec<_>>());
-    assert!(run.amended.is_none() && outcome.violations.is_empty());
+    assert!(run.amended.is_none() && outcome.violations.is_empty() && run.suspects.is_empty());
 }
 
 #[test]
@@ -306,6 +310,15 @@ fn a_hanging_node_loses_its_shard_to_another_in_the_end() {
     let holders = run.amended.unwrap().holders;
     assert!(holders.iter().all(Option::is_some) && !holders.contains(&Some(key(2))));
     assert_eq!(run.strays, 1, "the hanging node may hold a shard");
+    assert_eq!(run.suspects, BTreeSet::from([key(2)]));
+}
+
+#[test]
+fn a_trickling_node_does_not_keep_the_bytes_in_memory() {
+    let t = Takes(10);
+    let run = run(&[t, t, Trickles, t, t, t]);
+    assert_eq!(run.report.unwrap().held, 5);
+    assert_eq!((run.finished_at, run.suspects), (run.reported_at + 30_000, BTreeSet::from([key(2)])));
 }
 
 #[test]

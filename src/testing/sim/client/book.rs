@@ -13,6 +13,17 @@ use crate::types::{PublicKey, RecordName, SegmentId, Timestamp, VersionId};
 /// Segments that a client has nodes release at a time.
 const RELEASES_AT_ONCE: usize = 16;
 
+/// I2, at the moment of the commit: whichever node is lost, k shards are left.
+fn survives_any_node(descriptor: &Descriptor) -> Result<(), Died> {
+    let held: Vec<_> = descriptor.holders.iter().flatten().collect();
+    let without = |node: &PublicKey| held.iter().filter(|holder| **holder != node).count();
+    let least = held.iter().map(|node| without(node)).min().unwrap_or(0);
+    if held.len() >= descriptor.code.ack_threshold() && least >= descriptor.code.k() {
+        return Ok(());
+    }
+    Err(Died::Broken(format!("I2: a commit of a segment that may be lost with one node: {descriptor:?}")))
+}
+
 /// A release under way.
 #[derive(Debug, Default)]
 pub(super) struct Releasing {
@@ -72,6 +83,7 @@ impl Client {
     }
 
     fn commit_all(&mut self, commits: &[Commit], shared: &mut Shared) -> Result<(), Died> {
+        commits.iter().flat_map(|commit| &commit.segments).try_for_each(survives_any_node)?;
         let record = |commit: &Commit| ((self.number, commit.name.clone()), commit.entry.version);
         let expected = commits.iter().map(record).collect();
         let result = self.index.commit(commits);

@@ -56,6 +56,10 @@ impl DownloadSlot {
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         self.machine.deadline()
     }
+
+    pub(super) fn is_of(&self, job: JobId) -> bool {
+        self.job == job
+    }
 }
 
 /// The place of the header among the units of a get.

@@ -17,7 +17,7 @@ use crate::transfer::pack::Pack;
 use crate::transfer::seal::{Chunk, CodedSegment, as_usize};
 use crate::transfer::upload::{Effect, Event, Outcome, Upload, UploadConfig, UploadError, UploadPlan};
 use crate::transfer::{BufferPool, Failure, RequestId};
-use crate::types::limits::UPLOAD_SEGMENTS_IN_FLIGHT;
+use crate::types::limits::{READ_UNITS_IN_FLIGHT, UPLOAD_SEGMENTS_IN_FLIGHT};
 use crate::types::{Machine as _, PublicKey, RecordName, SegmentId, Timestamp, VersionId};
 
 /// Plaintext bytes of a body segment: as `BODY_SEGMENT_PLAIN_LEN`, but so small that short records have several.
@@ -31,6 +31,10 @@ const PACK_TARGET_LEN: usize = 400_000;
 
 /// A pack is sealed this long after its first record.
 const PACK_LINGER: Duration = Duration::from_millis(2);
+
+/// Uploads that may still be placing their last shards after their report; the oldest is let go of for another, since
+/// each keeps its segment in memory.
+const SETTLING: usize = 4;
 
 /// Every data key begins with these bytes, so that one search finds any of them.
 pub(in crate::testing::sim) const DEK_NEEDLE: Needle = *b"xvDatKey";
@@ -405,10 +409,9 @@ impl Client {
                 }
                 Effect::Report(result) => self.reported(now, id, result, shared)?,
                 Effect::Amend(descriptor) => self.amend_segment(descriptor)?,
+                Effect::Suspect { node } => drop(self.suspects.insert(node, now + super::SUSPICION)),
+                Effect::Finished => drop(self.uploads.remove(&id)),
             }
-        }
-        if self.uploads.get(&id).is_some_and(|slot| slot.machine.is_finished()) {
-            self.uploads.remove(&id);
         }
         Ok(())
     }
@@ -434,6 +437,33 @@ impl Client {
         }
     }
 
+    /// Lets go of the oldest upload that is settling if there are too many.
+    fn let_go(&mut self) {
+        let settling = || self.uploads.iter().filter(|(_, slot)| matches!(slot.purpose, Purpose::Settling));
+        let oldest = settling().next().map(|(id, _)| *id).filter(|_| settling().count() > SETTLING);
+        if let Some(id) = oldest {
+            self.uploads.remove(&id);
+            self.cancel(|target| matches!(target, Target::Upload(of, ..) if *of == id));
+        }
+    }
+
+    /// I6: no window of this client is wider than it may be.
+    pub(in crate::testing::sim) fn check_windows(&self) -> Result<(), String> {
+        let settling = self.uploads.values().filter(|slot| matches!(slot.purpose, Purpose::Settling)).count();
+        let too_wide = |job: &&JobId| match &self.jobs[*job] {
+            Job::Put(put) => put.in_flight > UPLOAD_SEGMENTS_IN_FLIGHT,
+            Job::Get(_) => {
+                let reads = self.downloads.values().filter(|slot| slot.is_of(**job)).count();
+                reads > READ_UNITS_IN_FLIGHT
+            }
+        };
+        match self.jobs.keys().find(too_wide) {
+            Some(job) => Err(format!("I6: job {job} has too much in flight")),
+            None if settling > SETTLING + 1 => Err(format!("I6: {settling} uploads keep their segments")),
+            None => Ok(()),
+        }
+    }
+
     fn reported(
         &mut self,
         now: Timestamp,
@@ -443,6 +473,7 @@ impl Client {
     ) -> Result<(), Died> {
         let Some(slot) = self.uploads.get_mut(&id) else { return Ok(()) };
         let purpose = std::mem::replace(&mut slot.purpose, Purpose::Settling);
+        self.let_go();
         let jobs = match (&purpose, &result) {
             (Purpose::Body(job), Ok(_)) => {
                 if let Some(put) = self.put_job(*job) {
