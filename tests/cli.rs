@@ -1,5 +1,6 @@
 //! The program as its users meet it: arguments, files, streams and exit codes of the real binary.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::disallowed_methods, reason = "a test is a shell: it touches files and starts programs")]
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
