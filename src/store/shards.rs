@@ -281,13 +281,23 @@ impl ShardStore {
     /// [`StoreError::Failed`].
     pub fn put_batch(&mut self, batch: &[NewShard]) -> Vec<Result<(), StoreError>> {
         let mut results: Vec<_> = batch.iter().map(|new| self.admit(new)).collect();
-        let mut first_of = BTreeSet::new();
-        // Twice the same shard in one batch: the second waits for the first like everybody else.
-        let fresh: Vec<usize> = (0..batch.len())
-            .filter(|at| {
-                matches!(results[*at], Ok(false)) && first_of.insert((batch[*at].owner, batch[*at].shard))
-            })
-            .collect();
+        let mut root_of = BTreeMap::new();
+        let mut fresh = Vec::with_capacity(batch.len());
+        for (at, new) in batch.iter().enumerate() {
+            if !matches!(results[at], Ok(false)) {
+                continue;
+            }
+            match root_of.insert((new.owner, new.shard), new.root) {
+                None => fresh.push(at),
+                // The same shard again: it waits for the first like everybody else.
+                Some(first) if first == new.root => {}
+                // Only the first is stored: nobody may be told that this one is held.
+                Some(first) => {
+                    root_of.insert((new.owner, new.shard), first);
+                    results[at] = Err(StoreError::Conflict);
+                }
+            }
+        }
         let news: Vec<&NewShard> = fresh.iter().map(|at| &batch[*at]).collect();
         if let Err(error) = self.append(&news) {
             results
