@@ -21,6 +21,8 @@ pub enum Context {
     SealedFile,
     /// Segment and node to a rank in placement.
     Placement,
+    /// Node identity to the key of its volumes' headers.
+    VolumeHeaders,
     /// Source of an upload to the id under which it resumes.
     UploadId,
     /// Node secret to the key by which its connections outlive it: see `net::endpoint`.
@@ -29,7 +31,7 @@ pub enum Context {
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -41,6 +43,7 @@ impl Context {
         Self::Placement,
         Self::UploadId,
         Self::ConnectionReset,
+        Self::VolumeHeaders,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -56,6 +59,7 @@ impl Context {
             Self::Passphrase => "xvault v1 2026-11 passphrase",
             Self::SealedFile => "xvault v1 2026-11 sealed file",
             Self::Placement => "xvault v1 2026-11 placement",
+            Self::VolumeHeaders => "xvault v1 2026-11 volume headers",
             Self::UploadId => "xvault v1 2026-11 upload id",
             Self::ConnectionReset => "xvault v1 2026-11 connection reset",
         }

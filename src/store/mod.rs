@@ -12,4 +12,6 @@ pub(crate) mod volume;
 
 pub use disk::{Disk, DiskFile, FileDisk};
 pub use index::{Index, IndexError, SharedIndex};
-pub use shards::{NewShard, ReadSlice, ScrubReport, ShardReader, ShardStore, StoreConfig, StoreError, Usage};
+pub use shards::{
+    HeaderKey, NewShard, ReadSlice, ScrubReport, ShardReader, ShardStore, StoreConfig, StoreError, Usage,
+};

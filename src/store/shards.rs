@@ -22,6 +22,8 @@ use crate::crypto::tree;
 use crate::message::ShardRef;
 use crate::store::disk::{Disk, DiskFile};
 use crate::store::volume::{ENTRY_ALIGN, ENTRY_ALIGN_LEN, HEADER_LEN, Header, Kind, file_name};
+
+pub use crate::store::volume::HeaderKey;
 use crate::types::limits::{NODE_FREE_RESERVE, SLICE_LEN, VOLUME_LEN};
 use crate::types::{Hash, PublicKey, SegmentId};
 
@@ -36,11 +38,18 @@ pub struct StoreConfig {
     pub volume_len: u64,
     /// Bytes of log between two durable states of the index: what a restart may have to replay and verify.
     pub checkpoint_bytes: u64,
+    /// Secret of this store; another cannot read its volumes.
+    pub header_key: HeaderKey,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { free_reserve: NODE_FREE_RESERVE, volume_len: VOLUME_LEN, checkpoint_bytes: 128 << 20 }
+        Self {
+            free_reserve: NODE_FREE_RESERVE,
+            volume_len: VOLUME_LEN,
+            checkpoint_bytes: 128 << 20,
+            header_key: HeaderKey::default(),
+        }
     }
 }
 
@@ -366,7 +375,7 @@ impl ShardStore {
         let mut places = Vec::with_capacity(headers.len());
         for (header, (leaves, _)) in headers.iter().zip(contents) {
             let header = Header { durable_to: start, ..*header };
-            let mut head = header.encode(volume, offset).to_vec();
+            let mut head = header.encode(&self.shared.config.header_key, volume, offset).to_vec();
             leaves.iter().for_each(|leaf| head.extend_from_slice(leaf.as_bytes()));
             heads.push(head);
             places.push(Place::new(&header, Position { volume, offset }));

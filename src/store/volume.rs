@@ -27,6 +27,17 @@ const MAGIC: &[u8; 8] = b"xvshard1";
 /// The hash covers the header before it.
 const HASH_AT: usize = HEADER_LEN - 32;
 
+/// Keys the hash of every header, so that nobody who stores bytes here can make them look like an entry: a
+/// forged tombstone inside a shard would free another owner's data when a torn log is searched for entries.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeaderKey(pub [u8; 32]);
+
+impl std::fmt::Debug for HeaderKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HeaderKey(..)")
+    }
+}
+
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -68,7 +79,7 @@ impl Header {
 
     /// The header's bytes at `offset` of volume `volume`, which its hash covers too: an entry that a disk wrote to
     /// the wrong place is no entry.
-    pub(crate) fn encode(&self, volume: u32, offset: u64) -> [u8; HEADER_LEN] {
+    pub(crate) fn encode(&self, key: &HeaderKey, volume: u32, offset: u64) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8] = match self.kind {
@@ -81,14 +92,19 @@ impl Header {
         bytes[80..112].copy_from_slice(self.root.as_bytes());
         bytes[112..120].copy_from_slice(&self.len.to_le_bytes());
         bytes[120..128].copy_from_slice(&self.durable_to.to_le_bytes());
-        let hash = header_hash(&bytes, volume, offset);
+        let hash = header_hash(&bytes, key, volume, offset);
         bytes[HASH_AT..].copy_from_slice(&hash);
         bytes
     }
 
     /// Reads a header that was written at `offset` of volume `volume`; `None` if there is none.
-    pub(crate) fn decode(bytes: &[u8; HEADER_LEN], volume: u32, offset: u64) -> Option<Self> {
-        if !bytes.starts_with(MAGIC) || bytes[HASH_AT..] != header_hash(bytes, volume, offset) {
+    pub(crate) fn decode(
+        bytes: &[u8; HEADER_LEN],
+        key: &HeaderKey,
+        volume: u32,
+        offset: u64,
+    ) -> Option<Self> {
+        if !bytes.starts_with(MAGIC) || bytes[HASH_AT..] != header_hash(bytes, key, volume, offset) {
             return None;
         }
         let kind = match bytes[8] {
@@ -109,8 +125,8 @@ impl Header {
     }
 }
 
-fn header_hash(bytes: &[u8; HEADER_LEN], volume: u32, offset: u64) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
+fn header_hash(bytes: &[u8; HEADER_LEN], key: &HeaderKey, volume: u32, offset: u64) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_keyed(&key.0);
     hasher.update(&bytes[..HASH_AT]);
     hasher.update(&volume.to_le_bytes());
     hasher.update(&offset.to_le_bytes());
@@ -143,6 +159,7 @@ pub(crate) struct Scan {
 /// As the file reports.
 pub(crate) fn scan(
     file: &dyn DiskFile,
+    key: &HeaderKey,
     volume: u32,
     start: u64,
     sealed: bool,
@@ -153,14 +170,14 @@ pub(crate) fn scan(
     let mut gaps = Vec::new();
     let mut at = start;
     while at + HEADER_LEN as u64 <= file_len {
-        match header_at(file, volume, at)? {
+        match header_at(file, key, volume, at)? {
             Some(header) if at + header.entry_len() <= file_len => {
                 found.push(Found { offset: at, header });
                 at += header.entry_len();
             }
             _ => {
                 let gap = at;
-                let next = next_header(file, volume, at + ENTRY_ALIGN, file_len)?;
+                let next = next_header(file, key, volume, at + ENTRY_ALIGN, file_len)?;
                 let Some(next) = next.or_else(|| sealed.then_some(file_len)) else { break };
                 gaps.push(gap..next);
                 at = next;
@@ -185,14 +202,20 @@ pub(crate) fn scan(
     Ok(Scan { entries: found, damaged: gaps, end })
 }
 
-fn header_at(file: &dyn DiskFile, volume: u32, offset: u64) -> io::Result<Option<Header>> {
+fn header_at(file: &dyn DiskFile, key: &HeaderKey, volume: u32, offset: u64) -> io::Result<Option<Header>> {
     let mut bytes = [0; HEADER_LEN];
     file.read_at(offset, &mut bytes)?;
-    Ok(Header::decode(&bytes, volume, offset))
+    Ok(Header::decode(&bytes, key, volume, offset))
 }
 
 /// The next offset with a header, looking through the file in large pieces.
-fn next_header(file: &dyn DiskFile, volume: u32, from: u64, file_len: u64) -> io::Result<Option<u64>> {
+fn next_header(
+    file: &dyn DiskFile,
+    key: &HeaderKey,
+    volume: u32,
+    from: u64,
+    file_len: u64,
+) -> io::Result<Option<u64>> {
     const PIECE: u64 = 1 << 20;
     let mut piece = Vec::new();
     let mut at = from;
@@ -203,7 +226,7 @@ fn next_header(file: &dyn DiskFile, volume: u32, from: u64, file_len: u64) -> io
         let mut offset = at;
         for sector in piece.chunks(ENTRY_ALIGN_LEN) {
             let head = sector.first_chunk::<HEADER_LEN>();
-            if head.is_some_and(|head| Header::decode(head, volume, offset).is_some()) {
+            if head.is_some_and(|head| Header::decode(head, key, volume, offset).is_some()) {
                 return Ok(Some(offset));
             }
             offset += ENTRY_ALIGN;

@@ -18,13 +18,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::KeyPair;
 use crate::message::{NodeStatus, PutShard, Refusal, RefusalCode, Request, Response};
 use crate::net::{
     Body, EndpointError, Handler, Limits, Reply, Server, ServerEndpoint, serve as serve_endpoint,
 };
 use crate::runtime::Clock;
-use crate::store::{FileDisk, ShardReader, ShardStore, StoreConfig, StoreError};
+use crate::store::{FileDisk, HeaderKey, ShardReader, ShardStore, StoreConfig, StoreError};
 use crate::types::limits::NODE_INTAKE_BYTES;
 use crate::types::{NetworkId, PublicKey};
 
@@ -117,7 +118,8 @@ impl StorageNode {
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let key = config.key.public();
         let dir = config.dir.clone();
-        let opened = tokio::task::spawn_blocking(move || open(&dir, config.store)).await;
+        let store_config = StoreConfig { header_key: header_key(&config.key), ..config.store };
+        let opened = tokio::task::spawn_blocking(move || open(&dir, store_config)).await;
         let (lock, store) = opened
             .map_err(|panic| NodeError::Io { path: config.dir.clone(), source: io::Error::other(panic) })??;
         let endpoint = ServerEndpoint::bind(config.listen, &config.key)?;
@@ -152,6 +154,13 @@ impl StorageNode {
         self.server.stop(STOP_GRACE).await;
         self.writer.stop().await;
     }
+}
+
+/// The secret of a node's volumes: of its identity, so that there is no other to lose.
+fn header_key(node: &KeyPair) -> HeaderKey {
+    let mut key = HeaderKey::default();
+    derive_key(Context::VolumeHeaders, &[&*node.secret()], &mut key.0);
+    key
 }
 
 fn open(dir: &Path, config: StoreConfig) -> Result<(File, ShardStore), NodeError> {

@@ -85,7 +85,7 @@ fn replay(
         let start = known.filter(|known| known.volume == *number).map_or(0, |known| known.offset);
         let whole = |found: &Found| Ok(is_whole(&**file, &place_of(*number, found)));
         let sealed = Some(*number) != last;
-        let scan = volume::scan(&**file, *number, start, sealed, whole)
+        let scan = volume::scan(&**file, &store.shared.config.header_key, *number, start, sealed, whole)
             .map_err(StoreError::disk("reading a volume"))?;
         store.end = Position { volume: *number, offset: scan.end };
         apply(store, *number, &scan)?;

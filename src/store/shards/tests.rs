@@ -4,7 +4,12 @@ use super::*;
 use crate::crypto::tree::SliceHasher;
 use crate::testing::{MemDisk, Op, Survivors};
 
-const CONFIG: StoreConfig = StoreConfig { free_reserve: 0, volume_len: 100_000, checkpoint_bytes: 60_000 };
+const CONFIG: StoreConfig = StoreConfig {
+    free_reserve: 0,
+    volume_len: 100_000,
+    checkpoint_bytes: 60_000,
+    header_key: HeaderKey([7; 32]),
+};
 const ROOM: u64 = 64 << 20;
 
 fn owner(n: u8) -> PublicKey {

@@ -68,8 +68,12 @@ const CAPACITY: u64 = 1 << 30;
 const LOOK_AGAIN: u64 = 100;
 
 /// Small files, so that a run has many of them.
-const STORE: StoreConfig =
-    StoreConfig { free_reserve: 1 << 20, volume_len: 3 << 20, checkpoint_bytes: 1 << 20 };
+const STORE: StoreConfig = StoreConfig {
+    free_reserve: 1 << 20,
+    volume_len: 3 << 20,
+    checkpoint_bytes: 1 << 20,
+    header_key: crate::store::HeaderKey([9; 32]),
+};
 
 /// A shard that waits to be made durable.
 #[derive(Debug)]
