@@ -80,7 +80,8 @@ impl Peers {
         progressed: &(dyn Fn() + Sync),
     ) -> Result<SignedReceipt, CallError> {
         let request = Request::PutShard(put);
-        match self.exchange(node, &request, body, |_| Ok(0), progressed).await?.response {
+        let fits = |response: &Response| no_body(matches!(response, Response::Receipt(_)));
+        match self.exchange(node, &request, body, fits, progressed).await?.response {
             Response::Receipt(receipt) => Ok(receipt),
             _ => Err(Violation::WrongResponse.into()),
         }
@@ -101,7 +102,7 @@ impl Peers {
     ) -> Result<(ShardSlice, Vec<u8>), CallError> {
         let body_len = |response: &Response| match response {
             Response::Slice(slice) => slice_len(read, slice.shard_len),
-            _ => Ok(0),
+            _ => Err(Violation::WrongResponse),
         };
         let answer = self.exchange(node, &Request::ReadShard(read), Vec::new(), body_len, &|| {}).await?;
         match answer.response {
@@ -120,9 +121,12 @@ impl Peers {
         shards: Vec<ShardRef>,
     ) -> Result<Vec<Option<Hash>>, CallError> {
         let asked = shards.len();
-        match self.ask(node, &Request::HaveShards(shards), Vec::new()).await? {
-            Response::Holdings(roots) if roots.len() == asked => Ok(roots),
-            Response::Holdings(_) => Err(Violation::WrongLength.into()),
+        let fits = |response: &Response| match response {
+            Response::Holdings(roots) if roots.len() != asked => Err(Violation::WrongLength),
+            other => no_body(matches!(other, Response::Holdings(_))),
+        };
+        match self.ask(node, &Request::HaveShards(shards), fits).await? {
+            Response::Holdings(roots) => Ok(roots),
             _ => Err(Violation::WrongResponse.into()),
         }
     }
@@ -137,7 +141,8 @@ impl Peers {
         node: &PublicKey,
         segments: Vec<SegmentId>,
     ) -> Result<(u64, u64), CallError> {
-        match self.ask(node, &Request::ReleaseSegments(segments), Vec::new()).await? {
+        let fits = |response: &Response| no_body(matches!(response, Response::Released { .. }));
+        match self.ask(node, &Request::ReleaseSegments(segments), fits).await? {
             Response::Released { shards, bytes } => Ok((shards, bytes)),
             _ => Err(Violation::WrongResponse.into()),
         }
@@ -148,7 +153,8 @@ impl Peers {
     /// # Errors
     /// [`CallError`].
     pub async fn status(&self, node: &PublicKey) -> Result<NodeStatus, CallError> {
-        match self.ask(node, &Request::GetStatus, Vec::new()).await? {
+        let fits = |response: &Response| no_body(matches!(response, Response::Status(_)));
+        match self.ask(node, &Request::GetStatus, fits).await? {
             Response::Status(status) => Ok(status),
             _ => Err(Violation::WrongResponse.into()),
         }
@@ -177,17 +183,18 @@ impl Peers {
         self.0.endpoint.close().await;
     }
 
-    /// A call whose response nothing follows.
+    /// A call without a body.
     async fn ask(
         &self,
         node: &PublicKey,
         request: &Request,
-        body: Vec<Bytes>,
+        fits: impl Fn(&Response) -> Result<usize, Violation>,
     ) -> Result<Response, CallError> {
-        Ok(self.exchange(node, request, body, |_| Ok(0), &|| {}).await?.response)
+        Ok(self.exchange(node, request, Vec::new(), fits, &|| {}).await?.response)
     }
 
-    /// One call, on an open connection where there is one.
+    /// One call, on an open connection where there is one. `body_len` judges the response: a violation
+    /// counts against the node, as it would not if the caller found it afterwards.
     async fn exchange(
         &self,
         node: &PublicKey,
@@ -271,6 +278,11 @@ impl Peers {
 /// Whether a call used a connection that was there before it.
 #[derive(Debug, Clone, Copy)]
 struct Reused(bool);
+
+/// Nothing follows the response, which must be of the request's kind.
+const fn no_body(fits: bool) -> Result<usize, Violation> {
+    if fits { Ok(0) } else { Err(Violation::WrongResponse) }
+}
 
 /// Bytes that answer a read: those asked for, as far as the shard has them.
 fn slice_len(read: ReadShard, shard_len: u64) -> Result<usize, Violation> {
