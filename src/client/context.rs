@@ -17,15 +17,15 @@ use crate::stripe::Coder;
 use crate::transfer::BufferPool;
 use crate::transfer::failure::Failure;
 use crate::transfer::inflight::{HedgeBudget, Latencies};
-use crate::types::limits::UPLOAD_SEGMENTS_IN_FLIGHT;
+use crate::types::limits::{BODY_SEGMENT_PLAIN_LEN, UPLOAD_SEGMENTS_IN_FLIGHT};
 use crate::types::{Code, Network, PublicKey, SegmentId, Timestamp};
 
 /// Descriptors kept in memory: 250 bytes each.
 const DESCRIPTORS_CACHED: usize = 4_096;
 /// How long a node that was worked around because it was slow is avoided.
 const SLOW_FOR: Duration = Duration::from_secs(5);
-/// Buffers kept for the next segment: two for each upload in flight.
-const BUFFERS_KEPT: usize = 2 * UPLOAD_SEGMENTS_IN_FLIGHT + 2;
+/// Bytes of buffers kept for the next segment: data and, with 4+2, half as much parity of each upload in flight.
+const BUFFERS_KEPT: usize = UPLOAD_SEGMENTS_IN_FLIGHT * BODY_SEGMENT_PLAIN_LEN * 7 / 4;
 
 #[derive(Debug)]
 pub(crate) struct Context {

@@ -169,7 +169,7 @@ impl Run {
         let task = tokio::spawn(async move {
             let begun = ctx.clock.now();
             let event = match ctx.peers.read_shard(&node, read).await {
-                Ok((slice, bytes)) => match verify(&ctx, root, shard_len, read, slice, bytes.into()).await {
+                Ok((slice, bytes)) => match verify(&ctx, root, shard_len, read, slice, bytes).await {
                     Ok(bytes) => {
                         guard(&ctx.latencies).record(node, read.len, ctx.clock.now().since(begun));
                         guard(&arrived).insert(request, bytes);

@@ -12,6 +12,7 @@ use crate::message::request::PROTOCOL;
 use crate::message::{Refusal, RefusalCode, Response, Violation};
 use crate::net::codec::{self, StreamError};
 use crate::net::endpoint::{ConnectError, EndpointError};
+use crate::transfer::BufferPool;
 use crate::types::PublicKey;
 
 /// Reset code of a call that its caller dropped.
@@ -139,7 +140,7 @@ impl CallError {
 /// What came back, and when its header did.
 pub(super) struct Answer {
     pub(super) response: Response,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
     pub(super) latency: Duration,
 }
 
@@ -153,6 +154,7 @@ pub(super) async fn call(
     body_len: impl FnOnce(&Response) -> Result<usize, Violation>,
     patience: Patience,
     progressed: &(dyn Fn() + Sync),
+    pool: &BufferPool,
 ) -> Result<Answer, CallError> {
     let started = Instant::now();
     let broken = |error| CallError::stream(error, connection);
@@ -167,7 +169,7 @@ pub(super) async fn call(
         response => response,
     };
     let len = body_len(&response)?;
-    let body = codec::read_body(&mut recv, len, patience.progress).await.map_err(broken)?;
+    let body = codec::read_body(&mut recv, len, patience.progress, pool).await.map_err(broken)?;
     send.answered = true;
     Ok(Answer { response, body, latency })
 }

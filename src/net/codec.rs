@@ -6,17 +6,21 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes};
+use bytes::Bytes;
 use quinn::{SendStream, WriteError};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::timeout;
 
 use crate::message::Violation;
+use crate::transfer::BufferPool;
 use crate::types::limits::MAX_MESSAGE_LEN;
 
 /// Bytes that a body must grow by within each window of time, unless it ends: with ten seconds a
 /// window, 12 shards at once fit through 20 KB/s.
 const MIN_PROGRESS: usize = 16 * 1024;
+
+/// Bytes of body buffers that one end keeps for the next bodies: as much as some read units or uploads at once.
+pub(super) const BODIES_KEPT: usize = 32 << 20;
 
 /// Why a header or body was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -78,36 +82,37 @@ pub(super) async fn read_body(
     from: &mut (impl AsyncRead + Unpin),
     len: usize,
     window: Duration,
-) -> Result<Vec<u8>, StreamError> {
-    let mut body = Vec::with_capacity(len);
-    while body.len() < len {
-        let goal = len.min(body.len() + MIN_PROGRESS);
-        let filled = timeout(window, fill(from, &mut body, goal, len)).await;
-        filled.unwrap_or(Err(StreamError::Stalled))?;
+    pool: &BufferPool,
+) -> Result<Bytes, StreamError> {
+    let mut body = pool.take(len);
+    let mut filled = 0;
+    while filled < len {
+        let goal = len.min(filled + MIN_PROGRESS);
+        let more = timeout(window, fill(from, &mut body[filled..], goal - filled)).await;
+        filled += more.unwrap_or(Err(StreamError::Stalled))?;
     }
     match timeout(window, from.read(&mut [0])).await {
-        Ok(Ok(0)) => Ok(body),
+        Ok(Ok(0)) => Ok(Bytes::from_owner(body)),
         Ok(Ok(_)) => Err(Violation::WrongLength.into()),
         Ok(Err(error)) => Err(StreamError::Broken(error)),
         Err(_) => Err(StreamError::Stalled),
     }
 }
 
-/// Appends what comes until the body has at least `goal` bytes and never more than `len`.
+/// Reads what comes until at least `goal` bytes of the room are filled; says how many are.
 async fn fill(
     from: &mut (impl AsyncRead + Unpin),
-    body: &mut Vec<u8>,
+    room: &mut [u8],
     goal: usize,
-    len: usize,
-) -> Result<(), StreamError> {
-    while body.len() < goal {
-        let missing = len - body.len();
-        let more = from.read_buf(&mut (&mut *body).limit(missing)).await;
-        if more.map_err(StreamError::read(Violation::WrongLength))? == 0 {
-            return Err(Violation::WrongLength.into());
+) -> Result<usize, StreamError> {
+    let mut filled = 0;
+    while filled < goal {
+        match from.read(&mut room[filled..]).await.map_err(StreamError::read(Violation::WrongLength))? {
+            0 => return Err(Violation::WrongLength.into()),
+            more => filled += more,
         }
     }
-    Ok(())
+    Ok(filled)
 }
 
 /// Sends the pieces and ends the stream, without copying them.
@@ -181,11 +186,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_has_exactly_the_bytes_announced() {
-        let body = vec![3; 100_000];
-        assert_eq!(read_body(&mut &body[..], body.len(), WINDOW).await.unwrap(), body);
-        assert!(read_body(&mut &[][..], 0, WINDOW).await.unwrap().is_empty());
-        assert_eq!(wrong(read_body(&mut &body[..], 99_999, WINDOW).await), Violation::WrongLength);
-        assert_eq!(wrong(read_body(&mut &body[..], 100_001, WINDOW).await), Violation::WrongLength);
+        let (body, pool) = (vec![3; 100_000], BufferPool::new(1 << 20));
+        assert_eq!(read_body(&mut &body[..], body.len(), WINDOW, &pool).await.unwrap(), body);
+        assert!(read_body(&mut &[][..], 0, WINDOW, &pool).await.unwrap().is_empty());
+        assert_eq!(wrong(read_body(&mut &body[..], 99_999, WINDOW, &pool).await), Violation::WrongLength);
+        assert_eq!(wrong(read_body(&mut &body[..], 100_001, WINDOW, &pool).await), Violation::WrongLength);
     }
 
     #[tokio::test]
@@ -196,7 +201,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });
-        let read = read_body(&mut from, 1 << 20, Duration::from_millis(60)).await;
+        let read = read_body(&mut from, 1 << 20, Duration::from_millis(60), &BufferPool::new(0)).await;
         assert!(matches!(read, Err(StreamError::Stalled)), "{read:?}");
         drop(from);
         trickle.await.unwrap();

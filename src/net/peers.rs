@@ -14,9 +14,10 @@ use crate::message::{
     NodeStatus, PutShard, ReadShard, Request, Response, ShardRef, ShardSlice, SignedReceipt, Violation,
 };
 use crate::net::call::{self, Answer, CallError, Patience};
-use crate::net::codec;
+use crate::net::codec::{self, BODIES_KEPT};
 use crate::net::endpoint::ClientEndpoint;
 use crate::net::health::{Health, Record};
+use crate::transfer::BufferPool;
 use crate::types::{Hash, Network, NodeInfo, PublicKey, SegmentId};
 
 /// The nodes of a network, as one client calls them. A clone is another handle on the same.
@@ -32,6 +33,8 @@ struct Inner {
     endpoint: ClientEndpoint,
     peers: BTreeMap<PublicKey, Peer>,
     patience: Patience,
+    /// For the bodies of answers.
+    pool: BufferPool,
 }
 
 #[derive(Debug)]
@@ -61,7 +64,8 @@ impl Peers {
 
     pub(super) fn with_patience(network: &Network, key: &KeyPair, patience: Patience) -> Self {
         let peers = network.nodes.iter().map(|info| (info.key, Peer::new(info))).collect();
-        Self(Arc::new(Inner { endpoint: ClientEndpoint::new(key), peers, patience }))
+        let pool = BufferPool::new(BODIES_KEPT);
+        Self(Arc::new(Inner { endpoint: ClientEndpoint::new(key), peers, patience, pool }))
     }
 
     /// Stores a shard, whose bytes are the pieces of `body` in order. The receipt is not verified.
@@ -99,7 +103,7 @@ impl Peers {
         &self,
         node: &PublicKey,
         read: ReadShard,
-    ) -> Result<(ShardSlice, Vec<u8>), CallError> {
+    ) -> Result<(ShardSlice, Bytes), CallError> {
         let body_len = |response: &Response| match response {
             Response::Slice(slice) => slice_len(read, slice.shard_len),
             _ => Err(Violation::WrongResponse),
@@ -224,7 +228,8 @@ impl Peers {
         progressed: &(dyn Fn() + Sync),
     ) -> Result<Answer, (CallError, Reused)> {
         let (connection, reused) = self.connection(peer).await.map_err(|error| (error, Reused(false)))?;
-        let answer = call::call(&connection, pieces, body_len, self.0.patience, progressed).await;
+        let answer =
+            call::call(&connection, pieces, body_len, self.0.patience, progressed, &self.0.pool).await;
         answer.map_err(|error| (error, reused))
     }
 

@@ -12,9 +12,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::message::{Refusal, RefusalCode, Request, Response, Violation};
-use crate::net::codec::{self, StreamError};
+use crate::net::codec::{self, BODIES_KEPT, StreamError};
 use crate::net::endpoint::ServerEndpoint;
 use crate::net::{socket, tls};
+use crate::transfer::BufferPool;
 use crate::types::PublicKey;
 
 /// Reset code of a stream whose answer was not completed.
@@ -83,6 +84,7 @@ impl Default for Limits {
 pub struct Body {
     stream: RecvStream,
     progress_timeout: Duration,
+    pool: BufferPool,
 }
 
 /// Why a body was not read.
@@ -115,8 +117,9 @@ impl Body {
     ///
     /// # Errors
     /// [`BodyError`]; after it nothing more can be read.
-    pub async fn read(mut self, len: usize) -> Result<Vec<u8>, BodyError> {
-        codec::read_body(&mut self.stream, len, self.progress_timeout).await.map_err(|error| match error {
+    pub async fn read(mut self, len: usize) -> Result<Bytes, BodyError> {
+        let read = codec::read_body(&mut self.stream, len, self.progress_timeout, &self.pool).await;
+        read.map_err(|error| match error {
             StreamError::Violation(violation) => BodyError::Violation(violation),
             StreamError::Stalled => BodyError::Stalled,
             StreamError::Broken(_) | StreamError::Stopped => BodyError::Gone,
@@ -156,7 +159,7 @@ pub fn serve<H: Handler>(endpoint: ServerEndpoint, handler: Arc<H>, limits: Limi
     let (stop, stopping) = watch::channel(false);
     let address = endpoint.address();
     let (endpoint, socket) = endpoint.into_parts();
-    let service = Service { handler, limits, stopping };
+    let service = Service { handler, limits, pool: BufferPool::new(BODIES_KEPT), stopping };
     let task = tokio::spawn(service.accept(Closing(endpoint)));
     Server { address, stop, socket, task }
 }
@@ -173,13 +176,20 @@ impl Drop for Closing {
 struct Service<H> {
     handler: Arc<H>,
     limits: Limits,
+    /// For the bodies of requests.
+    pool: BufferPool,
     stopping: watch::Receiver<bool>,
 }
 
 // Not derived: a handler need not be `Clone`.
 impl<H> Clone for Service<H> {
     fn clone(&self) -> Self {
-        Self { handler: Arc::clone(&self.handler), limits: self.limits, stopping: self.stopping.clone() }
+        Self {
+            handler: Arc::clone(&self.handler),
+            limits: self.limits,
+            pool: self.pool.clone(),
+            stopping: self.stopping.clone(),
+        }
     }
 }
 
@@ -270,7 +280,7 @@ impl<H: Handler> Service<H> {
             Ok(request) => request,
             Err(error) => return Some(refuse(from, error)),
         };
-        let body = Body { stream, progress_timeout: self.limits.progress_timeout };
+        let body = Body { stream, progress_timeout: self.limits.progress_timeout, pool: self.pool.clone() };
         if matches!(request, Request::PutShard(_)) {
             return Some(self.handler.handle(from, request, body).await);
         }
@@ -278,7 +288,7 @@ impl<H: Handler> Service<H> {
     }
 
     async fn answer_without_body(&self, from: PublicKey, request: Request, mut body: Body) -> Option<Reply> {
-        match codec::read_body(&mut body.stream, 0, self.limits.header_timeout).await {
+        match codec::read_body(&mut body.stream, 0, self.limits.header_timeout, &self.pool).await {
             Ok(_) => Some(self.handler.handle(from, request, body).await),
             Err(StreamError::Violation(violation)) => Some(refuse(from, violation)),
             Err(_) => None,

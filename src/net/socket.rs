@@ -1,8 +1,8 @@
 //! The UDP socket under QUIC, told what one system call can carry.
 //!
 //! Linux refuses a batch of datagrams (GSO) past 64 KiB, and the refusal looks to QUIC like a path that
-//! swallows large packets. The largest packet allowed is therefore the 64 KiB divided by the batch that
-//! QUIC sends, and a receive buffer holds one whole batch, no more.
+//! swallows large packets. So batches are cut here to what fits, and packets may be as large as the path
+//! carries: one of 64 KiB on loopback, seven on jumbo frames, ten, the most that QUIC sends at once, elsewhere.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -16,13 +16,12 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime as _, TokioRuntime, UdpPoller};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Bytes of the largest UDP payload sent or taken. Ten of them, the most that QUIC hands over at once,
-/// stay below the 65,507 bytes that one system call may carry. Loopback and jumbo frames carry such
-/// packets; on other paths discovery settles for less.
-pub(super) const MAX_PAYLOAD: u16 = 6_500;
+/// Bytes of the largest UDP payload sent or taken: the most that IPv4 carries. Path MTU discovery settles
+/// for less where the path does.
+pub(super) const MAX_PAYLOAD: u16 = 65_507;
 
-/// Datagrams of one receive: the kernel joins at most 64 KiB, and eleven of [`MAX_PAYLOAD`] hold that.
-const RECEIVE_SEGMENTS: usize = 11;
+/// Receive buffers, each of [`MAX_PAYLOAD`]: as the kernel joins at most 64 KiB, one holds a whole batch.
+const RECEIVE_SEGMENTS: usize = 1;
 
 /// Bytes of the kernel's buffer in each direction: what arrives while this process does not run, some
 /// milliseconds at a gigabyte per second. The system may allow less (`net.core.rmem_max`).
@@ -67,7 +66,7 @@ impl Watch {
     }
 }
 
-/// Quinn's own socket, with receive batches of the size that [`MAX_PAYLOAD`] asks for.
+/// Quinn's own socket, with batches that one system call can carry in either direction.
 struct BoundedSocket(Arc<dyn AsyncUdpSocket>);
 
 impl fmt::Debug for BoundedSocket {
@@ -76,13 +75,37 @@ impl fmt::Debug for BoundedSocket {
     }
 }
 
+/// A batch as pieces that one system call can carry, each of whole datagrams.
+fn parts<'a>(transmit: &'a Transmit<'_>) -> impl Iterator<Item = Transmit<'a>> {
+    let whole = transmit.contents.len().max(1);
+    let piece = transmit.segment_size.map_or(whole, |size| (usize::from(MAX_PAYLOAD) / size).max(1) * size);
+    transmit.contents.chunks(piece).map(move |contents| Transmit {
+        destination: transmit.destination,
+        ecn: transmit.ecn,
+        contents,
+        // One datagram alone is no batch.
+        segment_size: transmit.segment_size.filter(|size| contents.len() > *size),
+        src_ip: transmit.src_ip,
+    })
+}
+
 impl AsyncUdpSocket for BoundedSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         Arc::clone(&self.0).create_io_poller()
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.0.try_send(transmit)
+        let mut sent = 0;
+        for part in parts(transmit) {
+            match self.0.try_send(&part) {
+                Ok(()) => sent += 1,
+                // What is sent must not be sent again: the rest counts as lost on the way, as it would be if
+                // the path were full.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && sent > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn poll_recv(
@@ -108,5 +131,39 @@ impl AsyncUdpSocket for BoundedSocket {
 
     fn may_fragment(&self) -> bool {
         self.0.may_fragment()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_cut_into_whole_datagrams_that_fit_a_call() {
+        let contents: Vec<u8> = (0..100_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+        for (len, size, expected) in [
+            (14_520, Some(1_452), vec![14_520]),
+            (65_507, Some(65_507), vec![65_507]),
+            (90_000, Some(9_000), vec![63_000, 27_000]),
+            (100_000, Some(40_000), vec![40_000, 40_000, 20_000]),
+            (1_200, None, vec![1_200]),
+        ] {
+            let transmit = Transmit {
+                destination: ([127, 0, 0, 1], 1).into(),
+                ecn: None,
+                contents: &contents[..len],
+                segment_size: size,
+                src_ip: None,
+            };
+            let cut: Vec<_> = parts(&transmit).collect();
+            assert_eq!(cut.iter().map(|part| part.contents.len()).collect::<Vec<_>>(), expected);
+            assert_eq!(
+                cut.iter().flat_map(|part| part.contents).copied().collect::<Vec<_>>(),
+                contents[..len]
+            );
+            for part in cut {
+                assert!(part.segment_size.is_none_or(|size| part.contents.len() > size));
+            }
+        }
     }
 }

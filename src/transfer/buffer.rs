@@ -4,43 +4,69 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Shorter buffers are left to the allocator, which has them at hand.
+const POOLED_MIN_LEN: usize = 64 << 10;
+/// A buffer longer than this times what is asked for is left for who needs it.
+const FIT: usize = 4;
+
 /// Buffers kept for the next user; cloning shares the pool.
 #[derive(Clone)]
 pub struct BufferPool {
-    /// Invariant: at most `keep` buffers.
-    free: Arc<Mutex<Vec<Vec<u8>>>>,
-    keep: usize,
+    free: Arc<Mutex<Free>>,
+    /// Bytes of free buffers that are kept at most.
+    keep_bytes: usize,
+}
+
+#[derive(Default)]
+struct Free {
+    buffers: Vec<Vec<u8>>,
+    /// Invariant: the sum of their capacities, at most `keep_bytes`.
+    bytes: usize,
 }
 
 impl BufferPool {
-    /// A pool that keeps at most `keep` buffers.
+    /// A pool that keeps at most so many bytes for the next user.
     #[must_use]
-    pub fn new(keep: usize) -> Self {
-        Self { free: Arc::default(), keep }
+    pub fn new(keep_bytes: usize) -> Self {
+        Self { free: Arc::default(), keep_bytes }
     }
 
     /// A buffer of `len` bytes whose content is left over from earlier use: overwrite all of it.
     #[must_use]
     pub fn take(&self, len: usize) -> Buffer {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = free.iter().position(|bytes| bytes.capacity() >= len);
-        let mut bytes = fits.map(|at| free.swap_remove(at)).unwrap_or_default();
-        drop(free);
+        let mut bytes = if len < POOLED_MIN_LEN { Vec::new() } else { self.fitting(len) };
         bytes.resize(len, 0);
         Buffer { bytes, pool: self.clone() }
     }
 
-    fn give_back(&self, bytes: Vec<u8>) {
+    /// The shortest free buffer that fits; an empty one if there is none.
+    fn fitting(&self, len: usize) -> Vec<u8> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() < self.keep {
-            free.push(bytes);
+        let fits = |bytes: &Vec<u8>| bytes.capacity() >= len && bytes.capacity() / FIT <= len;
+        let fitting = free.buffers.iter().enumerate().filter(|(_, bytes)| fits(bytes));
+        let Some(at) = fitting.min_by_key(|(_, bytes)| bytes.capacity()).map(|(at, _)| at) else {
+            return Vec::new();
+        };
+        let bytes = free.buffers.swap_remove(at);
+        free.bytes -= bytes.capacity();
+        bytes
+    }
+
+    fn give_back(&self, bytes: Vec<u8>) {
+        if bytes.capacity() < POOLED_MIN_LEN {
+            return;
+        }
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.bytes + bytes.capacity() <= self.keep_bytes {
+            free.bytes += bytes.capacity();
+            free.buffers.push(bytes);
         }
     }
 }
 
 impl fmt::Debug for BufferPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BufferPool({})", self.keep)
+        write!(f, "BufferPool({})", self.keep_bytes)
     }
 }
 
@@ -93,16 +119,35 @@ impl fmt::Debug for Buffer {
 mod tests {
     use super::*;
 
+    fn kept(pool: &BufferPool) -> Vec<usize> {
+        let free = pool.free.lock().unwrap();
+        let kept: Vec<usize> = free.buffers.iter().map(Vec::capacity).collect();
+        assert_eq!(free.bytes, kept.iter().sum::<usize>());
+        kept
+    }
+
     #[test]
     fn a_dropped_buffer_is_used_again_and_the_pool_stays_small() {
-        let pool = BufferPool::new(1);
-        let (one, two) = (pool.take(1_000), pool.take(500));
+        let pool = BufferPool::new(250_000);
+        let (one, two) = (pool.take(200_000), pool.take(100_000));
         let address = one.as_ptr();
         drop(one);
         drop(two);
-        assert_eq!(pool.free.lock().unwrap().len(), 1);
-        let again = pool.take(900);
-        assert_eq!((again.as_ptr(), again.len()), (address, 900));
-        assert!(pool.free.lock().unwrap().is_empty());
+        assert_eq!(kept(&pool), [200_000]);
+        let again = pool.take(190_000);
+        assert_eq!((again.as_ptr(), again.len()), (address, 190_000));
+        assert!(kept(&pool).is_empty());
+    }
+
+    #[test]
+    fn the_shortest_that_fits_is_taken_and_none_far_too_long() {
+        let pool = BufferPool::new(10 << 20);
+        let buffers = [4 << 20, 1 << 20, 2 << 20].map(|len| pool.take(len));
+        drop(buffers);
+        assert_eq!(pool.take(900_000).bytes.capacity(), 1 << 20);
+        drop(pool.take(100_000));
+        assert_eq!(kept(&pool).len(), 4);
+        drop(pool.take(100));
+        assert_eq!(kept(&pool).len(), 4);
     }
 }

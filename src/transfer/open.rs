@@ -220,14 +220,14 @@ mod tests {
                 })
             })
             .collect();
-        let pool = BufferPool::new(1);
+        let pool = BufferPool::new(1 << 20);
         let sealed = assemble(&layout, coder, unit.in_segment(), columns, rebuild.as_ref(), &pool)?;
         Ok(open_unit(unit, &key(), sealed)?.concat())
     }
 
     #[test]
     fn every_range_reads_back_from_every_four_shards() {
-        let (pool, coder) = (BufferPool::new(4), Coder::new(Code::DEFAULT));
+        let (pool, coder) = (BufferPool::new(64 << 20), Coder::new(Code::DEFAULT));
         let (coded, extent) = coded(&coder, &pool);
         let end = PLAIN_LEN as u64;
         let ranges = [0..end, 0..1, end - 1..end, 65_535..65_537, 1_000_000..1_000_001, 262_100..524_400];
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn holes_and_wrong_frames_are_errors() {
-        let (pool, coder) = (BufferPool::new(4), Coder::new(Code::DEFAULT));
+        let (pool, coder) = (BufferPool::new(64 << 20), Coder::new(Code::DEFAULT));
         let (coded, extent) = coded(&coder, &pool);
         let unit = read_units(vec![extent], 0..10).next().unwrap();
         let nothing = assemble(&coded.layout, &coder, unit.in_segment(), Vec::new(), None, &pool);

@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn every_run_of_a_pack_opens_under_its_own_key_only() {
-        let pool = BufferPool::new(2);
+        let pool = BufferPool::new(8 << 20);
         let mut pack = Pack::new(SegmentId([1; 32]), 10, &pool);
         let key = |salt| Dek::from_bytes([1; 32]).frame_key(&VersionId([2; 16]), Stream::Body, &[salt; 16]);
         let records = [
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn an_empty_pack_is_no_segment() {
-        let pool = BufferPool::new(2);
+        let pool = BufferPool::new(8 << 20);
         let pack = Pack::new(SegmentId([1; 32]), 10, &pool);
         assert!(pack.into_segment(&Coder::new(Code::DEFAULT), &pool).is_err());
     }

@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_coded_chunk_holds_its_frames_and_every_shard_has_its_root() {
-        let (pool, coder) = (BufferPool::new(4), Coder::new(Code::DEFAULT));
+        let (pool, coder) = (BufferPool::new(8 << 20), Coder::new(Code::DEFAULT));
         let stripe = CELL_LEN * 4;
         for plain_len in
             [1, 15, FRAME_LEN - 1, FRAME_LEN, FRAME_LEN + 1, stripe - 64, stripe, stripe + 1, 3 * stripe]
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn nothing_left_over_in_a_buffer_reaches_a_shard() {
-        let (pool, coder) = (BufferPool::new(4), Coder::new(Code::DEFAULT));
+        let (pool, coder) = (BufferPool::new(8 << 20), Coder::new(Code::DEFAULT));
         let fresh = chunk(&BufferPool::new(0), 1_000)
             .into_segment(SegmentId([9; 32]), &key(), &coder, &pool)
             .unwrap();

@@ -222,7 +222,7 @@ impl Node {
             return Err(Refusal::busy("too many shards at once", RETRY_AFTER_MS));
         };
         let bytes = body.read(len).await?;
-        Ok(self.writer.put(from, put, Bytes::from(bytes), room).await.into())
+        Ok(self.writer.put(from, put, bytes, room).await.into())
     }
 
     fn status(&self) -> NodeStatus {

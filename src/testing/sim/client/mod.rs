@@ -164,7 +164,7 @@ impl Client {
             network: network.clone(),
             rng,
             coder: Arc::new(Coder::new(network.code)),
-            pool: BufferPool::new(4),
+            pool: BufferPool::new(4 << 20),
             collection,
             disk: disk.clone(),
             index,
