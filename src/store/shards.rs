@@ -202,11 +202,11 @@ impl ShardReader {
         }
         let len = place.len.checked_sub(start).map_or(0, |rest| rest.min(len));
         let file = self.0.volume(place.volume)?;
-        let leaves = read_leaves(&*file, &place)?;
+        let leaves = read_leaves(&*file, &self.0.config.header_key, &place)?;
         let proof = tree::proof(&leaves, place.len, start, len).map_err(|_| StoreError::OutOfBounds)?;
         let mut bytes = vec![0; usize::try_from(len).map_err(|_| StoreError::OutOfBounds)?];
         file.read_at(place.offset + place.header().data_at() + start, &mut bytes)
-            .map_err(StoreError::disk("reading a volume"))?;
+            .map_err(read_error)?;
         Ok(ReadSlice { shard_len: place.len, bytes, proof })
     }
 
@@ -232,16 +232,33 @@ impl ShardReader {
         if damaged > 0 {
             problems.push(format!("{damaged} shards are damaged on disk and not served"));
         }
+        if self.0.index.is_condemned() {
+            problems.push("the index is damaged: restart the node to have it made anew".to_owned());
+        }
         let free_bytes = free.saturating_sub(self.0.config.free_reserve);
         Usage { shards: totals.shards, shard_bytes: totals.bytes, disk_bytes, free_bytes, problems }
     }
 }
 
-fn read_leaves(file: &dyn DiskFile, place: &Place) -> Result<Vec<Hash>, StoreError> {
-    let mut bytes = vec![0; usize::try_from(place.header().leaves_len()).map_err(|_| StoreError::Corrupt)?];
-    file.read_at(place.offset + HEADER_LEN as u64, &mut bytes)
-        .map_err(StoreError::disk("reading a volume"))?;
-    Ok(bytes.chunks_exact(32).filter_map(Hash::from_slice).collect())
+/// The chaining values of a shard's slices. The header before them must be its own: neither a row of the index
+/// that rotted nor a write that went astray may have another's bytes served.
+fn read_leaves(file: &dyn DiskFile, key: &HeaderKey, place: &Place) -> Result<Vec<Hash>, StoreError> {
+    let mut bytes = vec![0; usize::try_from(place.header().data_at()).map_err(|_| StoreError::Corrupt)?];
+    file.read_at(place.offset, &mut bytes).map_err(read_error)?;
+    let (head, leaves) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(StoreError::Corrupt)?;
+    let found = Header::decode(head, key, place.volume, place.offset).ok_or(StoreError::Corrupt)?;
+    if (Header { durable_to: 0, ..found }) != place.header() {
+        return Err(StoreError::Corrupt);
+    }
+    Ok(leaves.chunks_exact(32).filter_map(Hash::from_slice).collect())
+}
+
+/// A volume that ends too early has lost the shard.
+fn read_error(error: io::Error) -> StoreError {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return StoreError::Corrupt;
+    }
+    StoreError::disk("reading a volume")(error)
 }
 
 /// Where the next entry goes.
@@ -349,11 +366,22 @@ impl ShardStore {
             shards.iter().map(|new| (&new.leaves[..], &new.bytes[..])).collect();
         let places = self.write_log(&headers, &contents)?;
         // If we crash here the entries are durable but unknown to the index: recovery finds them in the log.
-        self.shared.index.insert(&places, self.end)?;
+        let left = self.tell_index(&[], &places)?;
         for new in shards {
             self.shared.damaged().remove(&(new.owner, new.shard));
         }
+        // What a new copy replaces.
+        left.iter().try_for_each(|place| self.free(place))?;
         self.checkpoint_if_due()
+    }
+
+    /// Brings the index up to the end of the log; the places that hold nothing any more.
+    fn tell_index(&mut self, gone: &[Place], fresh: &[Place]) -> Result<Vec<Place>, StoreError> {
+        let told = self.shared.index.change(gone, fresh, self.end);
+        // Index and log disagree now, and only a replay brings them together: a shard that the log has released would
+        // pass for one that is held.
+        self.failed |= told.is_err();
+        told
     }
 
     /// Writes entries at the end of the log and syncs them.
@@ -499,10 +527,9 @@ impl ShardStore {
         let headers: Vec<_> = gone.iter().map(|segment| tombstone(*owner, *segment)).collect();
         // If we crash here nothing is released, or recovery finds the tombstones and goes on from there.
         self.write_log(&headers, &vec![(&[][..], &[][..]); headers.len()])?;
-        self.shared.index.remove(&held, self.end)?;
-        for place in &held {
+        for place in self.tell_index(&held, &[])? {
             self.shared.damaged().remove(&(place.owner, place.shard));
-            self.free(place)?;
+            self.free(&place)?;
         }
         self.drop_dead_volumes()?;
         Ok((held.len() as u64, held.iter().map(|place| place.len).sum()))
@@ -525,7 +552,7 @@ impl ShardStore {
             let oldest = volumes.keys().next().copied();
             drop(volumes);
             let Some(oldest) = oldest.filter(|oldest| *oldest < self.end.volume) else { return Ok(()) };
-            if self.shared.index.live_in(oldest)? > 0 {
+            if self.shared.index.live_in(oldest)?.shards > 0 {
                 return Ok(());
             }
             // The index must not go back to a time when it needed the volume.
@@ -543,20 +570,21 @@ impl ShardStore {
     /// [`StoreError::Disk`] if the index fails; a volume that cannot be read is damage, not an error.
     pub fn scrub(&mut self, budget_bytes: u64) -> Result<ScrubReport, StoreError> {
         let mut report = ScrubReport::default();
+        let key = &self.shared.config.header_key;
         while report.bytes < budget_bytes {
             let Some(place) = self.shared.index.next_after(self.scrub_from)? else {
                 self.scrub_from = None;
                 report.finished = true;
                 break;
             };
-            let key = (place.owner, place.shard);
-            self.scrub_from = Some(key);
+            let name = (place.owner, place.shard);
+            self.scrub_from = Some(name);
             report.shards += 1;
             report.bytes += place.len;
-            let whole = self.shared.volume(place.volume).is_ok_and(|file| recover::is_whole(&*file, &place));
-            if !whole && self.shared.damaged().insert(key) {
+            let whole = self.shared.volume(place.volume).is_ok_and(|file| recover::is_whole(&*file, key, &place));
+            if !whole && self.shared.damaged().insert(name) {
                 tracing::error!(segment = %place.shard.segment, index = place.shard.index, "shard is damaged on disk");
-                report.damaged.push(key);
+                report.damaged.push(name);
             }
         }
         Ok(report)

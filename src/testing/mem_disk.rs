@@ -18,6 +18,8 @@ const PAGE_LEN: usize = 4_096;
 /// Operations that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
+    /// [`Disk::open`].
+    Open,
     /// [`DiskFile::read_at`].
     Read,
     /// [`DiskFile::write_at`].
@@ -162,8 +164,9 @@ impl Disk for MemDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let state = self.state();
+        let mut state = self.state();
         state.check_power()?;
+        state.fault(Op::Open, name)?;
         let id = *state.names.get(name).ok_or(ErrorKind::NotFound)?;
         Ok(self.file(name, id))
     }

@@ -5,21 +5,14 @@ use std::io;
 use std::sync::{Arc, Mutex, RwLock};
 
 use crate::crypto::tree::SliceHasher;
-use crate::store::db;
 use crate::store::disk::{Disk, DiskFile};
 use crate::store::shards::{
-    Index, Place, Position, ShardStore, Shared, StoreConfig, StoreError, read_leaves,
+    HeaderKey, Index, Place, Position, ShardStore, Shared, StoreConfig, StoreError, read_leaves,
 };
 use crate::store::volume::{self, Found, Kind, Scan, file_name};
 
-/// The file of the index.
-pub(super) const INDEX_FILE: &str = "index.redb";
-
-/// Memory of the index's cache: enough for the upper levels of a million shards.
-const INDEX_CACHE_BYTES: usize = 32 << 20;
-
 pub(super) fn open(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<ShardStore, StoreError> {
-    let (index, known, lost) = open_index(&*disk)?;
+    let (index, known) = Index::open(Arc::clone(&disk))?;
     let volumes = open_volumes(&*disk)?;
     let shared = Arc::new(Shared {
         disk,
@@ -29,9 +22,6 @@ pub(super) fn open(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<ShardStor
         problems: Mutex::default(),
         damaged: Mutex::default(),
     });
-    if lost {
-        tracing::warn!("the index was unreadable and is being rebuilt from the volumes");
-    }
     let mut store = ShardStore {
         shared,
         end: Position { volume: 0, offset: 0 },
@@ -46,22 +36,6 @@ pub(super) fn open(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<ShardStor
     }
     store.checkpoint()?;
     Ok(store)
-}
-
-/// The index and how much of the log it knows. One that cannot be read is begun anew: it is only a cache.
-fn open_index(disk: &dyn Disk) -> Result<(Index, Option<Position>, bool), StoreError> {
-    let failed = StoreError::disk("opening the index");
-    let opened = match db::open_or_create(disk, INDEX_FILE, INDEX_CACHE_BYTES) {
-        Ok(database) => Index::new(database),
-        Err(error) => Err(failed(error)),
-    };
-    if let Ok((index, known)) = opened {
-        return Ok((index, known, false));
-    }
-    disk.remove(INDEX_FILE).map_err(StoreError::disk("removing the damaged index"))?;
-    let database = db::open_or_create(disk, INDEX_FILE, INDEX_CACHE_BYTES).map_err(failed)?;
-    let (index, known) = Index::new(database)?;
-    Ok((index, known, true))
 }
 
 fn open_volumes(disk: &dyn Disk) -> Result<BTreeMap<u32, Arc<dyn DiskFile>>, StoreError> {
@@ -83,9 +57,10 @@ fn replay(
     }
     for (number, file) in volumes.range(first..) {
         let start = known.filter(|known| known.volume == *number).map_or(0, |known| known.offset);
-        let whole = |found: &Found| Ok(is_whole(&**file, &place_of(*number, found)));
+        let key = store.shared.config.header_key;
+        let whole = |found: &Found| Ok(is_whole(&**file, &key, &place_of(*number, found)));
         let sealed = Some(*number) != last;
-        let scan = volume::scan(&**file, &store.shared.config.header_key, *number, start, sealed, whole)
+        let scan = volume::scan(&**file, &key, *number, start, sealed, whole)
             .map_err(StoreError::disk("reading a volume"))?;
         store.end = Position { volume: *number, offset: scan.end };
         apply(store, *number, &scan)?;
@@ -117,16 +92,14 @@ fn apply(store: &mut ShardStore, number: u32, scan: &Scan) -> Result<(), StoreEr
         freed.insert(segment);
         fresh.retain(|(owner, shard), _| (*owner, shard.segment) != segment);
     }
+    let mut gone = Vec::new();
     for (owner, segment) in &freed {
-        let held = store.shared.index.places_of(owner, segment)?;
-        store.shared.index.remove(&held, store.end)?;
-        for place in &held {
-            store.free(place)?;
-        }
+        gone.extend(store.shared.index.places_of(owner, segment)?);
     }
     let fresh: Vec<_> = fresh.into_values().collect();
-    store.shared.index.insert(&fresh, store.end)?;
-    Ok(())
+    // At once: the index must never know an end of the log without all that is before it.
+    let left = store.shared.index.change(&gone, &fresh, store.end)?;
+    left.iter().try_for_each(|place| store.free(place))
 }
 
 /// Cuts off what follows the end of the log, so that nothing torn is ever taken for an entry.
@@ -141,12 +114,12 @@ fn cut(store: &mut ShardStore, file: &dyn DiskFile) -> Result<(), StoreError> {
 }
 
 /// Whether a shard's bytes on disk hash to its root and its leaves are the stored ones.
-pub(super) fn is_whole(file: &dyn DiskFile, place: &Place) -> bool {
+pub(super) fn is_whole(file: &dyn DiskFile, key: &HeaderKey, place: &Place) -> bool {
     const PIECE: u64 = 1 << 20;
     if place.header().kind != Kind::Shard || place.len == 0 {
         return true;
     }
-    let Ok(stored) = read_leaves(file, place) else { return false };
+    let Ok(stored) = read_leaves(file, key, place) else { return false };
     let mut hasher = SliceHasher::new(place.len);
     let start = place.offset + place.header().data_at();
     let mut at = 0;

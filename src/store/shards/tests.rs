@@ -70,7 +70,7 @@ fn place(store: &ShardStore, new: &NewShard) -> Place {
 }
 
 fn lose_index(disk: &MemDisk) {
-    disk.remove(recover::INDEX_FILE).unwrap();
+    disk.remove(index::INDEX_FILE).unwrap();
     disk.sync_dir().unwrap();
 }
 
@@ -242,7 +242,7 @@ fn acknowledged_puts_and_releases_survive_a_crash_at_every_operation() {
             check(&store, &promises);
             assert_whole(&store, &more);
             // The index is only a cache.
-            drop(rebuilt.remove(recover::INDEX_FILE));
+            drop(rebuilt.remove(index::INDEX_FILE));
             check(&open(&rebuilt), &promises);
         }
     }
@@ -340,8 +340,8 @@ fn a_lost_or_garbled_index_is_rebuilt() {
     let usage = open(&whole).reader().usage();
     let garble = |bytes: &[u8]| {
         let disk = whole.after_power_loss(Survivors::Everything);
-        disk.remove(recover::INDEX_FILE).unwrap();
-        disk.create(recover::INDEX_FILE).unwrap().write_at(0, bytes).unwrap();
+        disk.remove(index::INDEX_FILE).unwrap();
+        disk.create(index::INDEX_FILE).unwrap().write_at(0, bytes).unwrap();
         disk
     };
     let lost = whole.after_power_loss(Survivors::Everything);
@@ -480,4 +480,88 @@ fn released_space_is_given_back_and_dead_volumes_go() {
             if gone { assert_absent(&store, new) } else { assert_whole(&store, new) }
         }
     }
+}
+
+/// Ends a panic of the code under test quietly; one that escapes fails the test.
+fn opened(disk: &MemDisk) -> ShardStore {
+    // A panic inside redb may cost one start.
+    ShardStore::open(Arc::new(disk.clone()), CONFIG).unwrap_or_else(|_| open(disk))
+}
+
+#[test]
+fn no_bit_of_the_index_that_flips_costs_a_shard() {
+    let whole = MemDisk::new(ROOM);
+    let mut store = open(&whole);
+    let news: Vec<_> = (0..150).map(|n| shard(1, n, 0, 1_000)).collect();
+    news.chunks(10).for_each(|batch| put(&mut store, batch));
+    store.release(&owner(1), &[segment(0), segment(77)]).unwrap();
+    let crashed = whole.after_power_loss(Survivors::Everything);
+    store.close().unwrap();
+    let (gone, held): (Vec<_>, Vec<_>) = news.iter().partition(|new| [0, 77].contains(&new.shard.segment.0[0]));
+    let mut random = 1_u64;
+    for flip in 0..400 {
+        let disk = [&whole, &crashed][flip % 2].after_power_loss(Survivors::Everything);
+        let len = disk.open(index::INDEX_FILE).unwrap().len().unwrap();
+        for _ in 0..=flip % 3 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            disk.flip_bit(index::INDEX_FILE, (random >> 20) % len, (random >> 12) as u8);
+        }
+        let store = opened(&disk);
+        held.iter().for_each(|new| assert_whole(&store, new));
+        gone.iter().for_each(|new| assert_absent(&store, new));
+        let usage = store.reader().usage();
+        assert_eq!((usage.shards, usage.problems), (held.len() as u64, vec![]), "flip {flip}");
+    }
+}
+
+#[test]
+fn an_error_that_passes_costs_no_index() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let new = shard(1, 1, 0, 30_000);
+    put(&mut store, std::slice::from_ref(&new));
+    store.close().unwrap();
+    let index = || disk.open(index::INDEX_FILE).unwrap();
+    let marked = index();
+    let kinds = [io::ErrorKind::PermissionDenied, io::ErrorKind::Interrupted, io::ErrorKind::Other];
+    for (op, kind) in [Op::Open, Op::Read].into_iter().flat_map(|op| kinds.map(|kind| (op, kind))) {
+        disk.fail_next(op, index::INDEX_FILE, kind);
+        let refused = ShardStore::open(Arc::new(disk.clone()), CONFIG);
+        assert!(matches!(refused, Err(StoreError::Disk { .. })), "{op:?} {kind:?}");
+    }
+    // The file is the same, not one made anew.
+    assert_eq!(format!("{:?}", index()), format!("{marked:?}"));
+    assert_whole(&open(&disk), &new);
+}
+
+#[test]
+fn an_index_that_rots_under_a_running_node_is_made_anew_at_the_next_start() {
+    let mut condemned = 0;
+    for seed in 0..60_u64 {
+        let disk = MemDisk::new(ROOM);
+        let mut store = open(&disk);
+        let news: Vec<_> = (0..150).map(|n| shard(1, n, 0, 1_000)).collect();
+        news.chunks(10).for_each(|batch| put(&mut store, batch));
+        store.close().unwrap();
+        let store = open(&disk);
+        let file = disk.open(index::INDEX_FILE).unwrap();
+        for at in 0..file.len().unwrap() / 512 {
+            disk.flip_bit(index::INDEX_FILE, at * 512 + seed * 8_191 % 512, seed as u8);
+        }
+        for new in &news {
+            // Not there, damaged or an error: anything but other bytes.
+            if let Ok(slice) = read(&store, new) {
+                assert_eq!(slice.bytes, new.bytes);
+            }
+        }
+        if store.shared.index.is_condemned() {
+            condemned += 1;
+            assert!(store.reader().usage().problems.iter().any(|problem| problem.contains("restart")));
+            assert!(!disk.list().unwrap().contains(&index::INDEX_FILE.to_owned()));
+        }
+        drop(store);
+        let store = opened(&disk);
+        news.iter().for_each(|new| assert_whole(&store, new));
+    }
+    assert!(condemned > 0);
 }
