@@ -565,3 +565,51 @@ fn an_index_that_rots_under_a_running_node_is_made_anew_at_the_next_start() {
     }
     assert!(condemned > 0);
 }
+
+/// Stores bytes under another owner that hold a tombstone of the victim's segment where an entry may begin, made with
+/// `key`; then loses the header before it, or tears it off, so that recovery has to search.
+fn attacked(key: HeaderKey, torn: bool) -> (ShardStore, NewShard) {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let victim = shard(1, 1, 0, 20_000);
+    put(&mut store, std::slice::from_ref(&victim));
+    let start = store.end;
+    let attack = shard(2, 2, 0, 30_000);
+    let data_at = Place::new(&store_header(&attack), start).header().data_at();
+    // The second block of the entry lies wholly in the attacker's bytes.
+    let (at, in_shard) = (start.offset + ENTRY_ALIGN, (ENTRY_ALIGN - data_at) as usize);
+    let forged = Header { durable_to: at, ..tombstone(victim.owner, victim.shard.segment) };
+    let mut bytes = attack.bytes.to_vec();
+    bytes[in_shard..in_shard + HEADER_LEN].copy_from_slice(&forged.encode(&key, start.volume, at));
+    let mut hasher = SliceHasher::new(bytes.len() as u64);
+    hasher.update(&bytes);
+    let (root, leaves) = hasher.finish();
+    put(&mut store, &[NewShard { bytes: bytes.into(), root, leaves, ..attack }]);
+    drop(store);
+    let file = disk.open(&file_name(start.volume)).unwrap();
+    if torn {
+        file.write_at(start.offset, &[0; HEADER_LEN]).unwrap();
+    } else {
+        disk.flip_bit(&file_name(start.volume), start.offset + 20, 0);
+    }
+    lose_index(&disk);
+    (open(&disk), victim)
+}
+
+fn store_header(new: &NewShard) -> Header {
+    let len = new.bytes.len() as u64;
+    Header { kind: Kind::Shard, owner: new.owner, shard: new.shard, root: new.root, len, durable_to: 0 }
+}
+
+#[test]
+fn an_entry_that_a_client_forges_in_its_shard_counts_for_nothing() {
+    for torn in [false, true] {
+        for key in [HeaderKey::default(), HeaderKey([8; 32])] {
+            let (store, victim) = attacked(key, torn);
+            assert_whole(&store, &victim);
+        }
+        // The attack is well aimed: with the store's own key, which no client has, it succeeds.
+        let (store, victim) = attacked(CONFIG.header_key, torn);
+        assert_absent(&store, &victim);
+    }
+}
