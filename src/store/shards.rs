@@ -11,10 +11,11 @@ mod index;
 mod recover;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -27,7 +28,8 @@ pub use crate::store::volume::HeaderKey;
 use crate::types::limits::{NODE_FREE_RESERVE, SLICE_LEN, VOLUME_LEN};
 use crate::types::{Hash, PublicKey, SegmentId};
 
-pub(crate) use index::{Index, Place};
+use index::{Index, Place};
+use volumes::Volumes;
 
 /// How a store keeps its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,19 +163,14 @@ struct Shared {
     disk: Arc<dyn Disk>,
     config: StoreConfig,
     index: Index,
-    volumes: RwLock<BTreeMap<u32, Arc<dyn DiskFile>>>,
+    volumes: Volumes,
     /// Damage found so far, for people.
     problems: Mutex<Vec<String>>,
-    /// Shards that a scrub found damaged: not served.
+    /// Shards found damaged, or whose volume is lost: not served, and taken anew.
     damaged: Mutex<BTreeSet<(PublicKey, ShardRef)>>,
 }
 
 impl Shared {
-    fn volume(&self, volume: u32) -> Result<Arc<dyn DiskFile>, StoreError> {
-        let volumes = self.volumes.read().unwrap_or_else(PoisonError::into_inner);
-        volumes.get(&volume).cloned().ok_or(StoreError::Corrupt)
-    }
-
     fn damaged(&self) -> MutexGuard<'_, BTreeSet<(PublicKey, ShardRef)>> {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,17 +193,39 @@ impl ShardReader {
         start: u64,
         len: u64,
     ) -> Result<ReadSlice, StoreError> {
-        let place = self.0.index.place(owner, shard)?.ok_or(StoreError::NotFound)?;
-        if self.0.damaged().contains(&(*owner, shard)) {
-            return Err(StoreError::Corrupt);
+        loop {
+            let place = self.0.index.place(owner, shard)?.ok_or(StoreError::NotFound)?;
+            if self.0.damaged().contains(&(*owner, shard)) {
+                return Err(StoreError::Corrupt);
+            }
+            if let Some(slice) = self.read_place(&place, start, len)? {
+                return Ok(slice);
+            }
+            // It moved: a shard moves seldom, so this ends.
         }
+    }
+
+    /// Reads of a place; `None` if it was given up meanwhile. Then a hole may have been read in the place of the shard,
+    /// or there was nothing to read at all, and neither is the fault of the disk.
+    fn read_place(&self, place: &Place, start: u64, len: u64) -> Result<Option<ReadSlice>, StoreError> {
+        let slice =
+            self.0.volumes.get(place.volume).and_then(|file| self.read_file(&*file, place, start, len));
+        let still = self.0.index.place(&place.owner, place.shard)?;
+        if still == Some(*place) { slice.map(Some) } else { Ok(None) }
+    }
+
+    fn read_file(
+        &self,
+        file: &dyn DiskFile,
+        place: &Place,
+        start: u64,
+        len: u64,
+    ) -> Result<ReadSlice, StoreError> {
         let len = place.len.checked_sub(start).map_or(0, |rest| rest.min(len));
-        let file = self.0.volume(place.volume)?;
-        let leaves = read_leaves(&*file, &self.0.config.header_key, &place)?;
+        let leaves = read_leaves(file, &self.0.config.header_key, place)?;
         let proof = tree::proof(&leaves, place.len, start, len).map_err(|_| StoreError::OutOfBounds)?;
         let mut bytes = vec![0; usize::try_from(len).map_err(|_| StoreError::OutOfBounds)?];
-        file.read_at(place.offset + place.header().data_at() + start, &mut bytes)
-            .map_err(read_error)?;
+        file.read_at(place.offset + place.header().data_at() + start, &mut bytes).map_err(read_error)?;
         Ok(ReadSlice { shard_len: place.len, bytes, proof })
     }
 
@@ -223,9 +242,7 @@ impl ShardReader {
     #[must_use]
     pub fn usage(&self) -> Usage {
         let totals = self.0.index.totals();
-        let volumes = self.0.volumes.read().unwrap_or_else(PoisonError::into_inner);
-        let disk_bytes = volumes.values().filter_map(|file| file.allocated_bytes().ok()).sum();
-        drop(volumes);
+        let disk_bytes = self.0.volumes.allocated_bytes();
         let free = self.0.disk.free_bytes().unwrap_or(0);
         let mut problems = self.0.problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let damaged = self.0.damaged().len();
@@ -371,7 +388,7 @@ impl ShardStore {
             self.shared.damaged().remove(&(new.owner, new.shard));
         }
         // What a new copy replaces.
-        left.iter().try_for_each(|place| self.free(place))?;
+        self.free(&left);
         self.checkpoint_if_due()
     }
 
@@ -395,7 +412,7 @@ impl ShardStore {
         if self.end.offset > 0 && self.end.offset + batch_len > self.shared.config.volume_len {
             self.begin_volume()?;
         }
-        let file = self.shared.volume(self.end.volume)?;
+        let file = self.shared.volumes.get(self.end.volume)?;
         self.reserve(&*file, batch_len)?;
         let (start, volume) = (self.end.offset, self.end.volume);
         let mut offset = start;
@@ -415,7 +432,7 @@ impl ShardStore {
             let fill = header.entry_len() - header.data_at() - header.len;
             parts.extend([&head[..], data, &zeros[..usize::try_from(fill).unwrap_or(0)]]);
         }
-        // If we crash here, or the write fails midway, recovery finds a torn end and cuts it off.
+        // If we crash here recovery finds a torn end and cuts it off.
         file.write_parts_at(start, &parts).map_err(|error| self.write_error(error))?;
         // Only from here on may anybody be told that the shards are held.
         if let Err(error) = file.sync_data() {
@@ -463,8 +480,16 @@ impl ShardStore {
     /// Cuts the volume that ends off at its last entry: of one with another after it, recovery takes every byte
     /// for durable. It also gives the space reserved ahead back.
     fn seal_volume(&mut self) -> Result<(), StoreError> {
-        let Ok(file) = self.shared.volume(self.end.volume) else { return Ok(()) };
-        file.set_len(self.end.offset).map_err(StoreError::disk("cutting a volume"))?;
+        let file = match self.shared.volumes.get(self.end.volume) {
+            // There is none yet, or it is lost.
+            Err(StoreError::Corrupt) => return Ok(()),
+            opened => opened?,
+        };
+        let failed = StoreError::disk("cutting a volume");
+        // One that lost its end stays short: that is how the next start sees what is lost.
+        if file.len().map_err(&failed)? > self.end.offset {
+            file.set_len(self.end.offset).map_err(&failed)?;
+        }
         self.reserved_to = self.end.offset;
         file.sync_data().map_err(|error| {
             self.failed = true;
@@ -476,19 +501,12 @@ impl ShardStore {
         self.seal_volume()?;
         self.checkpoint()?;
         let next = self.end.volume + 1;
-        let name = file_name(next);
-        // A crash may have left the name without a word in the log: an empty file.
-        let file = match self.shared.disk.create(&name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.shared.disk.open(&name),
-            created => created,
-        };
-        let file = file.map_err(|error| self.write_error(error))?;
+        self.shared.volumes.create(next).map_err(|error| self.write_error(error))?;
         if let Err(error) = self.shared.disk.sync_dir() {
             // The name may survive: the volume before it must not grow any more.
             self.failed = true;
             return Err(StoreError::disk("syncing the folder")(error));
         }
-        self.shared.volumes.write().unwrap_or_else(PoisonError::into_inner).insert(next, file);
         self.end = Position { volume: next, offset: 0 };
         self.reserved_to = 0;
         Ok(())
@@ -527,39 +545,43 @@ impl ShardStore {
         let headers: Vec<_> = gone.iter().map(|segment| tombstone(*owner, *segment)).collect();
         // If we crash here nothing is released, or recovery finds the tombstones and goes on from there.
         self.write_log(&headers, &vec![(&[][..], &[][..]); headers.len()])?;
-        for place in self.tell_index(&held, &[])? {
+        // If we crash here recovery finds the tombstones, forgets the shards and frees their space.
+        let left = self.tell_index(&held, &[])?;
+        for place in &left {
             self.shared.damaged().remove(&(place.owner, place.shard));
-            self.free(&place)?;
         }
+        self.free(&left);
         self.drop_dead_volumes()?;
         Ok((held.len() as u64, held.iter().map(|place| place.len).sum()))
     }
 
-    /// Gives the space of an entry back; its header stays, so that the log can still be walked.
-    fn free(&self, place: &Place) -> Result<(), StoreError> {
-        let header = place.header();
-        let start = place.offset + HEADER_LEN as u64;
-        let file = self.shared.volume(place.volume)?;
-        file.punch_hole(start, header.entry_len() - HEADER_LEN as u64)
-            .map_err(StoreError::disk("freeing space"))
+    /// Gives the space of entries back; their headers stay, so that the log can still be walked. What goes wrong
+    /// here costs space until the volume goes, and is no reason to take back what the log says.
+    fn free(&mut self, places: &[Place]) {
+        for place in places {
+            let Ok(file) = self.shared.volumes.get(place.volume) else { continue };
+            let start = place.offset + HEADER_LEN as u64;
+            match file.punch_hole(start, place.header().entry_len() - HEADER_LEN as u64) {
+                Ok(()) => {}
+                Err(error) => self
+                    .shared
+                    .report(format!("space in {} could not be given back: {error}", file_name(place.volume))),
+            }
+        }
     }
 
     /// Removes the oldest volumes while nothing lives in them. Only the oldest: a younger one may hold the
     /// tombstone of a shard in an older.
     fn drop_dead_volumes(&mut self) -> Result<(), StoreError> {
         loop {
-            let volumes = self.shared.volumes.read().unwrap_or_else(PoisonError::into_inner);
-            let oldest = volumes.keys().next().copied();
-            drop(volumes);
+            let oldest = self.shared.volumes.numbers().first().copied();
             let Some(oldest) = oldest.filter(|oldest| *oldest < self.end.volume) else { return Ok(()) };
             if self.shared.index.live_in(oldest)?.shards > 0 {
                 return Ok(());
             }
             // The index must not go back to a time when it needed the volume.
             self.checkpoint()?;
-            self.shared.disk.remove(&file_name(oldest)).map_err(StoreError::disk("removing a volume"))?;
-            self.shared.disk.sync_dir().map_err(StoreError::disk("syncing the folder"))?;
-            self.shared.volumes.write().unwrap_or_else(PoisonError::into_inner).remove(&oldest);
+            self.shared.volumes.remove(oldest)?;
         }
     }
 
@@ -581,7 +603,11 @@ impl ShardStore {
             self.scrub_from = Some(name);
             report.shards += 1;
             report.bytes += place.len;
-            let whole = self.shared.volume(place.volume).is_ok_and(|file| recover::is_whole(&*file, key, &place));
+            let whole = self
+                .shared
+                .volumes
+                .get(place.volume)
+                .is_ok_and(|file| recover::is_whole(&*file, key, &place));
             if !whole && self.shared.damaged().insert(name) {
                 tracing::error!(segment = %place.shard.segment, index = place.shard.index, "shard is damaged on disk");
                 report.damaged.push(name);
@@ -595,7 +621,10 @@ impl ShardStore {
     /// # Errors
     /// [`StoreError::Disk`].
     pub fn close(mut self) -> Result<(), StoreError> {
-        if self.failed { Err(StoreError::Failed) } else { self.checkpoint() }
+        if self.failed {
+            return Err(StoreError::Failed);
+        }
+        self.checkpoint()
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Op {
     Preallocate,
     /// [`DiskFile::sync_data`].
     Sync,
+    /// [`DiskFile::punch_hole`].
+    Punch,
 }
 
 /// What a power loss leaves of the changes that were not synced.
@@ -57,6 +59,8 @@ struct State {
     power_loss_at: Option<u64>,
     down: bool,
     faults: Vec<Fault>,
+    /// Every open file has a clone.
+    handles: Arc<()>,
 }
 
 #[derive(Debug)]
@@ -106,6 +110,12 @@ impl MemDisk {
         self.state().down
     }
 
+    /// How many files are open.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        Arc::strong_count(&self.state().handles) - 1
+    }
+
     /// Makes the next `op` on a file whose name begins with `name` fail once with `kind`.
     pub fn fail_next(&self, op: Op, name: &str, kind: ErrorKind) {
         self.state().faults.push(Fault { op, name: name.to_owned(), kind });
@@ -145,8 +155,9 @@ impl MemDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn file(&self, name: &str, id: usize) -> Arc<dyn DiskFile> {
-        Arc::new(MemFile { disk: self.clone(), name: name.to_owned(), id })
+    fn file(&self, state: &State, name: &str, id: usize) -> Arc<dyn DiskFile> {
+        let handle = Arc::clone(&state.handles);
+        Arc::new(MemFile { disk: self.clone(), name: name.to_owned(), id, _handle: handle })
     }
 }
 
@@ -160,7 +171,7 @@ impl Disk for MemDisk {
         let id = state.files.len();
         state.files.push(Content::default());
         state.names.insert(name.to_owned(), id);
-        Ok(self.file(name, id))
+        Ok(self.file(&state, name, id))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -168,7 +179,7 @@ impl Disk for MemDisk {
         state.check_power()?;
         state.fault(Op::Open, name)?;
         let id = *state.names.get(name).ok_or(ErrorKind::NotFound)?;
-        Ok(self.file(name, id))
+        Ok(self.file(&state, name, id))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -315,6 +326,7 @@ struct MemFile {
     disk: MemDisk,
     name: String,
     id: usize,
+    _handle: Arc<()>,
 }
 
 impl DiskFile for MemFile {
@@ -381,8 +393,12 @@ impl DiskFile for MemFile {
     fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         state.change()?;
+        state.fault(Op::Punch, &self.name)?;
         let file = &mut state.files[self.id];
-        file.clear(offset, offset.saturating_add(len).min(file.len));
+        let end = offset.saturating_add(len).min(file.len);
+        if offset < end {
+            file.clear(offset, end);
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::crypto::tree::SliceHasher;
+use crate::store::volume;
 use crate::testing::{MemDisk, Op, Survivors};
 
 const CONFIG: StoreConfig = StoreConfig {
@@ -243,7 +244,8 @@ fn acknowledged_puts_and_releases_survive_a_crash_at_every_operation() {
             assert_whole(&store, &more);
             // The index is only a cache.
             drop(rebuilt.remove(index::INDEX_FILE));
-            check(&open(&rebuilt), &promises);
+            let store = open(&rebuilt);
+            check(&store, &promises);
         }
     }
 }
@@ -450,8 +452,7 @@ fn released_space_is_given_back_and_dead_volumes_go() {
     let mut store = open_with(&disk, StoreConfig { volume_len: 2 << 20, ..CONFIG });
     let news: Vec<_> = (0..10).map(|n| shard(1, n, 0, 600_000)).collect();
     news.iter().for_each(|new| put(&mut store, std::slice::from_ref(new)));
-    let volumes =
-        || disk.list().unwrap().iter().filter_map(|n| crate::store::volume::volume_of(n)).collect::<Vec<_>>();
+    let volumes = || disk.list().unwrap().iter().filter_map(|n| volume::volume_of(n)).collect::<Vec<_>>();
     let oldest = place(&store, &news[0]).volume;
     assert!(volumes().len() >= 3 && volumes()[0] == oldest);
     // A younger one's death leaves it: it may hold tombstones.
@@ -497,7 +498,8 @@ fn no_bit_of_the_index_that_flips_costs_a_shard() {
     store.release(&owner(1), &[segment(0), segment(77)]).unwrap();
     let crashed = whole.after_power_loss(Survivors::Everything);
     store.close().unwrap();
-    let (gone, held): (Vec<_>, Vec<_>) = news.iter().partition(|new| [0, 77].contains(&new.shard.segment.0[0]));
+    let (gone, held): (Vec<_>, Vec<_>) =
+        news.iter().partition(|new| [0, 77].contains(&new.shard.segment.0[0]));
     let mut random = 1_u64;
     for flip in 0..400 {
         let disk = [&whole, &crashed][flip % 2].after_power_loss(Survivors::Everything);
@@ -564,6 +566,113 @@ fn an_index_that_rots_under_a_running_node_is_made_anew_at_the_next_start() {
         news.iter().for_each(|new| assert_whole(&store, new));
     }
     assert!(condemned > 0);
+}
+
+/// Three volumes: of three shards, of three, of one.
+fn three_volumes() -> (MemDisk, Vec<NewShard>) {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let news: Vec<_> = (0..7).map(|n| shard(1, n, 0, 30_000)).collect();
+    news.iter().for_each(|new| put(&mut store, std::slice::from_ref(new)));
+    assert_eq!(news.iter().map(|new| place(&store, new).volume).collect::<Vec<_>>(), [1, 1, 1, 2, 2, 2, 3]);
+    store.close().unwrap();
+    (disk, news)
+}
+
+#[test]
+fn a_volume_that_is_missing_or_cut_short_is_named_and_its_shards_are_taken_anew() {
+    for (volume, len, lost) in
+        [(1, None, 0..3), (2, None, 3..6), (3, None, 6..7), (1, Some(40_000), 1..3), (3, Some(9_000), 6..7)]
+    {
+        let (disk, news) = three_volumes();
+        match len {
+            None => disk.remove(&file_name(volume)).unwrap(),
+            Some(len) => disk.open(&file_name(volume)).unwrap().set_len(len).unwrap(),
+        }
+        let (lost, held) = (&news[lost.clone()], [&news[..lost.start], &news[lost.end..]].concat());
+        // However often it is opened.
+        drop(open(&disk));
+        let mut store = open(&disk);
+        let named = format!("{} is", file_name(volume));
+        let counted = format!("{} shards are lost", lost.len());
+        let problems = store.reader().usage().problems;
+        assert!(problems.iter().any(|one| one.contains(&named) && one.contains(&counted)), "{problems:?}");
+        for new in lost {
+            assert!(matches!(read(&store, new), Err(StoreError::Corrupt)));
+            assert_eq!(store.reader().root_of(&new.owner, new.shard).unwrap(), None);
+        }
+        held.iter().for_each(|new| assert_whole(&store, new));
+        put(&mut store, &lost[..1]);
+        let rest: Vec<_> = lost[1..].iter().map(|new| new.shard.segment).collect();
+        assert_eq!(store.release(&owner(1), &rest).unwrap().0, rest.len() as u64);
+        for _ in 0..2 {
+            assert_whole(&store, &lost[0]);
+            lost[1..].iter().for_each(|new| assert_absent(&store, new));
+            held.iter().for_each(|new| assert_whole(&store, new));
+            drop(store);
+            store = open(&disk);
+            assert_eq!(store.reader().usage().problems, Vec::<String>::new(), "{volume} {len:?}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_volume_is_named_also_by_an_index_that_never_knew_it() {
+    let (disk, news) = three_volumes();
+    disk.remove(&file_name(2)).unwrap();
+    lose_index(&disk);
+    let store = open(&disk);
+    assert_absent(&store, &news[4]);
+    assert_whole(&store, &news[6]);
+    let problems = store.reader().usage().problems;
+    assert!(matches!(&problems[..], [one] if one.contains(&file_name(2))), "{problems:?}");
+}
+
+#[test]
+fn few_volumes_are_open_at_a_time() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let news: Vec<_> = (0..100).map(|n| shard(1, n, 0, 60_000)).collect();
+    news.iter().for_each(|new| put(&mut store, std::slice::from_ref(new)));
+    assert_eq!(store.shared.volumes.numbers().len(), 100);
+    for again in [false, true] {
+        if again {
+            lose_index(&disk);
+            drop(store);
+            store = open(&disk);
+        }
+        news.iter().for_each(|new| assert_whole(&store, new));
+        assert!(store.reader().usage().disk_bytes >= 6_000_000);
+        // And the index.
+        assert!(disk.open_files() <= volumes::OPEN_MAX + 1, "{}", disk.open_files());
+    }
+}
+
+#[test]
+fn a_read_that_a_release_overtakes_finds_nothing_instead_of_a_hole() {
+    let (disk, news) = three_volumes();
+    let mut store = open(&disk);
+    let reader = store.reader();
+    // In a volume that stays, and in one that goes.
+    let places = [place(&store, &news[3]), place(&store, &news[0])];
+    assert!(reader.read_place(&places[0], 0, u64::MAX).unwrap().is_some());
+    let segments: Vec<_> = news[..4].iter().map(|new| new.shard.segment).collect();
+    store.release(&owner(1), &segments).unwrap();
+    for place in &places {
+        assert_eq!(reader.read_place(place, 0, u64::MAX).unwrap(), None);
+    }
+    assert_absent(&store, &news[3]);
+}
+
+#[test]
+fn a_hole_that_cannot_be_punched_does_not_undo_a_release() {
+    let (disk, news) = three_volumes();
+    let mut store = open(&disk);
+    disk.fail_next(Op::Punch, "volume-", io::ErrorKind::Other);
+    assert_eq!(store.release(&owner(1), &[segment(4), segment(5)]).unwrap(), (2, 60_000));
+    assert_absent(&store, &news[4]);
+    assert_absent(&store, &news[5]);
+    assert_eq!(store.reader().usage().problems.len(), 1);
 }
 
 /// Stores bytes under another owner that hold a tombstone of the victim's segment where an entry may begin, made with
