@@ -291,6 +291,8 @@ pub struct ShardStore {
     shared: Arc<Shared>,
     /// Invariant: everything before it is durable.
     end: Position,
+    /// Volumes with holes that may not be durable yet.
+    punched: BTreeSet<u32>,
     /// Space of the last volume that is reserved.
     reserved_to: u64,
     /// Log written since the index was durable last.
@@ -521,8 +523,22 @@ impl ShardStore {
 
     /// Makes the index durable.
     fn checkpoint(&mut self) -> Result<(), StoreError> {
+        // First the holes: recovery punches again what the log says after the checkpoint, and nothing before it.
+        self.sync_holes()?;
         self.shared.index.make_durable()?;
         self.since_checkpoint = 0;
+        Ok(())
+    }
+
+    fn sync_holes(&mut self) -> Result<(), StoreError> {
+        while let Some(volume) = self.punched.pop_first() {
+            // Gone with its holes, or lost.
+            let Ok(file) = self.shared.volumes.get(volume) else { continue };
+            file.sync_data().map_err(|error| {
+                self.failed = true;
+                StoreError::disk("syncing a volume")(error)
+            })?;
+        }
         Ok(())
     }
 
@@ -562,7 +578,7 @@ impl ShardStore {
             let Ok(file) = self.shared.volumes.get(place.volume) else { continue };
             let start = place.offset + HEADER_LEN as u64;
             match file.punch_hole(start, place.header().entry_len() - HEADER_LEN as u64) {
-                Ok(()) => {}
+                Ok(()) => drop(self.punched.insert(place.volume)),
                 Err(error) => self
                     .shared
                     .report(format!("space in {} could not be given back: {error}", file_name(place.volume))),
@@ -625,6 +641,16 @@ impl ShardStore {
             return Err(StoreError::Failed);
         }
         self.checkpoint()
+    }
+}
+
+impl Drop for ShardStore {
+    fn drop(&mut self) {
+        // redb makes the index durable when it is dropped, so the holes go first, as at every checkpoint. If this
+        // fails, or the process is killed in between, some space is lost until its volume goes.
+        if !self.failed && self.sync_holes().is_err() {
+            tracing::warn!("holes in the volumes may not be durable");
+        }
     }
 }
 

@@ -5,11 +5,13 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use crate::crypto::tree::SliceHasher;
+use crate::message::ShardRef;
 use crate::store::disk::{Disk, DiskFile};
 use crate::store::shards::{
     HeaderKey, Index, Place, Position, ShardStore, Shared, StoreConfig, StoreError, Volumes, read_leaves,
 };
 use crate::store::volume::{self, Found, Kind, Scan, file_name};
+use crate::types::PublicKey;
 
 pub(super) fn open(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<ShardStore, StoreError> {
     let (index, known) = Index::open(Arc::clone(&disk))?;
@@ -26,6 +28,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<ShardStor
         shared,
         // Numbers are not used twice, also if the volumes are lost.
         end: Position { volume: known.map_or(0, |known| known.volume), offset: 0 },
+        punched: BTreeSet::new(),
         reserved_to: 0,
         since_checkpoint: 0,
         failed: false,
@@ -110,7 +113,8 @@ const fn place_of(volume: u32, found: &Found) -> Place {
     Place::new(&found.header, Position { volume, offset: found.offset })
 }
 
-/// Brings the index up to date with a volume's entries.
+/// Brings the index up to date with a volume's entries, and frees the space of those that were released: a crash may have
+/// come between a tombstone and its holes, and a hole is punched twice without harm.
 fn apply(store: &mut ShardStore, number: u32, scan: &Scan) -> Result<(), StoreError> {
     for gap in &scan.damaged {
         let bytes = gap.end - gap.start;
@@ -118,14 +122,17 @@ fn apply(store: &mut ShardStore, number: u32, scan: &Scan) -> Result<(), StoreEr
     }
     let mut fresh: BTreeMap<_, Place> = BTreeMap::new();
     let mut freed = BTreeSet::new();
+    let mut dead = Vec::new();
     for found in &scan.entries {
         let segment = (found.header.owner, found.header.shard.segment);
         if found.header.kind == Kind::Shard {
-            fresh.insert((found.header.owner, found.header.shard), place_of(number, found));
+            dead.extend(fresh.insert((found.header.owner, found.header.shard), place_of(number, found)));
             continue;
         }
         freed.insert(segment);
-        fresh.retain(|(owner, shard), _| (*owner, shard.segment) != segment);
+        let released =
+            |(owner, shard): &(PublicKey, ShardRef), _: &mut Place| (*owner, shard.segment) == segment;
+        dead.extend(fresh.extract_if(.., released).map(|(_, place)| place));
     }
     let mut gone = Vec::new();
     for (owner, segment) in &freed {
@@ -133,8 +140,8 @@ fn apply(store: &mut ShardStore, number: u32, scan: &Scan) -> Result<(), StoreEr
     }
     let fresh: Vec<_> = fresh.into_values().collect();
     // At once: the index must never know an end of the log without all that is before it.
-    let left = store.shared.index.change(&gone, &fresh, store.end)?;
-    store.free(&left);
+    dead.extend(store.shared.index.change(&gone, &fresh, store.end)?);
+    store.free(&dead);
     Ok(())
 }
 

@@ -218,6 +218,23 @@ fn check(store: &ShardStore, promises: &Promises) {
     assert_eq!(store.reader().usage().problems, Vec::<String>::new());
 }
 
+/// Of what was released the volumes take no more than the headers. To be asked of a store that was just opened:
+/// later one has space reserved.
+fn assert_nothing_leaks(disk: &MemDisk, store: &ShardStore) {
+    for number in store.shared.volumes.numbers() {
+        let file = disk.open(&file_name(number)).unwrap();
+        let sealed = number < store.end.volume;
+        let scan = volume::scan(&*file, &CONFIG.header_key, number, 0, sealed, |_| Ok(true)).unwrap();
+        let needed = scan.entries.iter().map(|found| {
+            let here = Place::new(&found.header, Position { volume: number, offset: found.offset });
+            let place = store.shared.index.place(&here.owner, here.shard).unwrap();
+            if place == Some(here) { found.header.entry_len() } else { ENTRY_ALIGN }
+        });
+        let (needed, taken) = (needed.sum::<u64>(), file.allocated_bytes().unwrap());
+        assert!(taken <= needed, "{} takes {taken} bytes, {needed} are needed", file_name(number));
+    }
+}
+
 #[test]
 fn acknowledged_puts_and_releases_survive_a_crash_at_every_operation() {
     let whole = MemDisk::new(ROOM);
@@ -236,6 +253,7 @@ fn acknowledged_puts_and_releases_survive_a_crash_at_every_operation() {
             let rebuilt = disk.after_power_loss(survivors);
             let mut store = open(&image);
             check(&store, &promises);
+            assert_nothing_leaks(&image, &store);
             let more = shard(3, 200, 0, 33_000);
             put(&mut store, std::slice::from_ref(&more));
             drop(store);
@@ -246,6 +264,7 @@ fn acknowledged_puts_and_releases_survive_a_crash_at_every_operation() {
             drop(rebuilt.remove(index::INDEX_FILE));
             let store = open(&rebuilt);
             check(&store, &promises);
+            assert_nothing_leaks(&rebuilt, &store);
         }
     }
 }
@@ -673,6 +692,20 @@ fn a_hole_that_cannot_be_punched_does_not_undo_a_release() {
     assert_absent(&store, &news[4]);
     assert_absent(&store, &news[5]);
     assert_eq!(store.reader().usage().problems.len(), 1);
+}
+
+#[test]
+fn a_new_copy_of_a_damaged_shard_frees_the_old() {
+    let (disk, news) = three_volumes();
+    let mut store = open(&disk);
+    let hit = place(&store, &news[1]);
+    disk.flip_bit(&file_name(hit.volume), hit.offset + 5_000, 3);
+    store.scrub(u64::MAX).unwrap();
+    put(&mut store, &news[1..2]);
+    store.close().unwrap();
+    let store = open(&disk);
+    assert_nothing_leaks(&disk, &store);
+    assert_whole(&store, &news[1]);
 }
 
 /// Stores bytes under another owner that hold a tombstone of the victim's segment where an entry may begin, made with
