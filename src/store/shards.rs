@@ -435,7 +435,10 @@ impl ShardStore {
             parts.extend([&head[..], data, &zeros[..usize::try_from(fill).unwrap_or(0)]]);
         }
         // If we crash here recovery finds a torn end and cuts it off.
-        file.write_parts_at(start, &parts).map_err(|error| self.write_error(error))?;
+        if let Err(error) = file.write_parts_at(start, &parts) {
+            self.take_back(&*file);
+            return Err(self.write_error(error));
+        }
         // Only from here on may anybody be told that the shards are held.
         if let Err(error) = file.sync_data() {
             self.failed = true;
@@ -445,6 +448,14 @@ impl ShardStore {
         self.end.offset = offset;
         self.since_checkpoint += batch_len;
         Ok(places)
+    }
+
+    /// Cuts off what a failed write left, before anything is answered that it would belie: recovery may find a whole
+    /// tombstone in it, after its shards were acknowledged once more.
+    fn take_back(&mut self, file: &dyn DiskFile) {
+        let cut = file.set_len(self.end.offset).and_then(|()| file.sync_data());
+        self.failed |= cut.is_err();
+        self.reserved_to = self.end.offset;
     }
 
     fn check_space(&self, batch_len: u64) -> Result<(), StoreError> {

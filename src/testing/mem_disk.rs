@@ -68,6 +68,8 @@ struct Fault {
     op: Op,
     name: String,
     kind: ErrorKind,
+    /// How many of them succeed before.
+    skip: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -118,7 +120,12 @@ impl MemDisk {
 
     /// Makes the next `op` on a file whose name begins with `name` fail once with `kind`.
     pub fn fail_next(&self, op: Op, name: &str, kind: ErrorKind) {
-        self.state().faults.push(Fault { op, name: name.to_owned(), kind });
+        self.fail_after(0, op, name, kind);
+    }
+
+    /// As [`fail_next`](Self::fail_next), but `skip` of them succeed before.
+    pub fn fail_after(&self, skip: usize, op: Op, name: &str, kind: ErrorKind) {
+        self.state().faults.push(Fault { op, name: name.to_owned(), kind, skip });
     }
 
     /// Turns one bit of a file around, as rot does: synced and unnoticed.
@@ -222,6 +229,10 @@ impl State {
 
     fn fault(&mut self, op: Op, name: &str) -> io::Result<()> {
         match self.faults.iter().position(|fault| fault.op == op && name.starts_with(&fault.name)) {
+            Some(at) if self.faults[at].skip > 0 => {
+                self.faults[at].skip -= 1;
+                Ok(())
+            }
             Some(at) => Err(self.faults.remove(at).kind.into()),
             None => Ok(()),
         }

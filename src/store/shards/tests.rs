@@ -755,3 +755,17 @@ fn an_entry_that_a_client_forges_in_its_shard_counts_for_nothing() {
         assert_absent(&store, &victim);
     }
 }
+
+#[test]
+fn a_tombstone_whose_write_failed_never_counts() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let new = shard(1, 1, 0, 30_000);
+    put(&mut store, std::slice::from_ref(&new));
+    // The header is written, the rest of its block is not.
+    disk.fail_after(1, Op::Write, "volume-", io::ErrorKind::Other);
+    store.release(&owner(1), &[segment(1)]).unwrap_err();
+    put(&mut store, std::slice::from_ref(&new));
+    let store = open(&disk.after_power_loss(Survivors::Everything));
+    assert_whole(&store, &new);
+}
