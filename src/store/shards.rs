@@ -7,6 +7,7 @@
 //!
 //! Shards belong to their owner: the same segment id stored by another owner is another shard.
 
+mod compact;
 mod index;
 mod recover;
 #[cfg(test)]
@@ -299,6 +300,8 @@ pub struct ShardStore {
     since_checkpoint: u64,
     /// A sync failed.
     failed: bool,
+    /// How far the oldest volume was looked through for what can be moved.
+    compacted_to: Position,
     /// Where the next scrub begins.
     scrub_from: Option<(PublicKey, ShardRef)>,
 }
@@ -578,6 +581,10 @@ impl ShardStore {
             self.shared.damaged().remove(&(place.owner, place.shard));
         }
         self.free(&left);
+        if let Err(error) = self.compact() {
+            // The release is done. If the log is in doubt, whatever is next is refused.
+            tracing::error!(%error, "the oldest volume could not be compacted");
+        }
         self.drop_dead_volumes()?;
         Ok((held.len() as u64, held.iter().map(|place| place.len).sum()))
     }

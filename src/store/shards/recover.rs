@@ -32,6 +32,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<ShardStor
         reserved_to: 0,
         since_checkpoint: 0,
         failed: false,
+        compacted_to: Position { volume: 0, offset: 0 },
         scrub_from: None,
     };
     replay(&mut store, known)?;

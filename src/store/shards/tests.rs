@@ -769,3 +769,85 @@ fn a_tombstone_whose_write_failed_never_counts() {
     let store = open(&disk.after_power_loss(Survivors::Everything));
     assert_whole(&store, &new);
 }
+
+/// Two volumes of small shards; all but two in the older are of one segment.
+fn two_volumes_of_small_shards() -> (MemDisk, Vec<NewShard>, Vec<SegmentId>) {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let news: Vec<_> =
+        (0..40).map(|n| if n < 18 { shard(1, 0, n, 500) } else { shard(1, n, 0, 500) }).collect();
+    news.chunks(10).for_each(|batch| put(&mut store, batch));
+    assert_eq!((place(&store, &news[19]).volume, place(&store, &news[20]).volume), (1, 2));
+    store.close().unwrap();
+    (disk, news, vec![segment(0)])
+}
+
+#[test]
+fn a_volume_of_mostly_released_small_shards_is_compacted_and_goes() {
+    let (disk, news, gone) = two_volumes_of_small_shards();
+    let mut store = open(&disk);
+    let oldest = place(&store, &news[19]).volume;
+    let before = store.reader().usage().disk_bytes;
+    assert_eq!(store.release(&owner(1), &gone).unwrap(), (18, 9_000));
+    assert!(!disk.list().unwrap().contains(&file_name(oldest)));
+    for lost in [false, true] {
+        news[..18].iter().for_each(|new| assert_absent(&store, new));
+        news[18..].iter().for_each(|new| assert_whole(&store, new));
+        drop(store);
+        if lost {
+            lose_index(&disk);
+        }
+        store = open(&disk);
+        let usage = store.reader().usage();
+        assert_eq!((usage.disk_bytes, usage.problems), (before - 17 * ENTRY_ALIGN, vec![]));
+    }
+}
+
+#[test]
+fn compaction_leaves_a_damaged_shard_where_it_is() {
+    let (disk, news, gone) = two_volumes_of_small_shards();
+    let mut store = open(&disk);
+    let hit = place(&store, &news[19]);
+    disk.flip_bit(&file_name(hit.volume), hit.offset + hit.header().data_at() + 3, 3);
+    store.release(&owner(1), &gone).unwrap();
+    assert_eq!(place(&store, &news[19]), hit);
+    assert!(matches!(read(&store, &news[19]), Err(StoreError::Corrupt)));
+    assert!(place(&store, &news[18]).volume > hit.volume);
+    // A new copy of it lets the volume go.
+    put(&mut store, &news[19..20]);
+    store.release(&owner(1), &[segment(39)]).unwrap();
+    assert!(!disk.list().unwrap().contains(&file_name(hit.volume)));
+    assert_whole(&store, &news[19]);
+}
+
+#[test]
+fn a_crash_during_compaction_loses_nothing() {
+    let (whole, news, gone) = two_volumes_of_small_shards();
+    let image = || whole.after_power_loss(Survivors::Nothing);
+    let released = |disk: &MemDisk| {
+        ShardStore::open(Arc::new(disk.clone()), CONFIG)
+            .is_ok_and(|mut s| s.release(&owner(1), &gone).is_ok())
+    };
+    let first = image();
+    let before = first.changes();
+    assert!(released(&first));
+    for change in before..first.changes() {
+        let disk = image();
+        disk.lose_power_at(change);
+        let is_released = released(&disk);
+        for survivors in [Survivors::Nothing, Survivors::Everything, Survivors::Random(change)] {
+            for lost in [false, true] {
+                let image = disk.after_power_loss(survivors);
+                if lost {
+                    lose_index(&image);
+                }
+                let store = open(&image);
+                news[18..].iter().for_each(|new| assert_whole(&store, new));
+                if is_released {
+                    news[..18].iter().for_each(|new| assert_absent(&store, new));
+                }
+                assert_eq!(store.reader().usage().problems, Vec::<String>::new());
+            }
+        }
+    }
+}
