@@ -211,8 +211,14 @@ impl ShardReader {
     fn read_place(&self, place: &Place, start: u64, len: u64) -> Result<Option<ReadSlice>, StoreError> {
         let slice =
             self.0.volumes.get(place.volume).and_then(|file| self.read_file(&*file, place, start, len));
-        let still = self.0.index.place(&place.owner, place.shard)?;
-        if still == Some(*place) { slice.map(Some) } else { Ok(None) }
+        if self.0.index.place(&place.owner, place.shard)? != Some(*place) {
+            return Ok(None);
+        }
+        if matches!(slice, Err(StoreError::Corrupt)) {
+            // From here on a new copy is taken.
+            self.0.damaged().insert((place.owner, place.shard));
+        }
+        slice.map(Some)
     }
 
     fn read_file(

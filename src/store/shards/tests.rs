@@ -429,6 +429,18 @@ fn a_scrub_finds_a_flipped_bit_and_a_new_copy_heals_it() {
 }
 
 #[test]
+fn a_read_that_finds_damage_lets_a_new_copy_heal_it() {
+    let (disk, news) = three_volumes();
+    let mut store = open(&disk);
+    let hit = place(&store, &news[4]);
+    disk.flip_bit(&file_name(hit.volume), hit.offset + 20, 3);
+    assert!(matches!(read(&store, &news[4]), Err(StoreError::Corrupt)));
+    assert_eq!(store.reader().root_of(&owner(1), news[4].shard).unwrap(), None);
+    put(&mut store, &news[4..5]);
+    assert_whole(&store, &news[4]);
+}
+
+#[test]
 fn a_damaged_header_is_reported_and_the_other_shards_are_served() {
     // In the middle of the last volume, and of one before it.
     for later in [0, 3] {
