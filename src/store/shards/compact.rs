@@ -25,12 +25,15 @@ impl ShardStore {
         if live.bytes * 2 > taken {
             return Ok(());
         }
+        let before = self.compacted_to;
         let batch = self.survivors(oldest)?;
-        match self.append(&batch.iter().collect::<Vec<_>>()) {
-            // A full disk is no reason to refuse a release.
-            Err(StoreError::Full { .. }) => Ok(()),
-            moved => moved,
+        let moved = self.append(&batch.iter().collect::<Vec<_>>());
+        if moved.is_err() {
+            // They are looked at once more.
+            self.compacted_to = before;
         }
+        // A full disk is what releases are there for.
+        if matches!(moved, Err(StoreError::Full { .. })) { Ok(()) } else { moved }
     }
 
     /// The next shards that live in a volume; one that is damaged stays where it is. Each is looked at once.

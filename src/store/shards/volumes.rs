@@ -95,7 +95,11 @@ impl Volumes {
 
     /// Removes a volume; whoever reads it reads on.
     pub(super) fn remove(&self, volume: u32) -> Result<(), StoreError> {
-        self.disk.remove(&file_name(volume)).map_err(StoreError::disk("removing a volume"))?;
+        match self.disk.remove(&file_name(volume)) {
+            // The sync after an earlier removal failed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(StoreError::disk("removing a volume"))?,
+        }
         self.disk.sync_dir().map_err(StoreError::disk("syncing the folder"))?;
         let mut state = self.state();
         state.known.remove(&volume);
