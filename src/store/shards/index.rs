@@ -174,7 +174,8 @@ impl From<IndexError> for StoreError {
 
 /// redb panics where it finds what it cannot have written.
 fn contained<T>(work: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(IndexError::Damaged("redb panicked".to_owned())))
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(IndexError::Damaged("redb panicked".to_owned())))
 }
 
 fn damaged(what: &str) -> IndexError {

@@ -117,6 +117,10 @@ const fn place_of(volume: u32, found: &Found) -> Place {
 /// Brings the index up to date with a volume's entries, and frees the space of those that were released: a crash may have
 /// come between a tombstone and its holes, and a hole is punched twice without harm.
 fn apply(store: &mut ShardStore, number: u32, scan: &Scan) -> Result<(), StoreError> {
+    if scan.unfinished > 0 {
+        let (entries, end) = (scan.unfinished, scan.end);
+        tracing::warn!(entries, volume = number, end, "the last write was not finished and is cut off");
+    }
     for gap in &scan.damaged {
         let bytes = gap.end - gap.start;
         store.shared.report(format!("{bytes} bytes at {} of {} are damaged", gap.start, file_name(number)));
