@@ -211,14 +211,18 @@ impl ShardReader {
     fn read_place(&self, place: &Place, start: u64, len: u64) -> Result<Option<ReadSlice>, StoreError> {
         let slice =
             self.0.volumes.get(place.volume).and_then(|file| self.read_file(&*file, place, start, len));
-        if self.0.index.place(&place.owner, place.shard)? != Some(*place) {
-            return Ok(None);
-        }
-        if matches!(slice, Err(StoreError::Corrupt)) {
-            // From here on a new copy is taken.
+        let is_corrupt = matches!(slice, Err(StoreError::Corrupt));
+        if is_corrupt {
+            // From here on a new copy is taken. Marked before the index is asked: one that came meanwhile is seen there.
             self.0.damaged().insert((place.owner, place.shard));
         }
-        slice.map(Some)
+        if self.0.index.place(&place.owner, place.shard)? == Some(*place) {
+            return slice.map(Some);
+        }
+        if is_corrupt {
+            self.0.damaged().remove(&(place.owner, place.shard));
+        }
+        Ok(None)
     }
 
     fn read_file(
