@@ -2,9 +2,10 @@
 //!
 //! # Damage
 //! redb checks its pages only when it is told to, and believes them otherwise: a bit that rots hides rows or makes it
-//! panic. So every page is checked when the index is opened, which for a million shards is to read 200 MB, and a
-//! panic at any time is caught. An index found damaged is removed there and then and answers nothing more; the
-//! next open makes a new one of the volumes. An error of the disk that may pass condemns nothing.
+//! panic. So every page is checked when the index is opened, which for a million shards is to read 290 MB (0.9 s
+//! from the page cache), and a panic at any time is caught. An index found damaged is removed there and then and
+//! answers nothing more; the next open makes a new one of the volumes. An error of the disk that may pass condemns
+//! nothing.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
