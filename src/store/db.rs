@@ -33,7 +33,8 @@ impl StorageBackend for DiskBackend {
     }
 }
 
-/// Opens the database in the file of this name, or makes an empty one. `cache_bytes` bounds its memory.
+/// Opens the database in the file of this name, or makes an empty one. `cache_bytes` bounds its memory. Every page
+/// is checked first.
 ///
 /// # Errors
 /// [`DatabaseError`] as the disk or redb reports.
@@ -51,7 +52,10 @@ pub(crate) fn open_or_create(
         }
         Err(error) => return Err(storage(error)),
     };
-    Database::builder().set_cache_size(cache_bytes).create_with_backend(DiskBackend(file))
+    Database::builder()
+        .set_cache_size(cache_bytes)
+        .set_check_integrity_on_open(true)
+        .create_with_backend(DiskBackend(file))
 }
 
 fn storage(error: io::Error) -> DatabaseError {

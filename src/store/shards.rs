@@ -7,14 +7,16 @@
 //!
 //! Shards belong to their owner: the same segment id stored by another owner is another shard.
 
+mod compact;
 mod index;
 mod recover;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -27,7 +29,8 @@ pub use crate::store::volume::HeaderKey;
 use crate::types::limits::{NODE_FREE_RESERVE, SLICE_LEN, VOLUME_LEN};
 use crate::types::{Hash, PublicKey, SegmentId};
 
-pub(crate) use index::{Index, Place};
+use index::{Index, Place};
+use volumes::Volumes;
 
 /// How a store keeps its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,19 +164,14 @@ struct Shared {
     disk: Arc<dyn Disk>,
     config: StoreConfig,
     index: Index,
-    volumes: RwLock<BTreeMap<u32, Arc<dyn DiskFile>>>,
+    volumes: Volumes,
     /// Damage found so far, for people.
     problems: Mutex<Vec<String>>,
-    /// Shards that a scrub found damaged: not served.
+    /// Shards found damaged, or whose volume is lost: not served, and taken anew.
     damaged: Mutex<BTreeSet<(PublicKey, ShardRef)>>,
 }
 
 impl Shared {
-    fn volume(&self, volume: u32) -> Result<Arc<dyn DiskFile>, StoreError> {
-        let volumes = self.volumes.read().unwrap_or_else(PoisonError::into_inner);
-        volumes.get(&volume).cloned().ok_or(StoreError::Corrupt)
-    }
-
     fn damaged(&self) -> MutexGuard<'_, BTreeSet<(PublicKey, ShardRef)>> {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,17 +194,49 @@ impl ShardReader {
         start: u64,
         len: u64,
     ) -> Result<ReadSlice, StoreError> {
-        let place = self.0.index.place(owner, shard)?.ok_or(StoreError::NotFound)?;
-        if self.0.damaged().contains(&(*owner, shard)) {
-            return Err(StoreError::Corrupt);
+        loop {
+            let place = self.0.index.place(owner, shard)?.ok_or(StoreError::NotFound)?;
+            if self.0.damaged().contains(&(*owner, shard)) {
+                return Err(StoreError::Corrupt);
+            }
+            if let Some(slice) = self.read_place(&place, start, len)? {
+                return Ok(slice);
+            }
+            // It moved: a shard moves seldom, so this ends.
         }
+    }
+
+    /// Reads of a place; `None` if it was given up meanwhile. Then a hole may have been read in the place of the shard,
+    /// or there was nothing to read at all, and neither is the fault of the disk.
+    fn read_place(&self, place: &Place, start: u64, len: u64) -> Result<Option<ReadSlice>, StoreError> {
+        let slice =
+            self.0.volumes.get(place.volume).and_then(|file| self.read_file(&*file, place, start, len));
+        let is_corrupt = matches!(slice, Err(StoreError::Corrupt));
+        if is_corrupt {
+            // From here on a new copy is taken. Marked before the index is asked: one that came meanwhile is seen there.
+            self.0.damaged().insert((place.owner, place.shard));
+        }
+        if self.0.index.place(&place.owner, place.shard)? == Some(*place) {
+            return slice.map(Some);
+        }
+        if is_corrupt {
+            self.0.damaged().remove(&(place.owner, place.shard));
+        }
+        Ok(None)
+    }
+
+    fn read_file(
+        &self,
+        file: &dyn DiskFile,
+        place: &Place,
+        start: u64,
+        len: u64,
+    ) -> Result<ReadSlice, StoreError> {
         let len = place.len.checked_sub(start).map_or(0, |rest| rest.min(len));
-        let file = self.0.volume(place.volume)?;
-        let leaves = read_leaves(&*file, &place)?;
+        let leaves = read_leaves(file, &self.0.config.header_key, place)?;
         let proof = tree::proof(&leaves, place.len, start, len).map_err(|_| StoreError::OutOfBounds)?;
         let mut bytes = vec![0; usize::try_from(len).map_err(|_| StoreError::OutOfBounds)?];
-        file.read_at(place.offset + place.header().data_at() + start, &mut bytes)
-            .map_err(StoreError::disk("reading a volume"))?;
+        file.read_at(place.offset + place.header().data_at() + start, &mut bytes).map_err(read_error)?;
         Ok(ReadSlice { shard_len: place.len, bytes, proof })
     }
 
@@ -223,25 +253,40 @@ impl ShardReader {
     #[must_use]
     pub fn usage(&self) -> Usage {
         let totals = self.0.index.totals();
-        let volumes = self.0.volumes.read().unwrap_or_else(PoisonError::into_inner);
-        let disk_bytes = volumes.values().filter_map(|file| file.allocated_bytes().ok()).sum();
-        drop(volumes);
+        let disk_bytes = self.0.volumes.allocated_bytes();
         let free = self.0.disk.free_bytes().unwrap_or(0);
         let mut problems = self.0.problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let damaged = self.0.damaged().len();
         if damaged > 0 {
             problems.push(format!("{damaged} shards are damaged on disk and not served"));
         }
+        if self.0.index.is_condemned() {
+            problems.push("the index is damaged: restart the node to have it made anew".to_owned());
+        }
         let free_bytes = free.saturating_sub(self.0.config.free_reserve);
         Usage { shards: totals.shards, shard_bytes: totals.bytes, disk_bytes, free_bytes, problems }
     }
 }
 
-fn read_leaves(file: &dyn DiskFile, place: &Place) -> Result<Vec<Hash>, StoreError> {
-    let mut bytes = vec![0; usize::try_from(place.header().leaves_len()).map_err(|_| StoreError::Corrupt)?];
-    file.read_at(place.offset + HEADER_LEN as u64, &mut bytes)
-        .map_err(StoreError::disk("reading a volume"))?;
-    Ok(bytes.chunks_exact(32).filter_map(Hash::from_slice).collect())
+/// The chaining values of a shard's slices. The header before them must be its own: neither a row of the index
+/// that rotted nor a write that went astray may have another's bytes served.
+fn read_leaves(file: &dyn DiskFile, key: &HeaderKey, place: &Place) -> Result<Vec<Hash>, StoreError> {
+    let mut bytes = vec![0; usize::try_from(place.header().data_at()).map_err(|_| StoreError::Corrupt)?];
+    file.read_at(place.offset, &mut bytes).map_err(read_error)?;
+    let (head, leaves) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(StoreError::Corrupt)?;
+    let found = Header::decode(head, key, place.volume, place.offset).ok_or(StoreError::Corrupt)?;
+    if (Header { durable_to: 0, ..found }) != place.header() {
+        return Err(StoreError::Corrupt);
+    }
+    Ok(leaves.chunks_exact(32).filter_map(Hash::from_slice).collect())
+}
+
+/// A volume that ends too early has lost the shard.
+fn read_error(error: io::Error) -> StoreError {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return StoreError::Corrupt;
+    }
+    StoreError::disk("reading a volume")(error)
 }
 
 /// Where the next entry goes.
@@ -257,12 +302,16 @@ pub struct ShardStore {
     shared: Arc<Shared>,
     /// Invariant: everything before it is durable.
     end: Position,
+    /// Volumes with holes that may not be durable yet.
+    punched: BTreeSet<u32>,
     /// Space of the last volume that is reserved.
     reserved_to: u64,
     /// Log written since the index was durable last.
     since_checkpoint: u64,
     /// A sync failed.
     failed: bool,
+    /// How far the oldest volume was looked through for what can be moved.
+    compacted_to: Position,
     /// Where the next scrub begins.
     scrub_from: Option<(PublicKey, ShardRef)>,
 }
@@ -349,11 +398,22 @@ impl ShardStore {
             shards.iter().map(|new| (&new.leaves[..], &new.bytes[..])).collect();
         let places = self.write_log(&headers, &contents)?;
         // If we crash here the entries are durable but unknown to the index: recovery finds them in the log.
-        self.shared.index.insert(&places, self.end)?;
+        let left = self.tell_index(&[], &places)?;
         for new in shards {
             self.shared.damaged().remove(&(new.owner, new.shard));
         }
+        // What a new copy replaces.
+        self.free(&left);
         self.checkpoint_if_due()
+    }
+
+    /// Brings the index up to the end of the log; the places that hold nothing any more.
+    fn tell_index(&mut self, gone: &[Place], fresh: &[Place]) -> Result<Vec<Place>, StoreError> {
+        let told = self.shared.index.change(gone, fresh, self.end);
+        // Index and log disagree now, and only a replay brings them together: a shard that the log has released would
+        // pass for one that is held.
+        self.failed |= told.is_err();
+        told
     }
 
     /// Writes entries at the end of the log and syncs them.
@@ -367,7 +427,7 @@ impl ShardStore {
         if self.end.offset > 0 && self.end.offset + batch_len > self.shared.config.volume_len {
             self.begin_volume()?;
         }
-        let file = self.shared.volume(self.end.volume)?;
+        let file = self.shared.volumes.get(self.end.volume)?;
         self.reserve(&*file, batch_len)?;
         let (start, volume) = (self.end.offset, self.end.volume);
         let mut offset = start;
@@ -387,8 +447,11 @@ impl ShardStore {
             let fill = header.entry_len() - header.data_at() - header.len;
             parts.extend([&head[..], data, &zeros[..usize::try_from(fill).unwrap_or(0)]]);
         }
-        // If we crash here, or the write fails midway, recovery finds a torn end and cuts it off.
-        file.write_parts_at(start, &parts).map_err(|error| self.write_error(error))?;
+        // If we crash here recovery finds a torn end and cuts it off.
+        if let Err(error) = file.write_parts_at(start, &parts) {
+            self.take_back(&*file);
+            return Err(self.write_error(error));
+        }
         // Only from here on may anybody be told that the shards are held.
         if let Err(error) = file.sync_data() {
             self.failed = true;
@@ -398,6 +461,14 @@ impl ShardStore {
         self.end.offset = offset;
         self.since_checkpoint += batch_len;
         Ok(places)
+    }
+
+    /// Cuts off what a failed write left, before anything is answered that it would belie: recovery may find a whole
+    /// tombstone in it, after its shards were acknowledged once more.
+    fn take_back(&mut self, file: &dyn DiskFile) {
+        let cut = file.set_len(self.end.offset).and_then(|()| file.sync_data());
+        self.failed |= cut.is_err();
+        self.reserved_to = self.end.offset;
     }
 
     fn check_space(&self, batch_len: u64) -> Result<(), StoreError> {
@@ -435,8 +506,16 @@ impl ShardStore {
     /// Cuts the volume that ends off at its last entry: of one with another after it, recovery takes every byte
     /// for durable. It also gives the space reserved ahead back.
     fn seal_volume(&mut self) -> Result<(), StoreError> {
-        let Ok(file) = self.shared.volume(self.end.volume) else { return Ok(()) };
-        file.set_len(self.end.offset).map_err(StoreError::disk("cutting a volume"))?;
+        let file = match self.shared.volumes.get(self.end.volume) {
+            // There is none yet, or it is lost.
+            Err(StoreError::Corrupt) => return Ok(()),
+            opened => opened?,
+        };
+        let failed = StoreError::disk("cutting a volume");
+        // One that lost its end stays short: that is how the next start sees what is lost.
+        if file.len().map_err(&failed)? > self.end.offset {
+            file.set_len(self.end.offset).map_err(&failed)?;
+        }
         self.reserved_to = self.end.offset;
         file.sync_data().map_err(|error| {
             self.failed = true;
@@ -448,19 +527,12 @@ impl ShardStore {
         self.seal_volume()?;
         self.checkpoint()?;
         let next = self.end.volume + 1;
-        let name = file_name(next);
-        // A crash may have left the name without a word in the log: an empty file.
-        let file = match self.shared.disk.create(&name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.shared.disk.open(&name),
-            created => created,
-        };
-        let file = file.map_err(|error| self.write_error(error))?;
+        self.shared.volumes.create(next).map_err(|error| self.write_error(error))?;
         if let Err(error) = self.shared.disk.sync_dir() {
             // The name may survive: the volume before it must not grow any more.
             self.failed = true;
             return Err(StoreError::disk("syncing the folder")(error));
         }
-        self.shared.volumes.write().unwrap_or_else(PoisonError::into_inner).insert(next, file);
         self.end = Position { volume: next, offset: 0 };
         self.reserved_to = 0;
         Ok(())
@@ -475,8 +547,22 @@ impl ShardStore {
 
     /// Makes the index durable.
     fn checkpoint(&mut self) -> Result<(), StoreError> {
+        // First the holes: recovery punches again what the log says after the checkpoint, and nothing before it.
+        self.sync_holes()?;
         self.shared.index.make_durable()?;
         self.since_checkpoint = 0;
+        Ok(())
+    }
+
+    fn sync_holes(&mut self) -> Result<(), StoreError> {
+        while let Some(volume) = self.punched.pop_first() {
+            // Gone with its holes, or lost.
+            let Ok(file) = self.shared.volumes.get(volume) else { continue };
+            file.sync_data().map_err(|error| {
+                self.failed = true;
+                StoreError::disk("syncing a volume")(error)
+            })?;
+        }
         Ok(())
     }
 
@@ -499,40 +585,47 @@ impl ShardStore {
         let headers: Vec<_> = gone.iter().map(|segment| tombstone(*owner, *segment)).collect();
         // If we crash here nothing is released, or recovery finds the tombstones and goes on from there.
         self.write_log(&headers, &vec![(&[][..], &[][..]); headers.len()])?;
-        self.shared.index.remove(&held, self.end)?;
-        for place in &held {
+        // If we crash here recovery finds the tombstones, forgets the shards and frees their space.
+        let left = self.tell_index(&held, &[])?;
+        for place in &left {
             self.shared.damaged().remove(&(place.owner, place.shard));
-            self.free(place)?;
+        }
+        self.free(&left);
+        if let Err(error) = self.compact() {
+            // The release is done. If the log is in doubt, whatever is next is refused.
+            tracing::error!(%error, "the oldest volume could not be compacted");
         }
         self.drop_dead_volumes()?;
         Ok((held.len() as u64, held.iter().map(|place| place.len).sum()))
     }
 
-    /// Gives the space of an entry back; its header stays, so that the log can still be walked.
-    fn free(&self, place: &Place) -> Result<(), StoreError> {
-        let header = place.header();
-        let start = place.offset + HEADER_LEN as u64;
-        let file = self.shared.volume(place.volume)?;
-        file.punch_hole(start, header.entry_len() - HEADER_LEN as u64)
-            .map_err(StoreError::disk("freeing space"))
+    /// Gives the space of entries back; their headers stay, so that the log can still be walked. What goes wrong
+    /// here costs space until the volume goes, and is no reason to take back what the log says.
+    fn free(&mut self, places: &[Place]) {
+        for place in places {
+            let Ok(file) = self.shared.volumes.get(place.volume) else { continue };
+            let start = place.offset + HEADER_LEN as u64;
+            match file.punch_hole(start, place.header().entry_len() - HEADER_LEN as u64) {
+                Ok(()) => drop(self.punched.insert(place.volume)),
+                Err(error) => self
+                    .shared
+                    .report(format!("space in {} could not be given back: {error}", file_name(place.volume))),
+            }
+        }
     }
 
     /// Removes the oldest volumes while nothing lives in them. Only the oldest: a younger one may hold the
     /// tombstone of a shard in an older.
     fn drop_dead_volumes(&mut self) -> Result<(), StoreError> {
         loop {
-            let volumes = self.shared.volumes.read().unwrap_or_else(PoisonError::into_inner);
-            let oldest = volumes.keys().next().copied();
-            drop(volumes);
+            let oldest = self.shared.volumes.numbers().first().copied();
             let Some(oldest) = oldest.filter(|oldest| *oldest < self.end.volume) else { return Ok(()) };
-            if self.shared.index.live_in(oldest)? > 0 {
+            if self.shared.index.live_in(oldest)?.shards > 0 {
                 return Ok(());
             }
             // The index must not go back to a time when it needed the volume.
             self.checkpoint()?;
-            self.shared.disk.remove(&file_name(oldest)).map_err(StoreError::disk("removing a volume"))?;
-            self.shared.disk.sync_dir().map_err(StoreError::disk("syncing the folder"))?;
-            self.shared.volumes.write().unwrap_or_else(PoisonError::into_inner).remove(&oldest);
+            self.shared.volumes.remove(oldest)?;
         }
     }
 
@@ -543,20 +636,25 @@ impl ShardStore {
     /// [`StoreError::Disk`] if the index fails; a volume that cannot be read is damage, not an error.
     pub fn scrub(&mut self, budget_bytes: u64) -> Result<ScrubReport, StoreError> {
         let mut report = ScrubReport::default();
+        let key = &self.shared.config.header_key;
         while report.bytes < budget_bytes {
             let Some(place) = self.shared.index.next_after(self.scrub_from)? else {
                 self.scrub_from = None;
                 report.finished = true;
                 break;
             };
-            let key = (place.owner, place.shard);
-            self.scrub_from = Some(key);
+            let name = (place.owner, place.shard);
+            self.scrub_from = Some(name);
             report.shards += 1;
             report.bytes += place.len;
-            let whole = self.shared.volume(place.volume).is_ok_and(|file| recover::is_whole(&*file, &place));
-            if !whole && self.shared.damaged().insert(key) {
+            let whole = self
+                .shared
+                .volumes
+                .get(place.volume)
+                .is_ok_and(|file| recover::is_whole(&*file, key, &place));
+            if !whole && self.shared.damaged().insert(name) {
                 tracing::error!(segment = %place.shard.segment, index = place.shard.index, "shard is damaged on disk");
-                report.damaged.push(key);
+                report.damaged.push(name);
             }
         }
         Ok(report)
@@ -567,7 +665,20 @@ impl ShardStore {
     /// # Errors
     /// [`StoreError::Disk`].
     pub fn close(mut self) -> Result<(), StoreError> {
-        if self.failed { Err(StoreError::Failed) } else { self.checkpoint() }
+        if self.failed {
+            return Err(StoreError::Failed);
+        }
+        self.checkpoint()
+    }
+}
+
+impl Drop for ShardStore {
+    fn drop(&mut self) {
+        // redb makes the index durable when it is dropped, so the holes go first, as at every checkpoint. If this
+        // fails, or the process is killed in between, some space is lost until its volume goes.
+        if !self.failed && self.sync_holes().is_err() {
+            tracing::warn!("holes in the volumes may not be durable");
+        }
     }
 }
 

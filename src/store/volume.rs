@@ -8,6 +8,10 @@
 //! Every header says how far the volume was durable when it was written ([`Header::durable_to`]). That tells, at
 //! recovery, a torn end of the log (never acknowledged: cut off) from damage before it (reported, never
 //! skipped silently).
+//!
+//! Of the very last batch no later header tells. The index does, once it is durable, as after every orderly stop. If
+//! a node was killed, or its index is lost, rot in that one batch cannot be told from a torn write, of which any
+//! sectors may be there: it is cut off from the first entry that is not whole, and what goes is logged.
 
 use std::io;
 
@@ -149,6 +153,8 @@ pub(crate) struct Scan {
     pub(crate) damaged: Vec<std::ops::Range<u64>>,
     /// Where the log goes on.
     pub(crate) end: u64,
+    /// Entries with a sound header after that: of a write that was not finished.
+    pub(crate) unfinished: usize,
 }
 
 /// Reads the headers of a volume from `start`, which is an entry's offset, to the end of the log. `is_whole` says
@@ -185,7 +191,7 @@ pub(crate) fn scan(
         }
     }
     if sealed {
-        return Ok(Scan { entries: found, damaged: gaps, end: at });
+        return Ok(Scan { entries: found, damaged: gaps, end: at, unfinished: 0 });
     }
     // What any entry says was durable is durable: a gap before it is damage, one after it a torn end.
     let durable_to = found.iter().map(|entry| entry.header.durable_to).max().unwrap_or(start).max(start);
@@ -197,9 +203,10 @@ pub(crate) fn scan(
         }
     }
     let end = end.unwrap_or_else(|| found.last().map_or(start, |last| last.offset + last.header.entry_len()));
+    let headers = found.len();
     found.retain(|entry| entry.offset < end);
     gaps.retain(|gap| gap.start < end);
-    Ok(Scan { entries: found, damaged: gaps, end })
+    Ok(Scan { unfinished: headers - found.len(), entries: found, damaged: gaps, end })
 }
 
 fn header_at(file: &dyn DiskFile, key: &HeaderKey, volume: u32, offset: u64) -> io::Result<Option<Header>> {

@@ -18,6 +18,8 @@ const PAGE_LEN: usize = 4_096;
 /// Operations that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
+    /// [`Disk::open`].
+    Open,
     /// [`DiskFile::read_at`].
     Read,
     /// [`DiskFile::write_at`].
@@ -26,6 +28,8 @@ pub enum Op {
     Preallocate,
     /// [`DiskFile::sync_data`].
     Sync,
+    /// [`DiskFile::punch_hole`].
+    Punch,
 }
 
 /// What a power loss leaves of the changes that were not synced.
@@ -55,6 +59,8 @@ struct State {
     power_loss_at: Option<u64>,
     down: bool,
     faults: Vec<Fault>,
+    /// Every open file has a clone.
+    handles: Arc<()>,
 }
 
 #[derive(Debug)]
@@ -62,6 +68,8 @@ struct Fault {
     op: Op,
     name: String,
     kind: ErrorKind,
+    /// How many of them succeed before.
+    skip: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -104,9 +112,20 @@ impl MemDisk {
         self.state().down
     }
 
+    /// How many files are open.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        Arc::strong_count(&self.state().handles) - 1
+    }
+
     /// Makes the next `op` on a file whose name begins with `name` fail once with `kind`.
     pub fn fail_next(&self, op: Op, name: &str, kind: ErrorKind) {
-        self.state().faults.push(Fault { op, name: name.to_owned(), kind });
+        self.fail_after(0, op, name, kind);
+    }
+
+    /// As [`fail_next`](Self::fail_next), but `skip` of them succeed before.
+    pub fn fail_after(&self, skip: usize, op: Op, name: &str, kind: ErrorKind) {
+        self.state().faults.push(Fault { op, name: name.to_owned(), kind, skip });
     }
 
     /// Turns one bit of a file around, as rot does: synced and unnoticed.
@@ -143,8 +162,9 @@ impl MemDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn file(&self, name: &str, id: usize) -> Arc<dyn DiskFile> {
-        Arc::new(MemFile { disk: self.clone(), name: name.to_owned(), id })
+    fn file(&self, state: &State, name: &str, id: usize) -> Arc<dyn DiskFile> {
+        let handle = Arc::clone(&state.handles);
+        Arc::new(MemFile { disk: self.clone(), name: name.to_owned(), id, _handle: handle })
     }
 }
 
@@ -158,14 +178,15 @@ impl Disk for MemDisk {
         let id = state.files.len();
         state.files.push(Content::default());
         state.names.insert(name.to_owned(), id);
-        Ok(self.file(name, id))
+        Ok(self.file(&state, name, id))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let state = self.state();
+        let mut state = self.state();
         state.check_power()?;
+        state.fault(Op::Open, name)?;
         let id = *state.names.get(name).ok_or(ErrorKind::NotFound)?;
-        Ok(self.file(name, id))
+        Ok(self.file(&state, name, id))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -208,6 +229,10 @@ impl State {
 
     fn fault(&mut self, op: Op, name: &str) -> io::Result<()> {
         match self.faults.iter().position(|fault| fault.op == op && name.starts_with(&fault.name)) {
+            Some(at) if self.faults[at].skip > 0 => {
+                self.faults[at].skip -= 1;
+                Ok(())
+            }
             Some(at) => Err(self.faults.remove(at).kind.into()),
             None => Ok(()),
         }
@@ -312,6 +337,7 @@ struct MemFile {
     disk: MemDisk,
     name: String,
     id: usize,
+    _handle: Arc<()>,
 }
 
 impl DiskFile for MemFile {
@@ -378,8 +404,12 @@ impl DiskFile for MemFile {
     fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         state.change()?;
+        state.fault(Op::Punch, &self.name)?;
         let file = &mut state.files[self.id];
-        file.clear(offset, offset.saturating_add(len).min(file.len));
+        let end = offset.saturating_add(len).min(file.len);
+        if offset < end {
+            file.clear(offset, end);
+        }
         Ok(())
     }
 

@@ -2,151 +2,174 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 
 use crate::crypto::tree::SliceHasher;
-use crate::store::db;
+use crate::message::ShardRef;
 use crate::store::disk::{Disk, DiskFile};
 use crate::store::shards::{
-    Index, Place, Position, ShardStore, Shared, StoreConfig, StoreError, read_leaves,
+    HeaderKey, Index, Place, Position, ShardStore, Shared, StoreConfig, StoreError, Volumes, read_leaves,
 };
 use crate::store::volume::{self, Found, Kind, Scan, file_name};
-
-/// The file of the index.
-pub(super) const INDEX_FILE: &str = "index.redb";
-
-/// Memory of the index's cache: enough for the upper levels of a million shards.
-const INDEX_CACHE_BYTES: usize = 32 << 20;
+use crate::types::PublicKey;
 
 pub(super) fn open(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<ShardStore, StoreError> {
-    let (index, known, lost) = open_index(&*disk)?;
-    let volumes = open_volumes(&*disk)?;
+    let (index, known) = Index::open(Arc::clone(&disk))?;
+    let volumes = Volumes::find(Arc::clone(&disk)).map_err(StoreError::disk("listing the folder"))?;
     let shared = Arc::new(Shared {
         disk,
         config,
         index,
-        volumes: RwLock::new(volumes.clone()),
+        volumes,
         problems: Mutex::default(),
         damaged: Mutex::default(),
     });
-    if lost {
-        tracing::warn!("the index was unreadable and is being rebuilt from the volumes");
-    }
     let mut store = ShardStore {
         shared,
-        end: Position { volume: 0, offset: 0 },
+        // Numbers are not used twice, also if the volumes are lost.
+        end: Position { volume: known.map_or(0, |known| known.volume), offset: 0 },
+        punched: BTreeSet::new(),
         reserved_to: 0,
         since_checkpoint: 0,
         failed: false,
+        compacted_to: Position { volume: 0, offset: 0 },
         scrub_from: None,
     };
-    replay(&mut store, &volumes, known)?;
-    if volumes.is_empty() {
+    replay(&mut store, known)?;
+    let lost = find_lost(&store, known)?;
+    if lost.contains(&store.end.volume) || !store.shared.volumes.numbers().contains(&store.end.volume) {
         store.begin_volume()?;
     }
     store.checkpoint()?;
     Ok(store)
 }
 
-/// The index and how much of the log it knows. One that cannot be read is begun anew: it is only a cache.
-fn open_index(disk: &dyn Disk) -> Result<(Index, Option<Position>, bool), StoreError> {
-    let failed = StoreError::disk("opening the index");
-    let opened = match db::open_or_create(disk, INDEX_FILE, INDEX_CACHE_BYTES) {
-        Ok(database) => Index::new(database),
-        Err(error) => Err(failed(error)),
-    };
-    if let Ok((index, known)) = opened {
-        return Ok((index, known, false));
-    }
-    disk.remove(INDEX_FILE).map_err(StoreError::disk("removing the damaged index"))?;
-    let database = db::open_or_create(disk, INDEX_FILE, INDEX_CACHE_BYTES).map_err(failed)?;
-    let (index, known) = Index::new(database)?;
-    Ok((index, known, true))
-}
-
-fn open_volumes(disk: &dyn Disk) -> Result<BTreeMap<u32, Arc<dyn DiskFile>>, StoreError> {
-    let names = disk.list().map_err(StoreError::disk("listing the folder"))?;
-    let numbers = names.iter().filter_map(|name| volume::volume_of(name));
-    let open = |number| Ok((number, disk.open(&file_name(number))?));
-    numbers.map(open).collect::<io::Result<_>>().map_err(StoreError::disk("opening a volume"))
-}
-
-fn replay(
-    store: &mut ShardStore,
-    volumes: &BTreeMap<u32, Arc<dyn DiskFile>>,
-    known: Option<Position>,
-) -> Result<(), StoreError> {
-    let first = known.map_or(0, |known| known.volume);
-    let last = volumes.keys().next_back().copied();
-    if let Some(known) = known.filter(|known| !volumes.contains_key(&known.volume)) {
-        store.shared.report(format!("{} is missing", file_name(known.volume)));
-    }
-    for (number, file) in volumes.range(first..) {
-        let start = known.filter(|known| known.volume == *number).map_or(0, |known| known.offset);
-        let whole = |found: &Found| Ok(is_whole(&**file, &place_of(*number, found)));
-        let sealed = Some(*number) != last;
-        let scan = volume::scan(&**file, &store.shared.config.header_key, *number, start, sealed, whole)
+fn replay(store: &mut ShardStore, known: Option<Position>) -> Result<(), StoreError> {
+    let numbers = store.shared.volumes.numbers();
+    let key = store.shared.config.header_key;
+    for &number in numbers.range(store.end.volume..) {
+        let file = store.shared.volumes.get(number)?;
+        let start = known.filter(|known| known.volume == number).map_or(0, |known| known.offset);
+        let whole = |found: &Found| Ok(is_whole(&*file, &key, &place_of(number, found)));
+        let sealed = numbers.last() != Some(&number);
+        let scan = volume::scan(&*file, &key, number, start, sealed, whole)
             .map_err(StoreError::disk("reading a volume"))?;
-        store.end = Position { volume: *number, offset: scan.end };
-        apply(store, *number, &scan)?;
+        store.end = Position { volume: number, offset: scan.end };
         if !sealed {
-            cut(store, &**file)?;
+            cut(store, &*file)?;
         }
+        apply(store, number, &scan)?;
     }
     Ok(())
+}
+
+/// Names the volumes that are missing or shorter than the index knows them, and takes their shards for damaged.
+fn find_lost(store: &ShardStore, known: Option<Position>) -> Result<BTreeSet<u32>, StoreError> {
+    let mut lens = BTreeMap::new();
+    for (number, end) in expected_ends(store, known)? {
+        let len = match store.shared.volumes.get(number) {
+            Err(StoreError::Corrupt) => None,
+            opened => Some(opened?.len().map_err(StoreError::disk("reading a volume"))?),
+        };
+        if len.unwrap_or(0) < end {
+            lens.insert(number, len);
+        }
+    }
+    let mut shards = Vec::new();
+    if !lens.is_empty() {
+        let end = |place: &Place| place.offset + place.header().entry_len();
+        let is_lost =
+            |place: &Place| lens.get(&place.volume).is_some_and(|len| end(place) > len.unwrap_or(0));
+        shards = store.shared.index.find(is_lost)?;
+    }
+    store.shared.damaged().extend(shards.iter().map(|place| (place.owner, place.shard)));
+    for (number, len) in &lens {
+        let count = shards.iter().filter(|place| place.volume == *number).count();
+        // What the index does not know is lost too, but not what was stored anew or released since.
+        if count > 0 || known.is_none_or(|known| known.volume == *number) {
+            let what = if len.is_some() { "cut short" } else { "missing" };
+            store.shared.report(format!("{} is {what}: {count} shards are lost with it", file_name(*number)));
+        }
+    }
+    Ok(lens.into_keys().collect())
+}
+
+/// How long the volumes are at least.
+fn expected_ends(store: &ShardStore, known: Option<Position>) -> Result<BTreeMap<u32, u64>, StoreError> {
+    let live = store.shared.index.volumes()?.into_iter();
+    let mut ends: BTreeMap<u32, u64> = live.map(|(number, live)| (number, live.end)).collect();
+    if let Some(known) = known {
+        let end = ends.entry(known.volume).or_default();
+        *end = known.offset.max(*end);
+    }
+    let numbers = store.shared.volumes.numbers();
+    if let (None, Some(first), Some(last)) = (known, numbers.first(), numbers.last()) {
+        // An index made anew knows nothing of what is missing; but only the oldest volumes are ever removed.
+        ends.extend((*first..*last).filter(|number| !numbers.contains(number)).map(|gap| (gap, 1)));
+    }
+    Ok(ends)
 }
 
 const fn place_of(volume: u32, found: &Found) -> Place {
     Place::new(&found.header, Position { volume, offset: found.offset })
 }
 
-/// Brings the index up to date with a volume's entries.
+/// Brings the index up to date with a volume's entries, and frees the space of those that were released: a crash may have
+/// come between a tombstone and its holes, and a hole is punched twice without harm.
 fn apply(store: &mut ShardStore, number: u32, scan: &Scan) -> Result<(), StoreError> {
+    if scan.unfinished > 0 {
+        let (entries, end) = (scan.unfinished, scan.end);
+        tracing::warn!(entries, volume = number, end, "the last write was not finished and is cut off");
+    }
     for gap in &scan.damaged {
         let bytes = gap.end - gap.start;
         store.shared.report(format!("{bytes} bytes at {} of {} are damaged", gap.start, file_name(number)));
     }
     let mut fresh: BTreeMap<_, Place> = BTreeMap::new();
     let mut freed = BTreeSet::new();
+    let mut dead = Vec::new();
     for found in &scan.entries {
         let segment = (found.header.owner, found.header.shard.segment);
         if found.header.kind == Kind::Shard {
-            fresh.insert((found.header.owner, found.header.shard), place_of(number, found));
+            dead.extend(fresh.insert((found.header.owner, found.header.shard), place_of(number, found)));
             continue;
         }
         freed.insert(segment);
-        fresh.retain(|(owner, shard), _| (*owner, shard.segment) != segment);
+        let released =
+            |(owner, shard): &(PublicKey, ShardRef), _: &mut Place| (*owner, shard.segment) == segment;
+        dead.extend(fresh.extract_if(.., released).map(|(_, place)| place));
     }
+    let mut gone = Vec::new();
     for (owner, segment) in &freed {
-        let held = store.shared.index.places_of(owner, segment)?;
-        store.shared.index.remove(&held, store.end)?;
-        for place in &held {
-            store.free(place)?;
-        }
+        gone.extend(store.shared.index.places_of(owner, segment)?);
     }
     let fresh: Vec<_> = fresh.into_values().collect();
-    store.shared.index.insert(&fresh, store.end)?;
+    // At once: the index must never know an end of the log without all that is before it.
+    dead.extend(store.shared.index.change(&gone, &fresh, store.end)?);
+    store.free(&dead);
     Ok(())
 }
 
-/// Cuts off what follows the end of the log, so that nothing torn is ever taken for an entry.
+/// Cuts off what follows the end of the log, so that nothing torn is ever taken for an entry. What is before it may be in
+/// the page cache alone, if only the process died: the index must not know it before it is durable.
 fn cut(store: &mut ShardStore, file: &dyn DiskFile) -> Result<(), StoreError> {
     let failed = |error: io::Error| StoreError::disk("cutting a volume")(error);
-    if file.len().map_err(failed)? > store.end.offset {
+    let len = file.len().map_err(failed)?;
+    if len > store.end.offset {
         file.set_len(store.end.offset).map_err(failed)?;
-        file.sync_data().map_err(failed)?;
     }
+    file.sync_data().map_err(failed)?;
     store.reserved_to = store.end.offset;
     Ok(())
 }
 
 /// Whether a shard's bytes on disk hash to its root and its leaves are the stored ones.
-pub(super) fn is_whole(file: &dyn DiskFile, place: &Place) -> bool {
+pub(super) fn is_whole(file: &dyn DiskFile, key: &HeaderKey, place: &Place) -> bool {
     const PIECE: u64 = 1 << 20;
     if place.header().kind != Kind::Shard || place.len == 0 {
         return true;
     }
-    let Ok(stored) = read_leaves(file, place) else { return false };
+    let Ok(stored) = read_leaves(file, key, place) else { return false };
     let mut hasher = SliceHasher::new(place.len);
     let start = place.offset + place.header().data_at();
     let mut at = 0;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::crypto::tree::SliceHasher;
+use crate::store::volume;
 use crate::testing::{MemDisk, Op, Survivors};
 
 const CONFIG: StoreConfig = StoreConfig {
@@ -70,7 +71,7 @@ fn place(store: &ShardStore, new: &NewShard) -> Place {
 }
 
 fn lose_index(disk: &MemDisk) {
-    disk.remove(recover::INDEX_FILE).unwrap();
+    disk.remove(index::INDEX_FILE).unwrap();
     disk.sync_dir().unwrap();
 }
 
@@ -217,6 +218,23 @@ fn check(store: &ShardStore, promises: &Promises) {
     assert_eq!(store.reader().usage().problems, Vec::<String>::new());
 }
 
+/// Of what was released the volumes take no more than the headers. To be asked of a store that was just opened:
+/// later one has space reserved.
+fn assert_nothing_leaks(disk: &MemDisk, store: &ShardStore) {
+    for number in store.shared.volumes.numbers() {
+        let file = disk.open(&file_name(number)).unwrap();
+        let sealed = number < store.end.volume;
+        let scan = volume::scan(&*file, &CONFIG.header_key, number, 0, sealed, |_| Ok(true)).unwrap();
+        let needed = scan.entries.iter().map(|found| {
+            let here = Place::new(&found.header, Position { volume: number, offset: found.offset });
+            let place = store.shared.index.place(&here.owner, here.shard).unwrap();
+            if place == Some(here) { found.header.entry_len() } else { ENTRY_ALIGN }
+        });
+        let (needed, taken) = (needed.sum::<u64>(), file.allocated_bytes().unwrap());
+        assert!(taken <= needed, "{} takes {taken} bytes, {needed} are needed", file_name(number));
+    }
+}
+
 #[test]
 fn acknowledged_puts_and_releases_survive_a_crash_at_every_operation() {
     let whole = MemDisk::new(ROOM);
@@ -235,6 +253,7 @@ fn acknowledged_puts_and_releases_survive_a_crash_at_every_operation() {
             let rebuilt = disk.after_power_loss(survivors);
             let mut store = open(&image);
             check(&store, &promises);
+            assert_nothing_leaks(&image, &store);
             let more = shard(3, 200, 0, 33_000);
             put(&mut store, std::slice::from_ref(&more));
             drop(store);
@@ -242,8 +261,10 @@ fn acknowledged_puts_and_releases_survive_a_crash_at_every_operation() {
             check(&store, &promises);
             assert_whole(&store, &more);
             // The index is only a cache.
-            drop(rebuilt.remove(recover::INDEX_FILE));
-            check(&open(&rebuilt), &promises);
+            drop(rebuilt.remove(index::INDEX_FILE));
+            let store = open(&rebuilt);
+            check(&store, &promises);
+            assert_nothing_leaks(&rebuilt, &store);
         }
     }
 }
@@ -340,8 +361,8 @@ fn a_lost_or_garbled_index_is_rebuilt() {
     let usage = open(&whole).reader().usage();
     let garble = |bytes: &[u8]| {
         let disk = whole.after_power_loss(Survivors::Everything);
-        disk.remove(recover::INDEX_FILE).unwrap();
-        disk.create(recover::INDEX_FILE).unwrap().write_at(0, bytes).unwrap();
+        disk.remove(index::INDEX_FILE).unwrap();
+        disk.create(index::INDEX_FILE).unwrap().write_at(0, bytes).unwrap();
         disk
     };
     let lost = whole.after_power_loss(Survivors::Everything);
@@ -408,6 +429,18 @@ fn a_scrub_finds_a_flipped_bit_and_a_new_copy_heals_it() {
 }
 
 #[test]
+fn a_read_that_finds_damage_lets_a_new_copy_heal_it() {
+    let (disk, news) = three_volumes();
+    let mut store = open(&disk);
+    let hit = place(&store, &news[4]);
+    disk.flip_bit(&file_name(hit.volume), hit.offset + 20, 3);
+    assert!(matches!(read(&store, &news[4]), Err(StoreError::Corrupt)));
+    assert_eq!(store.reader().root_of(&owner(1), news[4].shard).unwrap(), None);
+    put(&mut store, &news[4..5]);
+    assert_whole(&store, &news[4]);
+}
+
+#[test]
 fn a_damaged_header_is_reported_and_the_other_shards_are_served() {
     // In the middle of the last volume, and of one before it.
     for later in [0, 3] {
@@ -450,8 +483,7 @@ fn released_space_is_given_back_and_dead_volumes_go() {
     let mut store = open_with(&disk, StoreConfig { volume_len: 2 << 20, ..CONFIG });
     let news: Vec<_> = (0..10).map(|n| shard(1, n, 0, 600_000)).collect();
     news.iter().for_each(|new| put(&mut store, std::slice::from_ref(new)));
-    let volumes =
-        || disk.list().unwrap().iter().filter_map(|n| crate::store::volume::volume_of(n)).collect::<Vec<_>>();
+    let volumes = || disk.list().unwrap().iter().filter_map(|n| volume::volume_of(n)).collect::<Vec<_>>();
     let oldest = place(&store, &news[0]).volume;
     assert!(volumes().len() >= 3 && volumes()[0] == oldest);
     // A younger one's death leaves it: it may hold tombstones.
@@ -478,6 +510,356 @@ fn released_space_is_given_back_and_dead_volumes_go() {
         for new in &news {
             let gone = new.shard.segment.0[0] < 2 || in_oldest.contains(&new.shard.segment);
             if gone { assert_absent(&store, new) } else { assert_whole(&store, new) }
+        }
+    }
+}
+
+/// Ends a panic of the code under test quietly; one that escapes fails the test.
+fn opened(disk: &MemDisk) -> ShardStore {
+    // A panic inside redb may cost one start.
+    ShardStore::open(Arc::new(disk.clone()), CONFIG).unwrap_or_else(|_| open(disk))
+}
+
+#[test]
+fn no_bit_of_the_index_that_flips_costs_a_shard() {
+    let whole = MemDisk::new(ROOM);
+    let mut store = open(&whole);
+    let news: Vec<_> = (0..150).map(|n| shard(1, n, 0, 1_000)).collect();
+    news.chunks(10).for_each(|batch| put(&mut store, batch));
+    store.release(&owner(1), &[segment(0), segment(77)]).unwrap();
+    let crashed = whole.after_power_loss(Survivors::Everything);
+    store.close().unwrap();
+    let (gone, held): (Vec<_>, Vec<_>) =
+        news.iter().partition(|new| [0, 77].contains(&new.shard.segment.0[0]));
+    let mut random = 1_u64;
+    for flip in 0..400 {
+        let disk = [&whole, &crashed][flip % 2].after_power_loss(Survivors::Everything);
+        let len = disk.open(index::INDEX_FILE).unwrap().len().unwrap();
+        for _ in 0..=flip % 3 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            disk.flip_bit(index::INDEX_FILE, (random >> 20) % len, (random >> 12) as u8);
+        }
+        let store = opened(&disk);
+        held.iter().for_each(|new| assert_whole(&store, new));
+        gone.iter().for_each(|new| assert_absent(&store, new));
+        let usage = store.reader().usage();
+        assert_eq!((usage.shards, usage.problems), (held.len() as u64, vec![]), "flip {flip}");
+    }
+}
+
+#[test]
+fn an_error_that_passes_costs_no_index() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let new = shard(1, 1, 0, 30_000);
+    put(&mut store, std::slice::from_ref(&new));
+    store.close().unwrap();
+    let index = || disk.open(index::INDEX_FILE).unwrap();
+    let marked = index();
+    let kinds = [io::ErrorKind::PermissionDenied, io::ErrorKind::Interrupted, io::ErrorKind::Other];
+    for (op, kind) in [Op::Open, Op::Read].into_iter().flat_map(|op| kinds.map(|kind| (op, kind))) {
+        disk.fail_next(op, index::INDEX_FILE, kind);
+        let refused = ShardStore::open(Arc::new(disk.clone()), CONFIG);
+        assert!(matches!(refused, Err(StoreError::Disk { .. })), "{op:?} {kind:?}");
+    }
+    // The file is the same, not one made anew.
+    assert_eq!(format!("{:?}", index()), format!("{marked:?}"));
+    assert_whole(&open(&disk), &new);
+}
+
+#[test]
+fn an_index_that_rots_under_a_running_node_is_made_anew_at_the_next_start() {
+    let mut condemned = 0;
+    for seed in 0..60_u64 {
+        let disk = MemDisk::new(ROOM);
+        let mut store = open(&disk);
+        let news: Vec<_> = (0..150).map(|n| shard(1, n, 0, 1_000)).collect();
+        news.chunks(10).for_each(|batch| put(&mut store, batch));
+        store.close().unwrap();
+        let store = open(&disk);
+        let file = disk.open(index::INDEX_FILE).unwrap();
+        for at in 0..file.len().unwrap() / 512 {
+            disk.flip_bit(index::INDEX_FILE, at * 512 + seed * 8_191 % 512, seed as u8);
+        }
+        for new in &news {
+            // Not there, damaged or an error: anything but other bytes.
+            if let Ok(slice) = read(&store, new) {
+                assert_eq!(slice.bytes, new.bytes);
+            }
+        }
+        if store.shared.index.is_condemned() {
+            condemned += 1;
+            assert!(store.reader().usage().problems.iter().any(|problem| problem.contains("restart")));
+            assert!(!disk.list().unwrap().contains(&index::INDEX_FILE.to_owned()));
+        }
+        drop(store);
+        let store = opened(&disk);
+        news.iter().for_each(|new| assert_whole(&store, new));
+    }
+    assert!(condemned > 0);
+}
+
+/// Three volumes: of three shards, of three, of one.
+fn three_volumes() -> (MemDisk, Vec<NewShard>) {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let news: Vec<_> = (0..7).map(|n| shard(1, n, 0, 30_000)).collect();
+    news.iter().for_each(|new| put(&mut store, std::slice::from_ref(new)));
+    assert_eq!(news.iter().map(|new| place(&store, new).volume).collect::<Vec<_>>(), [1, 1, 1, 2, 2, 2, 3]);
+    store.close().unwrap();
+    (disk, news)
+}
+
+#[test]
+fn a_volume_that_is_missing_or_cut_short_is_named_and_its_shards_are_taken_anew() {
+    for (volume, len, lost) in
+        [(1, None, 0..3), (2, None, 3..6), (3, None, 6..7), (1, Some(40_000), 1..3), (3, Some(9_000), 6..7)]
+    {
+        let (disk, news) = three_volumes();
+        match len {
+            None => disk.remove(&file_name(volume)).unwrap(),
+            Some(len) => disk.open(&file_name(volume)).unwrap().set_len(len).unwrap(),
+        }
+        let (lost, held) = (&news[lost.clone()], [&news[..lost.start], &news[lost.end..]].concat());
+        // However often it is opened.
+        drop(open(&disk));
+        let mut store = open(&disk);
+        let named = format!("{} is", file_name(volume));
+        let counted = format!("{} shards are lost", lost.len());
+        let problems = store.reader().usage().problems;
+        assert!(problems.iter().any(|one| one.contains(&named) && one.contains(&counted)), "{problems:?}");
+        for new in lost {
+            assert!(matches!(read(&store, new), Err(StoreError::Corrupt)));
+            assert_eq!(store.reader().root_of(&new.owner, new.shard).unwrap(), None);
+        }
+        held.iter().for_each(|new| assert_whole(&store, new));
+        put(&mut store, &lost[..1]);
+        let rest: Vec<_> = lost[1..].iter().map(|new| new.shard.segment).collect();
+        assert_eq!(store.release(&owner(1), &rest).unwrap().0, rest.len() as u64);
+        for _ in 0..2 {
+            assert_whole(&store, &lost[0]);
+            lost[1..].iter().for_each(|new| assert_absent(&store, new));
+            held.iter().for_each(|new| assert_whole(&store, new));
+            drop(store);
+            store = open(&disk);
+            assert_eq!(store.reader().usage().problems, Vec::<String>::new(), "{volume} {len:?}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_volume_is_named_also_by_an_index_that_never_knew_it() {
+    let (disk, news) = three_volumes();
+    disk.remove(&file_name(2)).unwrap();
+    lose_index(&disk);
+    let store = open(&disk);
+    assert_absent(&store, &news[4]);
+    assert_whole(&store, &news[6]);
+    let problems = store.reader().usage().problems;
+    assert!(matches!(&problems[..], [one] if one.contains(&file_name(2))), "{problems:?}");
+}
+
+#[test]
+fn few_volumes_are_open_at_a_time() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let news: Vec<_> = (0..100).map(|n| shard(1, n, 0, 60_000)).collect();
+    news.iter().for_each(|new| put(&mut store, std::slice::from_ref(new)));
+    assert_eq!(store.shared.volumes.numbers().len(), 100);
+    for again in [false, true] {
+        if again {
+            lose_index(&disk);
+            drop(store);
+            store = open(&disk);
+        }
+        news.iter().for_each(|new| assert_whole(&store, new));
+        assert!(store.reader().usage().disk_bytes >= 6_000_000);
+        // And the index.
+        assert!(disk.open_files() <= volumes::OPEN_MAX + 1, "{}", disk.open_files());
+    }
+}
+
+#[test]
+fn a_read_that_a_release_overtakes_finds_nothing_instead_of_a_hole() {
+    let (disk, news) = three_volumes();
+    let mut store = open(&disk);
+    let reader = store.reader();
+    // In a volume that stays, and in one that goes.
+    let places = [place(&store, &news[3]), place(&store, &news[0])];
+    assert!(reader.read_place(&places[0], 0, u64::MAX).unwrap().is_some());
+    let segments: Vec<_> = news[..4].iter().map(|new| new.shard.segment).collect();
+    store.release(&owner(1), &segments).unwrap();
+    for place in &places {
+        assert_eq!(reader.read_place(place, 0, u64::MAX).unwrap(), None);
+    }
+    assert_absent(&store, &news[3]);
+}
+
+#[test]
+fn a_hole_that_cannot_be_punched_does_not_undo_a_release() {
+    let (disk, news) = three_volumes();
+    let mut store = open(&disk);
+    disk.fail_next(Op::Punch, "volume-", io::ErrorKind::Other);
+    assert_eq!(store.release(&owner(1), &[segment(4), segment(5)]).unwrap(), (2, 60_000));
+    assert_absent(&store, &news[4]);
+    assert_absent(&store, &news[5]);
+    assert_eq!(store.reader().usage().problems.len(), 1);
+}
+
+#[test]
+fn a_new_copy_of_a_damaged_shard_frees_the_old() {
+    let (disk, news) = three_volumes();
+    let mut store = open(&disk);
+    let hit = place(&store, &news[1]);
+    disk.flip_bit(&file_name(hit.volume), hit.offset + 5_000, 3);
+    store.scrub(u64::MAX).unwrap();
+    put(&mut store, &news[1..2]);
+    store.close().unwrap();
+    let store = open(&disk);
+    assert_nothing_leaks(&disk, &store);
+    assert_whole(&store, &news[1]);
+}
+
+/// Stores bytes under another owner that hold a tombstone of the victim's segment where an entry may begin, made with
+/// `key`; then loses the header before it, or tears it off, so that recovery has to search.
+fn attacked(key: HeaderKey, torn: bool) -> (ShardStore, NewShard) {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let victim = shard(1, 1, 0, 20_000);
+    put(&mut store, std::slice::from_ref(&victim));
+    let start = store.end;
+    let attack = shard(2, 2, 0, 30_000);
+    let data_at = Place::new(&store_header(&attack), start).header().data_at();
+    // The second block of the entry lies wholly in the attacker's bytes.
+    let (at, in_shard) = (start.offset + ENTRY_ALIGN, (ENTRY_ALIGN - data_at) as usize);
+    let forged = Header { durable_to: at, ..tombstone(victim.owner, victim.shard.segment) };
+    let mut bytes = attack.bytes.to_vec();
+    bytes[in_shard..in_shard + HEADER_LEN].copy_from_slice(&forged.encode(&key, start.volume, at));
+    let mut hasher = SliceHasher::new(bytes.len() as u64);
+    hasher.update(&bytes);
+    let (root, leaves) = hasher.finish();
+    put(&mut store, &[NewShard { bytes: bytes.into(), root, leaves, ..attack }]);
+    drop(store);
+    let file = disk.open(&file_name(start.volume)).unwrap();
+    if torn {
+        file.write_at(start.offset, &[0; HEADER_LEN]).unwrap();
+    } else {
+        disk.flip_bit(&file_name(start.volume), start.offset + 20, 0);
+    }
+    lose_index(&disk);
+    (open(&disk), victim)
+}
+
+fn store_header(new: &NewShard) -> Header {
+    let len = new.bytes.len() as u64;
+    Header { kind: Kind::Shard, owner: new.owner, shard: new.shard, root: new.root, len, durable_to: 0 }
+}
+
+#[test]
+fn an_entry_that_a_client_forges_in_its_shard_counts_for_nothing() {
+    for torn in [false, true] {
+        for key in [HeaderKey::default(), HeaderKey([8; 32])] {
+            let (store, victim) = attacked(key, torn);
+            assert_whole(&store, &victim);
+        }
+        // The attack is well aimed: with the store's own key, which no client has, it succeeds.
+        let (store, victim) = attacked(CONFIG.header_key, torn);
+        assert_absent(&store, &victim);
+    }
+}
+
+#[test]
+fn a_tombstone_whose_write_failed_never_counts() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let new = shard(1, 1, 0, 30_000);
+    put(&mut store, std::slice::from_ref(&new));
+    // The header is written, the rest of its block is not.
+    disk.fail_after(1, Op::Write, "volume-", io::ErrorKind::Other);
+    store.release(&owner(1), &[segment(1)]).unwrap_err();
+    put(&mut store, std::slice::from_ref(&new));
+    let store = open(&disk.after_power_loss(Survivors::Everything));
+    assert_whole(&store, &new);
+}
+
+/// Two volumes of small shards; all but two in the older are of one segment.
+fn two_volumes_of_small_shards() -> (MemDisk, Vec<NewShard>, Vec<SegmentId>) {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    let news: Vec<_> =
+        (0..40).map(|n| if n < 18 { shard(1, 0, n, 500) } else { shard(1, n, 0, 500) }).collect();
+    news.chunks(10).for_each(|batch| put(&mut store, batch));
+    assert_eq!((place(&store, &news[19]).volume, place(&store, &news[20]).volume), (1, 2));
+    store.close().unwrap();
+    (disk, news, vec![segment(0)])
+}
+
+#[test]
+fn a_volume_of_mostly_released_small_shards_is_compacted_and_goes() {
+    let (disk, news, gone) = two_volumes_of_small_shards();
+    let mut store = open(&disk);
+    let oldest = place(&store, &news[19]).volume;
+    let before = store.reader().usage().disk_bytes;
+    assert_eq!(store.release(&owner(1), &gone).unwrap(), (18, 9_000));
+    assert!(!disk.list().unwrap().contains(&file_name(oldest)));
+    for lost in [false, true] {
+        news[..18].iter().for_each(|new| assert_absent(&store, new));
+        news[18..].iter().for_each(|new| assert_whole(&store, new));
+        drop(store);
+        if lost {
+            lose_index(&disk);
+        }
+        store = open(&disk);
+        let usage = store.reader().usage();
+        assert_eq!((usage.disk_bytes, usage.problems), (before - 17 * ENTRY_ALIGN, vec![]));
+    }
+}
+
+#[test]
+fn compaction_leaves_a_damaged_shard_where_it_is() {
+    let (disk, news, gone) = two_volumes_of_small_shards();
+    let mut store = open(&disk);
+    let hit = place(&store, &news[19]);
+    disk.flip_bit(&file_name(hit.volume), hit.offset + hit.header().data_at() + 3, 3);
+    store.release(&owner(1), &gone).unwrap();
+    assert_eq!(place(&store, &news[19]), hit);
+    assert!(matches!(read(&store, &news[19]), Err(StoreError::Corrupt)));
+    assert!(place(&store, &news[18]).volume > hit.volume);
+    // A new copy of it lets the volume go.
+    put(&mut store, &news[19..20]);
+    store.release(&owner(1), &[segment(39)]).unwrap();
+    assert!(!disk.list().unwrap().contains(&file_name(hit.volume)));
+    assert_whole(&store, &news[19]);
+}
+
+#[test]
+fn a_crash_during_compaction_loses_nothing() {
+    let (whole, news, gone) = two_volumes_of_small_shards();
+    let image = || whole.after_power_loss(Survivors::Nothing);
+    let released = |disk: &MemDisk| {
+        ShardStore::open(Arc::new(disk.clone()), CONFIG)
+            .is_ok_and(|mut s| s.release(&owner(1), &gone).is_ok())
+    };
+    let first = image();
+    let before = first.changes();
+    assert!(released(&first));
+    for change in before..first.changes() {
+        let disk = image();
+        disk.lose_power_at(change);
+        let is_released = released(&disk);
+        for survivors in [Survivors::Nothing, Survivors::Everything, Survivors::Random(change)] {
+            for lost in [false, true] {
+                let image = disk.after_power_loss(survivors);
+                if lost {
+                    lose_index(&image);
+                }
+                let store = open(&image);
+                news[18..].iter().for_each(|new| assert_whole(&store, new));
+                if is_released {
+                    news[..18].iter().for_each(|new| assert_absent(&store, new));
+                }
+                assert_eq!(store.reader().usage().problems, Vec::<String>::new());
+            }
         }
     }
 }
