@@ -26,6 +26,7 @@ use crate::store::disk::{Disk, DiskFile};
 use crate::store::volume::{ENTRY_ALIGN, ENTRY_ALIGN_LEN, HEADER_LEN, Header, Kind, file_name};
 
 pub use crate::store::volume::HeaderKey;
+use crate::transfer::BufferPool;
 use crate::types::limits::{NODE_FREE_RESERVE, SLICE_LEN, VOLUME_LEN};
 use crate::types::{Hash, PublicKey, SegmentId};
 
@@ -122,7 +123,7 @@ pub struct ReadSlice {
     /// Bytes of the whole shard.
     pub shard_len: u64,
     /// The range.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// Its proof under the shard's root.
     pub proof: Vec<Hash>,
 }
@@ -155,6 +156,9 @@ pub struct ScrubReport {
     pub finished: bool,
 }
 
+/// Bytes of buffers kept for the next reads.
+const READ_BUFFERS_KEPT: usize = 32 << 20;
+
 /// Reads shards, also while others are written. Clones share the store.
 #[derive(Debug, Clone)]
 pub struct ShardReader(Arc<Shared>);
@@ -169,6 +173,8 @@ struct Shared {
     problems: Mutex<Vec<String>>,
     /// Shards found damaged, or whose volume is lost: not served, and taken anew.
     damaged: Mutex<BTreeSet<(PublicKey, ShardRef)>>,
+    /// For the bytes of reads.
+    pool: BufferPool,
 }
 
 impl Shared {
@@ -235,9 +241,9 @@ impl ShardReader {
         let len = place.len.checked_sub(start).map_or(0, |rest| rest.min(len));
         let leaves = read_leaves(file, &self.0.config.header_key, place)?;
         let proof = tree::proof(&leaves, place.len, start, len).map_err(|_| StoreError::OutOfBounds)?;
-        let mut bytes = vec![0; usize::try_from(len).map_err(|_| StoreError::OutOfBounds)?];
+        let mut bytes = self.0.pool.take(usize::try_from(len).map_err(|_| StoreError::OutOfBounds)?);
         file.read_at(place.offset + place.header().data_at() + start, &mut bytes).map_err(read_error)?;
-        Ok(ReadSlice { shard_len: place.len, bytes, proof })
+        Ok(ReadSlice { shard_len: place.len, bytes: Bytes::from_owner(bytes), proof })
     }
 
     /// The root of a shard; `None` if this owner has none here, or it is damaged.

@@ -240,8 +240,8 @@ impl Node {
     }
 }
 
-fn reply((response, bytes): (Response, Vec<u8>)) -> Reply {
-    let body = if bytes.is_empty() { Vec::new() } else { vec![Bytes::from(bytes)] };
+fn reply((response, bytes): (Response, Bytes)) -> Reply {
+    let body = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
     Reply { response, body }
 }
 

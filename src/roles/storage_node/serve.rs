@@ -55,7 +55,7 @@ pub fn sign_receipt(signer: &Signer, owner: PublicKey, put: &PutShard, now: Time
 
 /// Answers a request that only reads: the response and the bytes that follow it.
 #[must_use]
-pub fn answer(reader: &ShardReader, from: &PublicKey, request: &Request) -> (Response, Vec<u8>) {
+pub fn answer(reader: &ShardReader, from: &PublicKey, request: &Request) -> (Response, Bytes) {
     let answered = match request {
         Request::ReadShard(read) => reader.read(from, read.shard, read.start, read.len).map(|slice| {
             let header = ShardSlice { shard_len: slice.shard_len, proof: slice.proof };
@@ -63,11 +63,11 @@ pub fn answer(reader: &ShardReader, from: &PublicKey, request: &Request) -> (Res
         }),
         Request::HaveShards(shards) => {
             let roots: Result<_, _> = shards.iter().map(|shard| reader.root_of(from, *shard)).collect();
-            roots.map(|roots| (Response::Holdings(roots), Vec::new()))
+            roots.map(|roots| (Response::Holdings(roots), Bytes::new()))
         }
-        _ => return (Response::Refusal(Violation::OutOfBounds.into()), Vec::new()),
+        _ => return (Response::Refusal(Violation::OutOfBounds.into()), Bytes::new()),
     };
-    answered.unwrap_or_else(|error| (Response::Refusal(refusal(&error)), Vec::new()))
+    answered.unwrap_or_else(|error| (Response::Refusal(refusal(&error)), Bytes::new()))
 }
 
 /// How a client is told of an error of the store. What the disk says stays in the node's log.

@@ -8,9 +8,11 @@ use crate::crypto::tree::SliceHasher;
 use crate::message::ShardRef;
 use crate::store::disk::{Disk, DiskFile};
 use crate::store::shards::{
-    HeaderKey, Index, Place, Position, ShardStore, Shared, StoreConfig, StoreError, Volumes, read_leaves,
+    HeaderKey, Index, Place, Position, READ_BUFFERS_KEPT, ShardStore, Shared, StoreConfig, StoreError,
+    Volumes, read_leaves,
 };
 use crate::store::volume::{self, Found, Kind, Scan, file_name};
+use crate::transfer::BufferPool;
 use crate::types::PublicKey;
 
 pub(super) fn open(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<ShardStore, StoreError> {
@@ -23,6 +25,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<ShardStor
         volumes,
         problems: Mutex::default(),
         damaged: Mutex::default(),
+        pool: BufferPool::new(READ_BUFFERS_KEPT),
     });
     let mut store = ShardStore {
         shared,

@@ -95,7 +95,7 @@ fn what_is_put_is_read_with_proofs_by_its_owner_alone() {
                 let end = len.min(start.saturating_add(wanted));
                 assert_eq!(slice.bytes, new.bytes[start as usize..end as usize]);
                 assert!(tree::verify(&new.root, len, start, &slice.bytes, &slice.proof).is_ok());
-                let mut wrong = slice.bytes.clone();
+                let mut wrong = slice.bytes.to_vec();
                 wrong[0] ^= 1;
                 assert!(tree::verify(&new.root, len, start, &wrong, &slice.proof).is_err());
             }

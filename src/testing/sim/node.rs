@@ -228,7 +228,10 @@ impl Node {
                 let refused = |error: StoreError| Response::Refusal(refusal(&error));
                 (released.map_or_else(refused, done), Vec::new())
             }
-            request => answer(&store.reader(), &from, request),
+            request => {
+                let (response, body) = answer(&store.reader(), &from, request);
+                (response, body.to_vec())
+            }
         };
         if self.trouble == Some(Trouble::Corrupts) {
             let at = self.rng.index(body.len());
