@@ -121,8 +121,9 @@ fn plan(ctx: &Context, descriptor: &Descriptor, layout: &Layout, range: Range<u6
 
 fn download_error(ctx: &Context, error: &DownloadError) -> Error {
     let DownloadError::NotEnoughShards { segment, have, need, reasons } = error;
-    let passing = reasons.iter().any(|(_, failure)| failure.is_passing());
-    let kind = if passing { ErrorKind::Unavailable } else { ErrorKind::Corrupt };
+    // A node that cannot be talked to, for whatever reason, may still have its shard.
+    let lost = reasons.iter().all(|(_, failure)| failure.is_loss());
+    let kind = if lost { ErrorKind::Corrupt } else { ErrorKind::Unavailable };
     let message = format!(
         "only {have} of the {need} shards needed of segment {} can be read: {}",
         segment.short(),
