@@ -85,6 +85,32 @@ fn a_client_killed_at_any_moment_of_a_put_resumes() {
     user.run(["-q", "doctor"]).ends(0);
 }
 
+/// What Ctrl-C sends.
+fn interrupt(child: &Running) {
+    let pid = rustix::process::Pid::from_child(&child.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+}
+
+#[test]
+fn ctrl_c_ends_a_put_that_resumes_and_a_devnet_that_comes_back() {
+    let user = User::with_key();
+    let mut devnet = user.devnet();
+    let bytes = content(1, 40 * MIB);
+    user.write("big", &bytes);
+    user.run_with_input(b"x", ["put", "-", "xv://c/first"]).ends(0);
+    let mut put = Running(user.command(["put", "big", "xv://c/big"]).spawn().unwrap());
+    assert!(wait_for_upload(&user, &mut put));
+    std::thread::sleep(Duration::from_millis(100));
+    interrupt(&put);
+    let code = put.0.wait().unwrap().code();
+    assert!(code == Some(130) || code == Some(0), "{code:?}");
+    interrupt(&devnet);
+    assert_eq!(devnet.0.wait().unwrap().code(), Some(0));
+    let _devnet = user.devnet();
+    user.run(["put", "big", "xv://c/big"]).ends(0);
+    assert!(user.run(["cat", "xv://c/big"]).ends(0).stdout == bytes);
+}
+
 #[test]
 fn a_put_that_resumes_after_the_file_changed_never_mixes_the_two() {
     let user = User::with_key();

@@ -6,7 +6,7 @@ mod faults;
 mod user;
 
 use std::ffi::OsStr;
-use std::io::Read as _;
+use std::io::{BufRead as _, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -292,4 +292,34 @@ fn two_nodes_may_die_and_a_third_is_said_so() {
     assert_eq!(user.run(["cat", "xv://c/x"]).ends(0).stdout, bytes);
     assert_eq!(user.run(["cat", "xv://c/y"]).ends(0).stdout, b"degraded");
     user.run(["doctor"]).ends(0);
+}
+
+#[test]
+fn what_there_is_is_shown() {
+    let user = User::with_key();
+    let mut devnet = user.command(["--json", "devnet", "--nodes", "4", "--code", "2+2"]);
+    let mut devnet = Running(devnet.stderr(std::process::Stdio::null()).spawn().unwrap());
+    let mut ready = String::new();
+    std::io::BufReader::new(devnet.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+    assert_eq!((&ready["nodes"], &ready["code"]), (&4.into(), &"2+2".into()));
+
+    user.write("scan.dcm", b"scan");
+    user.run(["put", "--meta", "ward=3\x1b[2J", "scan.dcm", "xv://clinic/2026/"]).ends(0);
+    let at = "xv://clinic/2026/scan.dcm";
+    assert_eq!(user.run(["ls"]).ends(0).text(), "xv://clinic/\n");
+    assert!(user.run(["ls", "-l", "xv://clinic/2026/"]).ends(0).text().contains("4 B"));
+    let stat = user.run(["stat", "--deep", at]).ends(0);
+    for shown in [at, "application/dicom", "ward = 3", "4 of 4 shards answer"] {
+        assert!(stat.text().contains(shown), "{shown}: {}", stat.text());
+    }
+    assert!(!stat.text().contains('\x1b'), "nothing that is stored moves the cursor");
+    let stat: serde_json::Value =
+        serde_json::from_str(user.run(["--json", "stat", at]).ends(0).text()).unwrap();
+    assert_eq!(stat["metadata"]["ward"], "3\x1b[2J");
+    assert_eq!(user.run(["node", "ls"]).ends(0).text().lines().count(), 4);
+    assert_eq!(user.run(["--json", "node", "status"]).ends(0).text().lines().count(), 4);
+    user.run(["node", "status", "node-9"]).ends(6);
+    assert_eq!(user.run(["-v", "cat", at]).ends(0).stdout, b"scan");
+    user.run(["-q", "doctor"]).ends(0);
 }
