@@ -123,6 +123,25 @@ fn two_nodes_in_any_trouble_hinder_neither_puts_nor_gets() -> Checked {
 }
 
 #[test]
+fn a_read_with_no_node_to_spare_outwaits_starved_nodes() -> Checked {
+    // Found on a machine that was busy with builds: two nodes were dead, a read gave up on the four others.
+    for seed in 1..=20 {
+        let mut world = World::quiet(seed, Code::DEFAULT, 6)?;
+        for (nth, len) in [(0, 5_000), (1, 700_000)] {
+            assert!(world.put_record(nth, len)?);
+        }
+        for node in 0..6 {
+            world.trouble(node, if node < 2 { Trouble::Crash } else { Trouble::Starved })?;
+        }
+        for nth in 0..2 {
+            assert!(world.get_record(nth)?, "seed {seed}, record {nth}");
+        }
+        (0..6).try_for_each(|node| world.mend(node))?;
+    }
+    Ok(())
+}
+
+#[test]
 fn any_one_node_may_lose_its_shards_for_good() -> Checked {
     for trouble in Trouble::LASTING {
         let mut world = world()?;

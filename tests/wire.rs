@@ -1,7 +1,8 @@
-//! Every decoder against random bytes, cut and changed encodings: it never panics, and what it accepts
+//! Every decoder of messages against random bytes, cut and changed encodings: it never panics, and what it accepts
 //! it writes back as an equal value.
 //!
-//! `XVAULT_SEED=7 cargo test --test wire` replays a failure; a failing run prints its seed.
+//! `XVAULT_SEED=7 cargo test --test wire` replays a failure; a failing run prints its seed. The decoders of files
+//! and of text are in `fuzz.rs`.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,81 +10,16 @@
     reason = "a test that takes its seed from outside"
 )]
 
+mod random;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use random::{Random, fuzz};
 use xvault::crypto::frame::{Dek, DekCommit};
 use xvault::crypto::sign::KeyPair;
 use xvault::message::*;
 use xvault::types::*;
-
-const ROUNDS: usize = 4_000;
-
-/// SplitMix64: enough for fuzzing, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound).unwrap()).unwrap()
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next().to_le_bytes()[0]).collect()
-    }
-
-    fn array<const N: usize>(&mut self) -> [u8; N] {
-        self.bytes(N).try_into().unwrap()
-    }
-
-    /// One of four changes that a broken or hostile peer would make.
-    fn damage(&mut self, bytes: &mut Vec<u8>) {
-        let at = self.below(bytes.len() + 1);
-        match self.below(4) {
-            0 => bytes.truncate(at),
-            1 => bytes.extend(self.array::<5>()),
-            2 => bytes.insert(at, self.next().to_le_bytes()[0]),
-            _ if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
-            _ => bytes.clear(),
-        }
-    }
-}
-
-/// Decodes valid, damaged and random bytes with one decoder.
-fn fuzz<T: PartialEq + Debug, E: Debug>(
-    valid: &[T],
-    encode: impl Fn(&T) -> Vec<u8>,
-    decode: impl Fn(&[u8]) -> Result<T, E>,
-) {
-    let seed = std::env::var("XVAULT_SEED").map_or(0x5eed, |text| text.parse().unwrap());
-    println!("XVAULT_SEED={seed}");
-    let mut random = Random(seed);
-    let survives = |value: &T| assert_eq!(decode(&encode(value)).unwrap(), *value);
-    valid.iter().for_each(survives);
-    let mut accepted = 0;
-    for round in 0..ROUNDS {
-        let mut bytes = encode(&valid[round % valid.len()]);
-        for _ in 0..=random.below(3) {
-            random.damage(&mut bytes);
-        }
-        if round % 8 == 0 {
-            let len = random.below(400);
-            bytes = random.bytes(len);
-        }
-        if let Ok(value) = decode(&bytes) {
-            survives(&value);
-            accepted += 1;
-        }
-    }
-    println!("{accepted} of {ROUNDS} accepted");
-}
 
 /// Every shorter form of the bytes is refused or, where protobuf cannot tell, is another value.
 fn truncate<T: PartialEq + Debug, E: Debug>(bytes: &[u8], decode: impl Fn(&[u8]) -> Result<T, E>) {
@@ -95,8 +31,17 @@ fn truncate<T: PartialEq + Debug, E: Debug>(bytes: &[u8], decode: impl Fn(&[u8])
     }
 }
 
-fn random() -> Random {
-    Random(1)
+fn random() -> Bytes {
+    Bytes(Random(1))
+}
+
+/// Contents of the fields of examples.
+struct Bytes(Random);
+
+impl Bytes {
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        self.0.bytes(N).try_into().unwrap()
+    }
 }
 
 fn descriptor() -> Descriptor {

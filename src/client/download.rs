@@ -22,10 +22,6 @@ use crate::transfer::open::{OpenError, ShardBytes, assemble, open_unit};
 use crate::transfer::plan::ReadUnit;
 use crate::types::{Hash, PublicKey};
 
-/// Failures after which a shard counts as lost: some ten seconds, so that with no node to spare a read outlasts
-/// one that is starved for a moment.
-const TRIES: u32 = 8;
-
 /// A slice of at most this many bytes is verified where it arrives: a worker would cost more.
 const INLINE_VERIFY_BYTES: usize = 64 << 10;
 
@@ -73,8 +69,7 @@ async fn fetch(
     range: Range<u64>,
 ) -> Result<(Columns, Vec<ShardBytes>), Error> {
     let plan = plan(ctx, descriptor, layout, range);
-    let machine =
-        Download::new(ctx.clock.now(), plan, DownloadConfig { tries: TRIES, ..DownloadConfig::default() });
+    let machine = Download::new(ctx.clock.now(), plan, DownloadConfig::default());
     let mut run = Run {
         ctx: Arc::clone(ctx),
         descriptor: Arc::clone(descriptor),
@@ -121,8 +116,9 @@ fn plan(ctx: &Context, descriptor: &Descriptor, layout: &Layout, range: Range<u6
 
 fn download_error(ctx: &Context, error: &DownloadError) -> Error {
     let DownloadError::NotEnoughShards { segment, have, need, reasons } = error;
-    let passing = reasons.iter().any(|(_, failure)| failure.is_passing());
-    let kind = if passing { ErrorKind::Unavailable } else { ErrorKind::Corrupt };
+    // A node that cannot be talked to, for whatever reason, may still have its shard.
+    let lost = reasons.iter().all(|(_, failure)| failure.is_loss());
+    let kind = if lost { ErrorKind::Corrupt } else { ErrorKind::Unavailable };
     let message = format!(
         "only {have} of the {need} shards needed of segment {} can be read: {}",
         segment.short(),
@@ -145,7 +141,12 @@ impl Run {
     /// Carries out one effect; the answer is the machine's report.
     fn perform(&mut self, effect: Effect) -> Option<Result<Columns, DownloadError>> {
         match effect {
-            Effect::Read { request, node, read } => self.read(request, node, read),
+            Effect::Read { request, node, read, again } => {
+                if again {
+                    self.ctx.peers.insist(&node);
+                }
+                self.read(request, node, read);
+            }
             Effect::Cancel { request } => {
                 if let Some(task) = self.requests.remove(&request) {
                     task.abort();

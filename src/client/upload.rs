@@ -97,7 +97,12 @@ impl Run {
     /// Carries out one effect; the answer is the machine's report.
     fn perform(&mut self, effect: Effect) -> Option<Result<Outcome, UploadError>> {
         match effect {
-            Effect::Send { request, node, put } => self.send(request, node, put),
+            Effect::Send { request, node, put, again } => {
+                if again {
+                    self.ctx.peers.insist(&node);
+                }
+                self.send(request, node, put);
+            }
             Effect::Cancel { request } => {
                 if let Some(task) = self.requests.remove(&request) {
                     task.abort();

@@ -79,6 +79,11 @@ impl Record {
         self.last_error.clone().filter(|_| self.is_suspect(now))
     }
 
+    /// It may be tried again now. What it did before still counts if it fails.
+    pub(super) fn insist(&mut self) {
+        self.suspect_until = None;
+    }
+
     pub(super) fn succeeded(&mut self, latency: Option<Duration>) {
         self.failures = 0;
         self.suspect_until = None;
@@ -120,6 +125,11 @@ mod tests {
         assert_eq!(lasted, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
         assert_eq!(record.health(now).failures, 9);
         assert_eq!(record.health(now).last_error.as_deref(), Some("gone"));
+        record.failed(now, "still gone");
+        record.insist();
+        assert!(!record.is_suspect(now) && record.suspicion(now).is_none());
+        record.failed(now, "and still");
+        assert_eq!(record.health(now).failures, 11);
         record.succeeded(None);
         assert_eq!((record.is_suspect(now), record.health(now).failures), (false, 0));
     }

@@ -170,6 +170,14 @@ impl Peers {
         self.0.peers.get(node).is_none_or(|peer| peer.record().is_suspect(Instant::now()))
     }
 
+    /// The next call goes to the node even if it failed a moment ago: for a caller that has no other node to ask. Without
+    /// it such a call ends at once, so that nobody waits for the dead while others could answer.
+    pub fn insist(&self, node: &PublicKey) {
+        if let Some(peer) = self.0.peers.get(node) {
+            peer.record().insist();
+        }
+    }
+
     /// What is known of the node; `None` if it is not in the network.
     #[must_use]
     pub fn health(&self, node: &PublicKey) -> Option<Health> {

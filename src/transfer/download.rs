@@ -232,7 +232,8 @@ impl Download {
         let pieces = &mut self.columns[shard].pieces;
         let at = pieces.partition_point(|piece| piece.range.start < range.start);
         pieces.insert(at, Piece { request, range, sent_at: now, verified: false, asked: false });
-        self.effects.push_back(Effect::Read { request, node, read });
+        let again = self.columns[shard].failures > 0;
+        self.effects.push_back(Effect::Read { request, node, read, again });
     }
 
     /// Where a request is that is still waited for: shard, place among its pieces.

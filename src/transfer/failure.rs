@@ -45,6 +45,16 @@ impl Failure {
             Self::WrongKey | Self::Version | Self::Violation(_) => false,
         }
     }
+
+    /// Whether it tells of the shard, not of the node: that it is not there, or not as it was stored.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Violation(_) => true,
+            Self::Refused(refusal) => matches!(refusal.code, RefusalCode::NotFound | RefusalCode::Corrupt),
+            _ => false,
+        }
+    }
 }
 
 /// "; node 01234567 cannot be reached; ..." for messages.

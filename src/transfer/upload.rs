@@ -224,13 +224,15 @@ impl Upload {
         let nonce = nonce(&self.plan.nonce_seed, request);
         let attempt = Attempt { shard, node, nonce, sent_at: now, heard_at: now, hedge: Hedge::WhenSlow };
         self.attempts.insert(request, attempt);
-        self.nodes.entry(node).or_default().asked = true;
+        let known = self.nodes.entry(node).or_default();
+        known.asked = true;
+        let again = known.strikes > 0;
         #[expect(clippy::cast_possible_truncation, reason = "a shard index is below MAX_SHARDS")]
         let index = shard as u8;
         let shard_ref = ShardRef { segment: self.plan.segment, index };
         let put =
             PutShard { shard: shard_ref, root: self.plan.roots[shard], len: self.plan.shard_len, nonce };
-        self.effects.push_back(Effect::Send { request, node, put });
+        self.effects.push_back(Effect::Send { request, node, put, again });
     }
 
     fn cancel(&mut self, request: RequestId) {

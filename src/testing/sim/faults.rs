@@ -23,6 +23,9 @@ pub enum Trouble {
     Cut,
     /// Answers take a hundred times as long.
     Slow,
+    /// Its machine is busy with other things: answers take seconds, and some connections time out. Not drawn for runs, which
+    /// expect progress sooner.
+    Starved,
     /// It takes requests and never answers.
     Hangs,
     /// It serves wrong bytes of the right length.

@@ -55,6 +55,15 @@ const WORK_TIME: Duration = Duration::from_micros(200);
 /// How much longer a slow node takes for everything.
 const SLOWNESS: Duration = Duration::from_millis(1_500);
 
+/// How long a starved node takes, from one answer to the next: milliseconds.
+const STARVATION_MS: std::ops::Range<u64> = 2_000..7_000;
+
+/// Of a thousand requests to a starved node so many find no connection within [`CONNECT_TIMEOUT`].
+const UNCONNECTED: u64 = 400;
+
+/// As clients wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Milliseconds after which a node with a full queue wants to be asked again.
 const BUSY_MS: u32 = 20;
 
@@ -164,12 +173,19 @@ impl Node {
         self.store.as_ref().map_or(0, |store| store.reader().usage().shards)
     }
 
-    fn reply(&self, caller: Caller, response: &Response, body: Vec<u8>) -> Reply {
-        let delay = if self.trouble == Some(Trouble::Slow) { SLOWNESS } else { WORK_TIME };
+    fn reply(&mut self, caller: Caller, response: &Response, body: Vec<u8>) -> Reply {
+        let delay = match self.trouble {
+            Some(Trouble::Slow) => SLOWNESS,
+            Some(Trouble::Starved) => {
+                let span = STARVATION_MS.end - STARVATION_MS.start;
+                Duration::from_millis(STARVATION_MS.start + self.rng.below(span))
+            }
+            _ => WORK_TIME,
+        };
         Reply { caller, header: response.encode(), body, broken: None, delay }
     }
 
-    fn refuse(&self, caller: Caller, refusal: Refusal) -> Vec<Reply> {
+    fn refuse(&mut self, caller: Caller, refusal: Refusal) -> Vec<Reply> {
         vec![self.reply(caller, &Response::Refusal(refusal), Vec::new())]
     }
 }
@@ -194,6 +210,9 @@ impl Node {
         }
         if self.trouble == Some(Trouble::Hangs) {
             return Vec::new();
+        }
+        if self.trouble == Some(Trouble::Starved) && self.rng.chance(UNCONNECTED) {
+            return vec![Reply { delay: CONNECT_TIMEOUT, ..broken(caller, Failure::Unreachable) }];
         }
         match Request::decode(header) {
             Ok(Request::PutShard(put)) => self.take_in(now, Waiting { caller, owner: from, put, body }),

@@ -36,7 +36,8 @@ pub struct DownloadConfig {
     pub stall: Duration,
     /// Wait before a failed node is asked again; doubles each time.
     pub backoff: Duration,
-    /// Failures after which a shard counts as lost to this read.
+    /// Failures after which a shard counts as lost to this read: with the waits between them some ten seconds, so that a
+    /// read with no node to spare outlasts one that is starved or restarts.
     pub tries: u32,
     /// The read ends after this long whatever happens.
     pub limit: Duration,
@@ -49,7 +50,7 @@ impl Default for DownloadConfig {
             late_after: Duration::from_secs(2),
             stall: Duration::from_secs(20),
             backoff: Duration::from_millis(100),
-            tries: 4,
+            tries: 8,
             limit: Duration::from_secs(120),
         }
     }
@@ -102,6 +103,8 @@ pub enum Effect {
         node: PublicKey,
         /// The request.
         read: ReadShard,
+        /// The shard is asked for again because no other will do: go to the node even if it is taken for dead.
+        again: bool,
     },
     /// The request is of no use any more; so are its bytes.
     Cancel {

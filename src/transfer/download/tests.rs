@@ -123,7 +123,7 @@ impl World {
         for _ in 0..100_000 {
             while let Some(effect) = self.download.poll() {
                 match effect {
-                    Effect::Read { request, node, read } => self.answer(request, node, &read),
+                    Effect::Read { request, node, read, .. } => self.answer(request, node, &read),
                     Effect::Cancel { .. } => {}
                     Effect::AskHedge { request } => {
                         self.hedges_asked += 1;
@@ -334,5 +334,9 @@ fn what_cannot_be_read_is_refused_with_reasons() {
         text.starts_with("3 of the 4 shards needed of segment 09090909; node 01010101 refuses"),
         "{text}"
     );
-    assert!(run.took_ms < 1_000);
+    assert!(
+        (5_000..15_000).contains(&run.took_ms),
+        "the dead node may be one that restarts: {}",
+        run.took_ms
+    );
 }

@@ -109,6 +109,8 @@ pub enum Effect {
         node: PublicKey,
         /// The request; the shard's bytes follow it.
         put: PutShard,
+        /// The node failed before in this upload, and there is none better: go to it even if it is taken for dead.
+        again: bool,
     },
     /// The request is of no use any more.
     Cancel {

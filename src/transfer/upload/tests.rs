@@ -126,7 +126,7 @@ impl World {
         for _ in 0..100_000 {
             while let Some(effect) = self.upload.poll() {
                 match effect {
-                    Effect::Send { request, node, put } => {
+                    Effect::Send { request, node, put, .. } => {
                         sends += 1;
                         self.send(request, node, &put);
                     }

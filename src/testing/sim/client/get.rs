@@ -226,7 +226,7 @@ impl Client {
             let Some(effect) = slot.machine.poll() else { break };
             self.burn()?;
             match effect {
-                Effect::Read { request, node, read } => {
+                Effect::Read { request, node, read, .. } => {
                     self.budget.earn();
                     let target = Target::Download(id, request, read);
                     self.call(now, node, target, &Request::ReadShard(read), Vec::new());

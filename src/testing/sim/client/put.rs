@@ -391,7 +391,7 @@ impl Client {
         while let Some(effect) = self.uploads.get_mut(&id).and_then(|slot| slot.machine.poll()) {
             self.burn()?;
             match effect {
-                Effect::Send { request, node, put } => {
+                Effect::Send { request, node, put, .. } => {
                     let shard = self.uploads[&id].coded.shard(usize::from(put.shard.index)).concat();
                     let target = Target::Upload(id, request, put);
                     self.call(now, node, target, &Request::PutShard(put), shard);

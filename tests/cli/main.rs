@@ -2,134 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(clippy::disallowed_methods, reason = "a test is a shell: it touches files and starts programs")]
 
-use std::ffi::{OsStr, OsString};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+mod faults;
+mod user;
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 
-use tempfile::TempDir;
-
-const PASSPHRASE: &str = "correct horse";
-
-/// How a run ended.
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    stdout: Vec<u8>,
-    stderr: String,
-}
-
-impl Ran {
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.stdout).unwrap()
-    }
-
-    /// The last line of stderr, as JSON.
-    fn error(&self) -> serde_json::Value {
-        serde_json::from_str(self.stderr.lines().last().unwrap()).unwrap()
-    }
-
-    #[track_caller]
-    fn ends(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{}\n{}", String::from_utf8_lossy(&self.stdout), self.stderr);
-        self
-    }
-}
-
-/// A user's folders, and nothing else of the environment that the program reads.
-struct User {
-    dir: TempDir,
-}
-
-impl User {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn with_key() -> Self {
-        let user = Self::new();
-        user.run(["key", "new"]).ends(0);
-        user
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, bytes).unwrap();
-        path
-    }
-
-    fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xvault"));
-        for name in ["XVAULT_NETWORK", "XVAULT_PASSPHRASE_FILE", "XVAULT_PASSPHRASE_COMMAND", "XVAULT_LOG"] {
-            command.env_remove(name);
-        }
-        command.env("XVAULT_HOME", self.path("home")).env("XVAULT_PASSPHRASE", PASSPHRASE);
-        command.args(args).current_dir(self.dir.path());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ran {
-        finish(self.command(args).spawn().unwrap())
-    }
-
-    fn run_with_input<A: AsRef<OsStr>>(&self, input: &[u8], args: impl IntoIterator<Item = A>) -> Ran {
-        let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        finish(child)
-    }
-
-    fn devnet(&self) -> Running {
-        let mut child = self.command(["--json", "devnet"]).stderr(Stdio::null()).spawn().unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        assert!(ready.contains("ready"), "{ready}");
-        Running(child)
-    }
-
-    /// A node of the devnet's folder in a process of its own.
-    fn node(&self, number: usize) -> Running {
-        let dir = self.path("home").join("devnet").join(format!("node-{number}"));
-        let args: [OsString; 4] = ["node".into(), "run".into(), "--dir".into(), dir.into()];
-        let mut child = self.command(args).stdout(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains("listens"), "{line}");
-        Running(child)
-    }
-}
-
-fn finish(child: Child) -> Ran {
-    let done = child.wait_with_output().unwrap();
-    Ran {
-        code: done.status.code().unwrap_or(-1),
-        stdout: done.stdout,
-        stderr: String::from_utf8(done.stderr).unwrap(),
-    }
-}
-
-/// A process that is killed with -9 when it is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-/// Bytes that do not repeat.
-fn content(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
+use user::{Running, User, content, finish};
 
 #[test]
 fn every_command_explains_itself() {
@@ -411,4 +292,34 @@ fn two_nodes_may_die_and_a_third_is_said_so() {
     assert_eq!(user.run(["cat", "xv://c/x"]).ends(0).stdout, bytes);
     assert_eq!(user.run(["cat", "xv://c/y"]).ends(0).stdout, b"degraded");
     user.run(["doctor"]).ends(0);
+}
+
+#[test]
+fn what_there_is_is_shown() {
+    let user = User::with_key();
+    let mut devnet = user.command(["--json", "devnet", "--nodes", "4", "--code", "2+2"]);
+    let mut devnet = Running(devnet.stderr(std::process::Stdio::null()).spawn().unwrap());
+    let mut ready = String::new();
+    std::io::BufReader::new(devnet.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+    assert_eq!((&ready["nodes"], &ready["code"]), (&4.into(), &"2+2".into()));
+
+    user.write("scan.dcm", b"scan");
+    user.run(["put", "--meta", "ward=3\x1b[2J", "scan.dcm", "xv://clinic/2026/"]).ends(0);
+    let at = "xv://clinic/2026/scan.dcm";
+    assert_eq!(user.run(["ls"]).ends(0).text(), "xv://clinic/\n");
+    assert!(user.run(["ls", "-l", "xv://clinic/2026/"]).ends(0).text().contains("4 B"));
+    let stat = user.run(["stat", "--deep", at]).ends(0);
+    for shown in [at, "application/dicom", "ward = 3", "4 of 4 shards answer"] {
+        assert!(stat.text().contains(shown), "{shown}: {}", stat.text());
+    }
+    assert!(!stat.text().contains('\x1b'), "nothing that is stored moves the cursor");
+    let stat: serde_json::Value =
+        serde_json::from_str(user.run(["--json", "stat", at]).ends(0).text()).unwrap();
+    assert_eq!(stat["metadata"]["ward"], "3\x1b[2J");
+    assert_eq!(user.run(["node", "ls"]).ends(0).text().lines().count(), 4);
+    assert_eq!(user.run(["--json", "node", "status"]).ends(0).text().lines().count(), 4);
+    user.run(["node", "status", "node-9"]).ends(6);
+    assert_eq!(user.run(["-v", "cat", at]).ends(0).stdout, b"scan");
+    user.run(["-q", "doctor"]).ends(0);
 }

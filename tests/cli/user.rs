@@ -1,0 +1,133 @@
+//! A user of the program: folders of their own, and the programs they run.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+const PASSPHRASE: &str = "correct horse";
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap()
+    }
+
+    /// The last line of stderr, as JSON.
+    pub(crate) fn error(&self) -> serde_json::Value {
+        serde_json::from_str(self.stderr.lines().last().unwrap()).unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn ends(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}\n{}", String::from_utf8_lossy(&self.stdout), self.stderr);
+        self
+    }
+}
+
+/// A user's folders, and nothing else of the environment that the program reads.
+pub(crate) struct User {
+    pub(crate) dir: TempDir,
+}
+
+impl User {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn with_key() -> Self {
+        let user = Self::new();
+        user.run(["key", "new"]).ends(0);
+        user
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xvault"));
+        for name in ["XVAULT_NETWORK", "XVAULT_PASSPHRASE_FILE", "XVAULT_PASSPHRASE_COMMAND", "XVAULT_LOG"] {
+            command.env_remove(name);
+        }
+        command.env("XVAULT_HOME", self.path("home")).env("XVAULT_PASSPHRASE", PASSPHRASE);
+        command.args(args).current_dir(self.dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ran {
+        finish(self.command(args).spawn().unwrap())
+    }
+
+    pub(crate) fn run_with_input<A: AsRef<OsStr>>(
+        &self,
+        input: &[u8],
+        args: impl IntoIterator<Item = A>,
+    ) -> Ran {
+        let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        finish(child)
+    }
+
+    pub(crate) fn devnet(&self) -> Running {
+        let mut child = self.command(["--json", "devnet"]).stderr(Stdio::null()).spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert!(ready.contains("ready"), "{ready}");
+        Running(child)
+    }
+
+    /// A node of the devnet's folder in a process of its own.
+    pub(crate) fn node(&self, number: usize) -> Running {
+        let dir = self.path("home").join("devnet").join(format!("node-{number}"));
+        let args: [OsString; 4] = ["node".into(), "run".into(), "--dir".into(), dir.into()];
+        let mut child = self.command(args).stdout(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("listens"), "{line}");
+        Running(child)
+    }
+}
+
+pub(crate) fn finish(child: Child) -> Ran {
+    let done = child.wait_with_output().unwrap();
+    Ran {
+        code: done.status.code().unwrap_or(-1),
+        stdout: done.stdout,
+        stderr: String::from_utf8(done.stderr).unwrap(),
+    }
+}
+
+/// A process that is killed with -9 when it is dropped.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Bytes that do not repeat.
+pub(crate) fn content(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
