@@ -8,8 +8,8 @@
 //!   [`DiskFile::sync_data`] is `fdatasync`: after it the bytes, and as much metadata as reading
 //!   them back needs (length, extents), survive the machine. Before it any subset of the 512-byte
 //!   sectors written since the last sync may be there.
-//! * A file's *name* belongs to its folder: [`Disk::create`] and [`Disk::remove`] survive the machine
-//!   only after [`Disk::sync_dir`], an `fsync` of the folder. So a new file takes two syncs: its data
+//! * A file's *name* belongs to its folder: [`Disk::create`], [`Disk::rename`] and [`Disk::remove`] survive the
+//!   machine only after [`Disk::sync_dir`], an `fsync` of the folder. So a new file takes two syncs: its data
 //!   and its folder.
 //! * After a failed `fdatasync` the kernel may have dropped the dirty pages and reports the error only
 //!   once (Linux, "fsyncgate"): a second call that succeeds proves nothing. Whoever gets that error
@@ -50,7 +50,14 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// [`ErrorKind::NotFound`] if there is none.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Makes names created and removed before durable.
+    /// Gives a file another name, in place of the file that has it. Durable after
+    /// [`sync_dir`](Self::sync_dir); a crash before may leave either name, both or none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Makes names created, given and removed before durable.
     ///
     /// # Errors
     /// As the system reports; see the module about what a failed sync means.
@@ -203,6 +210,10 @@ impl Disk for FileDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.path(name)?)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path(from)?, self.path(to)?)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -380,12 +391,16 @@ mod tests {
     }
 
     #[test]
-    fn files_are_made_once_listed_and_removed() {
+    fn files_are_made_once_listed_renamed_and_removed() {
         let (_folder, disk) = disk();
         disk.create("two").unwrap();
         disk.create("one").unwrap();
         assert_eq!(disk.create("one").unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(disk.list().unwrap(), ["one", "two"]);
+        disk.rename("two", "three").unwrap();
+        disk.rename("three", "one").unwrap();
+        assert_eq!(disk.rename("two", "one").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(disk.list().unwrap(), ["one"]);
         disk.remove("one").unwrap();
         disk.sync_dir().unwrap();
         assert_eq!(disk.open("one").unwrap_err().kind(), ErrorKind::NotFound);
@@ -395,7 +410,9 @@ mod tests {
     #[test]
     fn a_name_cannot_leave_the_folder() {
         let (_folder, disk) = disk();
+        disk.create("in").unwrap();
         for name in ["", ".", "..", "../x", "a/b", "/etc/passwd", "a/"] {
+            assert_eq!(disk.rename("in", name).unwrap_err().kind(), ErrorKind::InvalidInput, "{name}");
             assert_eq!(disk.create(name).unwrap_err().kind(), ErrorKind::InvalidInput, "{name}");
         }
     }

@@ -201,6 +201,14 @@ impl Disk for MemDisk {
         state.names.remove(name).map(|_| ()).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.change()?;
+        let id = state.names.remove(from).ok_or(ErrorKind::NotFound)?;
+        state.names.insert(to.to_owned(), id);
+        Ok(())
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         let mut state = self.state();
         state.change()?;
@@ -508,6 +516,11 @@ mod tests {
         disk.remove("kept").unwrap();
         assert_eq!(disk.after_power_loss(Survivors::Nothing).list().unwrap(), ["kept"]);
         assert_eq!(disk.after_power_loss(Survivors::Everything).list().unwrap(), ["new"]);
+        disk.sync_dir().unwrap();
+        disk.rename("new", "named").unwrap();
+        assert_eq!(disk.after_power_loss(Survivors::Nothing).list().unwrap(), ["new"]);
+        disk.sync_dir().unwrap();
+        assert_eq!(disk.after_power_loss(Survivors::Nothing).list().unwrap(), ["named"]);
     }
 
     #[test]
