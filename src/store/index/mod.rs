@@ -29,9 +29,9 @@ pub use shared::SharedIndex;
 
 use tables::{COLLECTIONS, LATEST, RELEASES, SEGMENTS, VERSIONS};
 
-/// The sealed database in the index's folder.
+/// The sealed database in the index's folder. It is whole from the moment that it has this name.
 const INDEX_FILE: &str = "index.sealed";
-/// There while the database is being made: what a crash leaves of it then was promised to nobody.
+/// Its name while it is being made: what a crash leaves of it then was promised to nobody.
 const MAKING_FILE: &str = "index.making";
 const CACHE_BYTES: usize = 48 << 20;
 
@@ -78,15 +78,6 @@ const fn damaged(what: &'static str) -> IndexError {
     IndexError::Damaged { what }
 }
 
-/// Whether the database was being made when the mark was last seen.
-fn is_making(disk: &dyn Disk) -> Result<bool, IndexError> {
-    match disk.open(MAKING_FILE) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(redb::Error::Io(error).into()),
-    }
-}
-
 /// The index, open.
 #[derive(Debug)]
 pub struct Index {
@@ -104,58 +95,44 @@ impl Index {
             let entropy = Arc::clone(&entropy);
             Box::new(move |out| entropy.lock().unwrap_or_else(PoisonError::into_inner)(out))
         };
-        let index = match Self::open_or_make(disk, key, draw()) {
-            // A removal of the mark that was not synced may be undone, so the mark alone condemns no file.
-            Err(IndexError::Damaged { .. }) if is_making(disk)? => {
-                disk.remove(INDEX_FILE).map_err(redb::Error::Io)?;
-                Self::open_or_make(disk, key, draw())?
-            }
-            opened => opened?,
-        };
-        if is_making(disk)? {
-            disk.remove(MAKING_FILE).map_err(redb::Error::Io)?;
-            disk.sync_dir().map_err(redb::Error::Io)?;
-        }
-        Ok(index)
-    }
-
-    fn open_or_make(disk: &dyn Disk, key: &[u8; 32], entropy: Entropy) -> Result<Self, IndexError> {
         let file = match disk.open(INDEX_FILE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if !is_making(disk)? {
-                    disk.create(MAKING_FILE).map_err(redb::Error::Io)?;
-                }
-                // If we crash before this nothing but the mark is there.
-                disk.sync_dir().map_err(redb::Error::Io)?;
-                let file = disk.create(INDEX_FILE).map_err(redb::Error::Io)?;
-                disk.sync_dir().map_err(redb::Error::Io)?;
-                file
+                Self::make(disk, key, draw())?;
+                disk.open(INDEX_FILE)
             }
-            opened => opened.map_err(redb::Error::Io)?,
+            opened => opened,
         };
-        let sealed = if file.is_empty().map_err(redb::Error::Io)? {
-            SealedFile::create(Arc::clone(&file), key, entropy).map_err(redb::Error::Io)?
-        } else {
-            SealedFile::open(Arc::clone(&file), key, entropy).map_err(|error| match error {
-                UnsealError::WrongKey => IndexError::WrongKey,
-                UnsealError::Io(error) => IndexError::Database(redb::Error::Io(error)),
-                _ => damaged("its beginning"),
-            })?
-        };
-        let db = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(sealed)?;
-        let index = Self { db };
-        index.make_tables()?;
-        Ok(index)
+        let sealed = SealedFile::open(file.map_err(redb::Error::Io)?, key, draw());
+        Self::from_sealed(sealed.map_err(|error| match error {
+            UnsealError::WrongKey => IndexError::WrongKey,
+            UnsealError::Io(error) => redb::Error::Io(error).into(),
+            UnsealError::Damaged(what) => damaged(what),
+            UnsealError::NotSealed | UnsealError::UnknownFormat { .. } => damaged("its beginning"),
+        })?)
     }
 
-    fn make_tables(&self) -> Result<(), IndexError> {
-        if self.db.begin_read()?.open_table(RELEASES).is_ok() {
-            return Ok(());
+    /// Makes an empty index. If we crash before the last line the next attempt begins anew.
+    fn make(disk: &dyn Disk, key: &[u8; 32], entropy: Entropy) -> Result<(), IndexError> {
+        match disk.remove(MAKING_FILE) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(redb::Error::Io(error).into());
+            }
+            _ => {}
         }
-        let txn = self.begin_write()?;
+        let file = disk.create(MAKING_FILE).map_err(redb::Error::Io)?;
+        let sealed = SealedFile::create(file, key, entropy).map_err(redb::Error::Io)?;
+        let index = Self::from_sealed(sealed)?;
+        let txn = index.begin_write()?;
         tables::create_all(&txn)?;
         txn.commit()?;
-        Ok(())
+        drop(index);
+        disk.rename(MAKING_FILE, INDEX_FILE).map_err(redb::Error::Io)?;
+        Ok(disk.sync_dir().map_err(redb::Error::Io)?)
+    }
+
+    fn from_sealed(sealed: SealedFile) -> Result<Self, IndexError> {
+        let db = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(sealed)?;
+        Ok(Self { db })
     }
 
     /// A transaction that is durable once committed. Two phases, as the sealed file needs them.
