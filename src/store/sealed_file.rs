@@ -11,6 +11,7 @@
 //! 20 Ki   sector 1, sector 2, ... of SEALED_LEN bytes each, one after the other
 //!
 //! sector: nonce 24 ‖ ciphertext ‖ tag 16; the associated data is its number
+//! sector 0 holds before redb's header: its generation, and how many sectors the file has
 //! ```
 //!
 //! The sectors are not aligned to disk blocks: a layout with the nonces and tags apart would need two
@@ -27,6 +28,9 @@
 //!   phases (`set_quick_repair`): then what its header names is synced before the header names it, and
 //!   a sector that it reads and that does not open is never the mark of a crash. One-phase commits
 //!   would need such sectors to pass for blank after a crash, and bit rot would then roll back a commit.
+//! * The length that redb sees is the one sealed in sector 0, and a file that is shorter is damaged:
+//!   redb would take the length of the disk's file for the truth after a crash, and a file cut to nothing
+//!   for a new one. So the file grows before that number is synced, and shrinks after.
 //! * A blank sector does not open either, although a [`StorageBackend`] should read as zeros where it
 //!   was lengthened: redb reads no page that it has not written.
 //! * Writes wait in memory until the next sync, or until there are [`MAX_WAITING`]: a transaction of
@@ -56,7 +60,7 @@ const NONCE_LEN: usize = 24;
 const TAG_LEN: usize = 16;
 
 /// Changes when the layout does.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MAGIC: [u8; 16] = *b"xvault sealed\x1a\n\0";
 const FILE_ID_LEN: usize = 16;
 const CHECK_LEN: usize = 32;
@@ -64,8 +68,8 @@ const CHECK_LEN: usize = 32;
 const PROLOGUE_BODY_LEN: usize = MAGIC.len() + 4 + FILE_ID_LEN + CHECK_LEN;
 const PROLOGUE_LEN: usize = PROLOGUE_BODY_LEN + 32;
 
-/// Plaintext of sector 0 as it is sealed: how many versions of it came before, then its bytes.
-const HEAD_LEN: usize = 8 + SECTOR_LEN;
+/// Plaintext of sector 0 as it is sealed: its generation, the number of sectors, then its bytes.
+const HEAD_LEN: usize = 16 + SECTOR_LEN;
 const HEAD_SEALED_LEN: usize = NONCE_LEN + HEAD_LEN + TAG_LEN;
 const HEAD_SLOTS: [u64; 2] = [4_096, 12_288];
 const SECTORS_START: u64 = 20_480;
@@ -132,14 +136,17 @@ struct State {
     waiting: BTreeMap<u64, Sealed>,
 }
 
-/// Sector 0.
+/// Sector 0, and what is sealed with it.
 struct Head {
     plain: Zeroizing<[u8; SECTOR_LEN]>,
+    /// Sectors of the file, this one among them; 0 before redb has begun it. The file on disk is never
+    /// shorter; it is longer until the sync that follows a cut.
+    sectors: u64,
     /// Versions of it so far; 0 before it was first written.
     generation: u64,
     /// Slot of the next write: the other holds a synced copy.
     slot: usize,
-    /// Whether `plain` is newer than both copies.
+    /// Whether `plain` or `sectors` is newer than both copies.
     changed: bool,
 }
 
@@ -173,7 +180,8 @@ impl SealedFile {
         file.set_len(SECTORS_START)?;
         file.write_at(0, &prologue(&id, &check))?;
         file.sync_data()?;
-        let head = Head { plain: Zeroizing::new([0; SECTOR_LEN]), generation: 0, slot: 0, changed: false };
+        let plain = Zeroizing::new([0; SECTOR_LEN]);
+        let head = Head { plain, sectors: 0, generation: 0, slot: 0, changed: false };
         Ok(Self::new(file, cipher, entropy, head))
     }
 
@@ -197,7 +205,7 @@ impl SealedFile {
         if len < SECTORS_START {
             return Err(UnsealError::Damaged("it was cut short"));
         }
-        let head = newest_head(&*file, &cipher)?;
+        let head = newest_head(&*file, &cipher, len)?;
         // The copy that was read may be one that only the page cache has; the next write goes over
         // the other.
         file.sync_data()?;
@@ -222,7 +230,13 @@ impl SealedFile {
     /// Reads whole sectors, none of them sector 0, that lie one after the other.
     fn read_sectors(&self, state: &State, first: u64, out: &mut [u8]) -> io::Result<()> {
         let mut scratch = vec![0; out.len() / SECTOR_LEN * SEALED_LEN];
-        self.file.read_at(position(first), &mut scratch)?;
+        match self.file.read_at(position(first), &mut scratch) {
+            // Somebody cut the file while it is open.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Err(io::Error::new(ErrorKind::InvalidData, SectorDamaged { sector: first }));
+            }
+            read => read?,
+        }
         let sectors = scratch.chunks_exact(SEALED_LEN).zip(out.chunks_exact_mut(SECTOR_LEN));
         for (sector, (on_disk, plain)) in (first..).zip(sectors) {
             let sealed = state.waiting.get(&sector).map_or(on_disk, |waiting| waiting.as_slice());
@@ -283,6 +297,7 @@ impl SealedFile {
         let generation = state.head.generation + 1;
         let mut plain = Zeroizing::new(Vec::with_capacity(HEAD_LEN));
         plain.extend_from_slice(&generation.to_le_bytes());
+        plain.extend_from_slice(&state.head.sectors.to_le_bytes());
         plain.extend_from_slice(&*state.head.plain);
         let mut sealed = vec![0; HEAD_SEALED_LEN];
         seal(&self.cipher, &state.nonces.draw()?, 0, &plain, &mut sealed)?;
@@ -294,9 +309,7 @@ impl SealedFile {
 
 impl StorageBackend for SealedFile {
     fn len(&self) -> io::Result<u64> {
-        let sectors = self.file.len()?.saturating_sub(SECTORS_START) / SEALED_LEN as u64;
-        // A file of sector 0 alone is one that redb has not begun: its smallest is of several.
-        Ok(if sectors == 0 { 0 } else { (sectors + 1) * SECTOR_LEN as u64 })
+        Ok(self.read_state().head.sectors * SECTOR_LEN as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -319,7 +332,12 @@ impl StorageBackend for SealedFile {
         let sectors = len / SECTOR_LEN as u64;
         let mut state = self.write_state();
         drop(state.waiting.split_off(&sectors));
-        self.file.set_len(position(sectors.max(1)))
+        if self.file.len()? < end(sectors) {
+            self.file.set_len(end(sectors))?;
+        }
+        state.head.changed |= state.head.sectors != sectors;
+        state.head.sectors = sectors;
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -332,6 +350,10 @@ impl StorageBackend for SealedFile {
             state.head.changed = false;
             state.head.slot ^= 1;
             self.file.write_at(HEAD_SLOTS[state.head.slot], &sealed)?;
+            // If we crash before this the file stays too long until the next sync of its header.
+            if self.file.len()? > end(state.head.sectors) {
+                self.file.set_len(end(state.head.sectors))?;
+            }
         }
         Ok(())
     }
@@ -385,6 +407,11 @@ const fn position(sector: u64) -> u64 {
     SECTORS_START + sector.saturating_sub(1) * SEALED_LEN as u64
 }
 
+/// Where a file of so many sectors ends on disk.
+const fn end(sectors: u64) -> u64 {
+    SECTORS_START + sectors.saturating_sub(1).saturating_mul(SEALED_LEN as u64)
+}
+
 /// The cipher of a file, and the value that tells the key without telling anything of it.
 fn schedule(key: &[u8; 32], id: &[u8; FILE_ID_LEN]) -> (XChaCha20Poly1305, [u8; CHECK_LEN]) {
     let mut derived = Zeroizing::new([0; 32 + CHECK_LEN]);
@@ -424,9 +451,11 @@ fn read_prologue(found: &[u8; PROLOGUE_LEN]) -> Result<([u8; FILE_ID_LEN], [u8; 
     Ok((*id, *check))
 }
 
-/// The newer of the copies of sector 0 that open.
-fn newest_head(file: &dyn DiskFile, cipher: &XChaCha20Poly1305) -> Result<Head, UnsealError> {
+/// The newer of the copies of sector 0 that open and whose sectors are all there: a crash may leave one
+/// whose file had yet to grow, never two.
+fn newest_head(file: &dyn DiskFile, cipher: &XChaCha20Poly1305, len: u64) -> Result<Head, UnsealError> {
     let mut newest: Option<Head> = None;
+    let mut reason = "no copy of its first sector opens";
     for (at, offset) in HEAD_SLOTS.into_iter().enumerate() {
         let mut sealed = vec![0; HEAD_SEALED_LEN];
         file.read_at(offset, &mut sealed)?;
@@ -434,15 +463,20 @@ fn newest_head(file: &dyn DiskFile, cipher: &XChaCha20Poly1305) -> Result<Head, 
         if !open_sector(cipher, 0, &sealed, &mut *plain) {
             continue;
         }
-        let Some((generation, bytes)) = plain.split_first_chunk() else { continue };
-        let generation = u64::from_le_bytes(*generation);
+        let Some((generation, rest)) = plain.split_first_chunk() else { continue };
+        let Some((sectors, bytes)) = rest.split_first_chunk() else { continue };
+        let (generation, sectors) = (u64::from_le_bytes(*generation), u64::from_le_bytes(*sectors));
+        if len < end(sectors) {
+            reason = "it was cut short";
+            continue;
+        }
         if newest.as_ref().is_none_or(|other| other.generation < generation) {
             let mut plain = Zeroizing::new([0; SECTOR_LEN]);
             plain.copy_from_slice(bytes);
-            newest = Some(Head { plain, generation, slot: at ^ 1, changed: false });
+            newest = Some(Head { plain, sectors, generation, slot: at ^ 1, changed: false });
         }
     }
-    newest.ok_or(UnsealError::Damaged("no copy of its first sector opens"))
+    newest.ok_or(UnsealError::Damaged(reason))
 }
 
 /// Seals `plain` into `out`, which is longer by the nonce and the tag.

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use redb::StorageBackend as _;
+
 use super::*;
 use crate::crypto::frame::{Dek, DekCommit};
 use crate::message::{Extent, Locator, StoredVersion, VersionState};
+use crate::store::sealed_file::SECTOR_LEN;
 use crate::testing::{MemDisk, Survivors};
 use crate::types::{Code, Hash};
 
@@ -468,11 +471,6 @@ fn damage_is_an_error_with_a_name_and_never_a_panic() {
             Err(error) => panic!("{what}: {error:?}"),
         }
     };
-    for cut in [1, 100, 115, 116, 4_096, 12_288, 20_479, 20_480, 24_616, len / 2, len - 4_136, len - 1] {
-        let disk = copy();
-        disk.open(INDEX_FILE).unwrap().set_len(cut).unwrap();
-        visit(&disk, format!("cut to {cut} of {len}"));
-    }
     for (fill, at) in [(0xa5, 0), (0, 0), (0xa5, 4_096), (0xa5, 20_480), (0, 20_480)] {
         let disk = copy();
         let garbage = vec![fill; usize::try_from(len - at).unwrap()];
@@ -484,6 +482,80 @@ fn damage_is_an_error_with_a_name_and_never_a_panic() {
         let at = step * len / 200;
         disk.flip_bit(INDEX_FILE, at, 2);
         visit(&disk, format!("bit at {at}"));
+    }
+}
+
+#[test]
+fn an_index_that_was_cut_is_damaged_and_never_a_new_one() {
+    let disk = MemDisk::new(ROOM);
+    run(&disk);
+    let closed = disk.after_power_loss(Survivors::Everything);
+    // As a process that is killed leaves it: redb finds out the length of its file then.
+    let mut index = open(&disk);
+    for n in 10..60 {
+        commit(&mut index, &[commit_of(&format!("r{n}"), n, &[n])]);
+    }
+    for whole in [closed, disk.after_power_loss(Survivors::Everything)] {
+        let len = whole.open(INDEX_FILE).unwrap().len().unwrap();
+        let at_edges = [0, 1, 115, 116, 4_096, 12_288, 20_479, 20_480, 24_615, 24_616, len - 4_136, len - 1];
+        for cut in (0..50).map(|step| step * len / 50).chain(at_edges) {
+            let disk = whole.after_power_loss(Survivors::Everything);
+            disk.open(INDEX_FILE).unwrap().set_len(cut).unwrap();
+            for _ in 0..2 {
+                let found = try_open(&disk, &KEY);
+                assert!(matches!(found, Err(IndexError::Damaged { .. })), "cut to {cut} of {len}: {found:?}");
+            }
+        }
+        assert!(open(&whole).latest(&docs(), &name("r1")).unwrap().is_some());
+    }
+}
+
+/// A sealed file grows, shrinks and grows again, synced after each; then power is lost at every operation.
+#[test]
+fn a_sealed_file_has_a_length_that_was_synced_or_asked_for() {
+    const LENS: [u64; 7] = [3, 9, 4, 4, 12, 2, 6];
+    let page = |len: u64| [u8::try_from(len).unwrap(); SECTOR_LEN];
+    let run = |disk: &MemDisk| -> io::Result<usize> {
+        let file = SealedFile::create(disk.create("file")?, &KEY, entropy())?;
+        disk.sync_dir()?;
+        for (done, len) in LENS.into_iter().enumerate() {
+            let step = || {
+                file.set_len(len * SECTOR_LEN as u64)?;
+                file.write(0, &page(len))?;
+                file.write((len - 1) * SECTOR_LEN as u64, &page(len))?;
+                file.sync_data()
+            };
+            if step().is_err() {
+                return Ok(done);
+            }
+        }
+        Ok(LENS.len())
+    };
+    let whole = MemDisk::new(ROOM);
+    assert_eq!(run(&whole).unwrap(), LENS.len());
+    for change in 0..whole.changes() {
+        let disk = MemDisk::new(ROOM);
+        disk.lose_power_at(change);
+        let Ok(done) = run(&disk) else { continue };
+        for survivors in [Survivors::Nothing, Survivors::Everything, Survivors::Random(change)] {
+            let image = disk.after_power_loss(survivors).open("file").unwrap();
+            let file = match SealedFile::open(image, &KEY, entropy()) {
+                Ok(file) => file,
+                Err(error) => {
+                    assert_eq!(done, 0, "{change} {survivors:?}: {error}");
+                    continue;
+                }
+            };
+            let len = file.len().unwrap() / SECTOR_LEN as u64;
+            let begun = LENS.get(done).is_some_and(|asked| *asked == len);
+            assert!(begun || done.checked_sub(1).is_some_and(|at| LENS[at] == len), "{change} {survivors:?}");
+            // By a coin, sectors that were not promised may be torn.
+            if !matches!(survivors, Survivors::Random(_)) {
+                let mut last = [0; SECTOR_LEN];
+                file.read((len - 1) * SECTOR_LEN as u64, &mut last).unwrap();
+                assert_eq!(last, page(len), "{change} {survivors:?}");
+            }
+        }
     }
 }
 
