@@ -71,8 +71,8 @@ async fn ranges(devnet: &Devnet, report: &Report, source: &std::path::Path, byte
         [("large: first byte of a range", first_ms, 3.0), ("large: 1 MiB of a range", whole_ms, 8.0)]
     {
         times.sort_by(f64::total_cmp);
-        let at = |share: f64| times[(times.len() as f64 * share) as usize];
-        report.figure(name, "ms p50", at(0.5), reach, None, json!({ "p90": at(0.9), "p99": at(0.99) }));
+        let at = |percent: usize| times[times.len() * percent / 100];
+        report.figure(name, "ms p50", at(50), reach, None, json!({ "p90": at(90), "p99": at(99) }));
     }
     client.close().await;
     Ok(())

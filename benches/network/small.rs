@@ -69,9 +69,9 @@ async fn put_all(client: &Client, first: u64, contents: Vec<Bytes>, jobs: u64) -
     let (client, count) = (client.clone(), contents.len() as u64);
     each(count, jobs, move |number| {
         let client = client.clone();
-        let bytes = contents[number as usize].clone();
+        let bytes = usize::try_from(number).map(|nth| contents[nth].clone());
         async move {
-            client.put(&numbered(first + number), Source::Bytes(bytes), PutOptions::default()).await?;
+            client.put(&numbered(first + number), Source::Bytes(bytes?), PutOptions::default()).await?;
             Ok(())
         }
     })
@@ -183,7 +183,7 @@ fn listed(options: &Options, report: &Report, runtime: &Runtime) -> Outcome<()> 
                 micros,
                 first,
                 None,
-                json!({ "records": done, "records_per_s": took.records_per_s() as u64 }),
+                json!({ "records": done, "records_per_s": took.records_per_s().round() }),
             );
         }
         let begun = Instant::now();
