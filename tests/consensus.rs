@@ -104,10 +104,10 @@ fn control_a_quorum_of_one_less_forks() {
 
 #[test]
 fn without_faults_every_block_comes_in_its_first_rounds_and_is_signed_by_all() -> Checked {
-    for (members, least) in [(1, 300), (4, 100), (7, 100), (21, 60)] {
-        let mut world = Validators::with(1, Plan::quiet(members, seconds(10)));
+    for (members, least) in [(1, 100), (4, 40), (7, 40), (21, 20)] {
+        let mut world = Validators::with(1, Plan::quiet(members, seconds(4)));
         world.start()?;
-        world.wait(seconds(10))?;
+        world.wait(seconds(4))?;
         for (height, signers) in world.chains() {
             assert!(height >= least, "{height} blocks of {members}");
             let settled = &signers[..signers.len() - 3];
@@ -121,8 +121,8 @@ fn without_faults_every_block_comes_in_its_first_rounds_and_is_signed_by_all() -
 #[test]
 fn a_node_killed_before_any_effect_votes_once_and_comes_back() -> Checked {
     for effects in 0..120 {
-        let mut plan = Plan::quiet(4, seconds(2));
-        plan.faults.push((Duration::from_millis(300), Fault::Fuse(effects % 4, effects as u64)));
+        let mut plan = Plan::quiet(4, seconds(1));
+        plan.faults.push((Duration::from_millis(200), Fault::Fuse(effects % 4, effects as u64)));
         let summary = Validators::with(effects as u64, plan).run()?;
         assert!(summary.crashes == 1 && summary.blocks > 10, "{summary:?}");
     }
@@ -233,6 +233,18 @@ fn clocks_may_be_wrong() -> Checked {
             plan.faults.push((seconds(second), Fault::Skew(rng.index(4), off)));
         }
         Validators::with(seed, plan).run()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn nodes_that_refuse_good_blocks_by_their_clocks_come_round() -> Checked {
+    for seed in 0..10 {
+        let mut plan = Plan { picky: 300, ..Plan::quiet(4, seconds(10)) };
+        plan.weather.loss = 20;
+        plan.faults.push((seconds(5), Fault::Fuse(1, 3)));
+        let summary = Validators::with(seed, plan).run()?;
+        assert!(summary.invalid > 5, "{summary:?}");
     }
     Ok(())
 }

@@ -26,6 +26,8 @@ pub(super) struct Body {
     pub(super) proposal: Option<SignedProposal>,
     /// Whether they are valid, once that is known.
     pub(super) valid: Option<bool>,
+    /// The question was whether they are valid although a quorum says so.
+    pub(super) agreed: bool,
 }
 
 /// What came of putting bytes in.
@@ -53,8 +55,15 @@ impl Bodies {
         if self.0.values().filter(|body| body.round == proposal.round).count() >= PER_ROUND {
             return Put::Full;
         }
-        let (id, round) = (proposal.block, proposal.round);
-        self.put(proposal.bytes, Body { id, block, round, proposal: Some(*signed), valid: None }, keep);
+        let body = Body {
+            id: proposal.block,
+            block,
+            round: proposal.round,
+            proposal: Some(*signed),
+            valid: None,
+            agreed: proposal.valid_round.is_some(),
+        };
+        self.put(proposal.bytes, body, keep);
         Put::New
     }
 
@@ -86,6 +95,18 @@ impl Bodies {
     pub(super) fn valid(&self, id: BlockId) -> Option<&Bytes> {
         let mut bodies = self.0.values();
         bodies.find(|body| body.id == id && body.valid == Some(true)).map(|body| &body.block)
+    }
+
+    /// Puts bytes again to which this node has said no: a quorum may have said yes. True if they are to be checked.
+    pub(super) fn appeal(&mut self, bytes: &Hash, block: &Bytes) -> bool {
+        let Some(body) = self.0.get_mut(bytes) else { return false };
+        let heard = body.valid == Some(false) && !body.agreed;
+        if heard {
+            body.valid = None;
+            body.block = block.clone();
+            body.agreed = true;
+        }
+        heard
     }
 
     pub(super) fn clear(&mut self) {

@@ -214,6 +214,9 @@ pub enum Effect {
         bytes: Hash,
         /// Its bytes.
         block: Bytes,
+        /// A quorum says that it is valid. Then only what all nodes judge alike may be held against it: not its
+        /// time by this node's clock. Else who is too strict could never agree with the others again.
+        agreed: bool,
     },
     /// A block is final: make it durable, then answer [`Event::Committed`].
     Decide {

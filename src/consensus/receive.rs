@@ -202,7 +202,7 @@ impl Consensus {
         self.feed(|engine| engine.input(&Entry::Proposal(signed)));
         match put {
             Put::New => self.ask_check(signed, block),
-            Put::Known => self.known(signed),
+            Put::Known => self.known(signed, block),
             Put::Full => {}
         }
         Ok(())
@@ -219,13 +219,20 @@ impl Consensus {
                 id: proposal.block,
                 bytes: proposal.bytes,
                 block,
+                agreed: proposal.valid_round.is_some(),
             });
         }
     }
 
-    /// Bytes that were fetched or logged before they were proposed: the engine has not heard of them.
-    fn known(&mut self, signed: SignedProposal) {
-        let Some(body) = self.bodies.get_mut(&signed.proposal.bytes) else { return };
+    /// Bytes that are here already: fetched or logged before they were proposed, so that the engine has not heard of
+    /// them, or proposed again.
+    fn known(&mut self, signed: SignedProposal, block: Bytes) {
+        let proposal = signed.proposal;
+        // It is proposed again because a quorum has prevoted it. The engine does not take the proposer's word for that.
+        if proposal.valid_round.is_some() && self.bodies.appeal(&proposal.bytes, &block) {
+            return self.ask_check(signed, block);
+        }
+        let Some(body) = self.bodies.get_mut(&proposal.bytes) else { return };
         if body.proposal.is_none() {
             body.proposal = Some(signed);
             if let Some(valid) = body.valid {

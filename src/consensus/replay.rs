@@ -72,7 +72,7 @@ impl Consensus {
     fn restore(&mut self, entry: &Entry) {
         if let Entry::Verdict(verdict) = entry {
             let (id, block, round) = (verdict.id, verdict.block.clone(), verdict.round);
-            let body = Body { id, block, round, proposal: None, valid: Some(verdict.valid) };
+            let body = Body { id, block, round, proposal: None, valid: Some(verdict.valid), agreed: false };
             self.bodies.put(verdict.bytes, body, None);
         }
     }

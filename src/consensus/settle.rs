@@ -32,7 +32,11 @@ impl Consensus {
         }
         let bytes = block_hash(&block);
         let keep = self.engine.as_ref().and_then(super::engine::Engine::valid_block);
-        self.bodies.put(bytes, Body { id, block, round, proposal: None, valid: Some(true) }, keep);
+        self.bodies.put(
+            bytes,
+            Body { id, block, round, proposal: None, valid: Some(true), agreed: false },
+            keep,
+        );
         self.feed(|engine| engine.propose(round, Value { id, bytes }));
     }
 
@@ -107,18 +111,19 @@ impl Consensus {
         let bytes = block_hash(&block);
         let round = certificate.round;
         match self.bodies.get(&bytes).map(|body| (body.id == id, body.valid)) {
-            Some((true, Some(true))) => self.settle_by(certificate),
-            Some((true, None)) => self.hold(certificate),
-            Some(_) => self.blame(from, Violation::WrongBlock),
+            Some((true, Some(true))) => return self.settle_by(certificate),
+            Some((true, None)) => return self.hold(certificate),
+            Some((true, Some(false))) if self.bodies.appeal(&bytes, &block) => {}
+            Some(_) => return self.blame(from, Violation::WrongBlock),
             None => {
-                let body = Body { id, block: block.clone(), round, proposal: None, valid: None };
-                self.bodies.put(bytes, body, None);
-                self.fetched = Some((bytes, from));
-                self.hold(certificate);
-                let (height, proposer) = (self.height, self.committee.proposer(self.height, round));
-                self.effects.push_back(Effect::Check { height, round, proposer, id, bytes, block });
+                let (block, valid) = (block.clone(), None);
+                self.bodies.put(bytes, Body { id, block, round, proposal: None, valid, agreed: true }, None);
             }
         }
+        self.fetched = Some((bytes, from));
+        self.hold(certificate);
+        let (height, proposer) = (self.height, self.committee.proposer(self.height, round));
+        self.effects.push_back(Effect::Check { height, round, proposer, id, bytes, block, agreed: true });
     }
 
     fn fits(&mut self, id: BlockId, block: &Bytes, certificate: &CommitCertificate) -> Result<(), Violation> {

@@ -428,3 +428,17 @@ fn two_proposals_come_together_among_those_who_got_one_each() {
     let evidence = convicted.unwrap();
     assert_eq!((evidence.verify(NETWORK), evidence.offender()), (Ok(()), bench.key(1)));
 }
+
+#[test]
+fn a_block_refused_by_this_nodes_clock_is_taken_when_a_quorum_has_it() {
+    let mut bench = Bench::running(1);
+    bench.hear(1, bench.propose(1, GOOD, BODY));
+    bench.checked(BODY, false);
+    bench.effects();
+    let certificate = bench.certificate(&[1, 2, 3]);
+    bench.synced(2, BODY, certificate);
+    let effects = bench.effects();
+    assert!(matches!(effects[..], [Effect::Check { agreed: true, .. }]), "{effects:?}");
+    bench.checked(BODY, true);
+    assert_eq!(decisions(&bench.effects()), 1);
+}

@@ -55,6 +55,8 @@ pub struct Plan {
     pub faults: Vec<(Duration, Fault)>,
     /// When everything is mended.
     pub mended: Duration,
+    /// So often in a thousand a node refuses a good block because of its own clock.
+    pub picky: u64,
     /// Whether there is always something to decide.
     pub busy: bool,
     /// A safeguard that is missing.
@@ -76,6 +78,7 @@ impl Plan {
             sync_micros: 2_000,
             faults: Vec::new(),
             mended: length,
+            picky: 0,
             busy: true,
             control: Control::Off,
             timing: Timing {
@@ -103,6 +106,7 @@ impl Plan {
         let mut plan = Self::quiet(members, Duration::from_secs(seconds));
         plan.nodes = members + rng.index(3);
         plan.busy = rng.chance(700);
+        plan.picky = *rng.pick(&[0, 0, 0, 50, 300]);
         plan.sync_micros = *rng.pick(&[200, 2_000, 10_000]);
         plan.weather = Weather {
             least: Duration::from_micros(200 + rng.below(5_000)),

@@ -55,9 +55,10 @@ impl Validators {
                 let delay = self.random_delay(10_000);
                 self.schedule(delay, Delivery::Event(node, boot, Event::Built { height, round, id, block }));
             }
-            Effect::Check { height, id, bytes, block, .. } => {
+            Effect::Check { height, id, bytes, block, agreed, .. } => {
                 let right_place = self.nodes[node].next_height() == height;
-                let valid = right_place && chain::check(&block, id, height, self.nodes[node].tip());
+                let good = right_place && chain::check(&block, id, height, self.nodes[node].tip());
+                let valid = good && (agreed || !self.rng.chance(self.plan.picky));
                 let delay = self.random_delay(10_000);
                 self.schedule(
                     delay,
@@ -91,8 +92,8 @@ impl Validators {
             }
             Effect::Invalid { proposal, .. } => {
                 self.audit.summary.invalid += 1;
-                let rogue = self.is_rogue(&proposal.proposer);
-                if rogue { Ok(()) } else { Err(format!("an honest proposal is invalid: {proposal:?}")) }
+                let excused = self.plan.picky > 0 || self.is_rogue(&proposal.proposer);
+                if excused { Ok(()) } else { Err(format!("an honest proposal is invalid: {proposal:?}")) }
             }
             Effect::Blame { peer, violation } => {
                 self.audit.summary.blamed += 1;
