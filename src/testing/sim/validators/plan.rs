@@ -17,6 +17,8 @@ pub enum Control {
     Off,
     /// Every log is thrown away when its node restarts.
     NoLog,
+    /// Disks say that they have synced, and have not.
+    NoSync,
     /// Every node takes one signer less than a quorum for one.
     SmallQuorum,
 }
