@@ -27,11 +27,15 @@ pub enum Context {
     UploadId,
     /// Node secret to the key by which its connections outlive it: see `net::endpoint`.
     ConnectionReset,
+    /// Bytes of a proposed block to the hash that its proposer signs.
+    BlockBytes,
+    /// Members of a committee to their hash.
+    Committee,
 }
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -44,6 +48,8 @@ impl Context {
         Self::UploadId,
         Self::ConnectionReset,
         Self::VolumeHeaders,
+        Self::BlockBytes,
+        Self::Committee,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -62,6 +68,8 @@ impl Context {
             Self::VolumeHeaders => "xvault v1 2026-11 volume headers",
             Self::UploadId => "xvault v1 2026-11 upload id",
             Self::ConnectionReset => "xvault v1 2026-11 connection reset",
+            Self::BlockBytes => "xvault v1 2026-11 block bytes",
+            Self::Committee => "xvault v1 2026-11 committee",
         }
     }
 }

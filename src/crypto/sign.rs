@@ -14,12 +14,18 @@ use crate::types::PublicKey;
 pub enum Domain {
     /// A storage node's promise to hold a shard.
     CustodyReceipt,
+    /// A static node's vote on a block.
+    Vote,
+    /// A static node's proposal of a block.
+    Proposal,
 }
 
 impl Domain {
     const fn tag(self) -> &'static [u8] {
         match self {
             Self::CustodyReceipt => b"xvault v1 custody receipt",
+            Self::Vote => b"xvault v1 vote",
+            Self::Proposal => b"xvault v1 proposal",
         }
     }
 }

@@ -86,6 +86,11 @@ hex_id!(
     Hash,
     "hash"
 );
+hex_id!(
+    /// A block: the domain-separated BLAKE3 of its encoded header.
+    BlockId,
+    "block id"
+);
 
 /// One immutable state of a record: 48 bits of Unix milliseconds, then 80 random bits (a ULID).
 ///
