@@ -11,7 +11,9 @@ pub mod network;
 pub mod time;
 
 pub use code::Code;
-pub use id::{Hash, NetworkId, PublicKey, SegmentId, VersionId};
+pub use id::{
+    CollectionTag, Hash, LogHash, NetworkId, PublicKey, SegmentId, TransactionId, VaultId, VersionId,
+};
 pub use machine::Machine;
 pub use name::{CollectionName, RecordName, RecordPath};
 pub use network::{Network, NodeInfo};
