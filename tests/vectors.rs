@@ -14,8 +14,13 @@ use xvault::crypto::passphrase::{self, Cost};
 use xvault::crypto::seed::Seed;
 use xvault::crypto::sign::{Domain, KeyPair, verify};
 use xvault::crypto::{padme, tree};
+use xvault::message::{
+    CommitCertificate, Evidence, SignedProposal, SignedVote, VoteKind, block_hash, committee_hash,
+};
 use xvault::stripe::{Candidate, Coder, placement};
-use xvault::types::{Code, Hash, NodeInfo, PublicKey, SegmentId, VersionId};
+use xvault::types::{
+    BlockId, Code, Committee, Hash, Height, NetworkId, NodeInfo, PublicKey, Round, SegmentId, VersionId,
+};
 
 /// The lines of one file.
 struct Vectors(Vec<(String, Vec<u8>)>);
@@ -182,4 +187,44 @@ fn placement_is_frozen() {
     let placement = placement::place(&segment, Code::DEFAULT, &candidates).unwrap();
     let found: Vec<_> = placement.shards.iter().map(|place| place.node.0[0]).collect();
     assert_eq!(found, vectors.get("nodes"));
+}
+
+#[test]
+fn votes_and_proposals_are_frozen() {
+    let vectors = Vectors::read(include_str!("vectors/consensus.hex"));
+    let (network, block) = (NetworkId(vectors.array("network")), BlockId(vectors.array("block")));
+    let pair = |nth: u8| KeyPair::from_secret(&[nth; 32]);
+    for (name, kind, block) in
+        [("prevote", VoteKind::Prevote, Some(block)), ("precommit_none", VoteKind::Precommit, None)]
+    {
+        let signed = SignedVote::decode(vectors.get(name)).unwrap();
+        let vote = signed.vote;
+        assert_eq!((vote.kind, vote.block, vote.height, vote.round), (kind, block, Height(7), Round(3)));
+        assert_eq!(signed.verify(network), Ok(()));
+        assert_eq!(vote.sign(&pair(1)).encode(), vectors.get(name));
+    }
+    assert_eq!(block_hash(vectors.get("body")).0, vectors.get("body_hash"));
+    for (name, valid_round) in [("proposal", Some(Round(1))), ("first_proposal", None)] {
+        let signed = SignedProposal::decode(vectors.get(name)).unwrap();
+        assert_eq!((signed.proposal.valid_round, signed.proposal.block), (valid_round, block));
+        assert_eq!(signed.verify(network), Ok(()));
+        assert_eq!(signed.proposal.sign(&pair(2)).encode(), vectors.get(name));
+    }
+}
+
+#[test]
+fn certificates_and_evidence_are_frozen() {
+    let vectors = Vectors::read(include_str!("vectors/consensus.hex"));
+    let network = NetworkId(vectors.array("network"));
+    let members = vectors.hashes("committee").iter().map(|key| PublicKey(key.0)).collect();
+    let committee = Committee::new(members).unwrap();
+    assert_eq!(committee_hash(&committee).0, vectors.get("committee_hash"));
+    let certificate = CommitCertificate::decode(vectors.get("certificate")).unwrap();
+    assert_eq!(certificate.verify(&committee, network), Ok(()));
+    assert_eq!(certificate.encode(), vectors.get("certificate"));
+    for name in ["evidence_votes", "evidence_proposals"] {
+        let evidence = Evidence::decode(vectors.get(name)).unwrap();
+        assert_eq!(evidence.verify(network), Ok(()), "{name}");
+        assert_eq!(evidence.encode(), vectors.get(name));
+    }
 }

@@ -198,7 +198,7 @@ fn refusals() -> Vec<Refusal> {
     codes.into_iter().map(refusal).collect()
 }
 
-const VIOLATIONS: [Violation; 10] = [
+const VIOLATIONS: [Violation; 15] = [
     Violation::Malformed,
     Violation::TooLong,
     Violation::OutOfBounds,
@@ -209,6 +209,11 @@ const VIOLATIONS: [Violation; 10] = [
     Violation::WrongShard,
     Violation::WrongLength,
     Violation::WrongResponse,
+    Violation::NotAMember,
+    Violation::DuplicateSigner,
+    Violation::NoQuorum,
+    Violation::NoConflict,
+    Violation::WrongBlock,
 ];
 
 fn status() -> NodeStatus {
@@ -270,6 +275,56 @@ fn receipts() {
     fuzz(&[receipt()], CustodyReceipt::encode, CustodyReceipt::decode);
     fuzz(&[signed_receipt()], SignedReceipt::encode, SignedReceipt::decode);
     truncate(&signed_receipt().encode(), SignedReceipt::decode);
+}
+
+const NETWORK: NetworkId = NetworkId([1; 32]);
+
+fn static_node() -> KeyPair {
+    KeyPair::from_secret(&[4; 32])
+}
+
+fn vote(kind: VoteKind, block: Option<BlockId>) -> SignedVote {
+    Vote { network: NETWORK, kind, height: Height(7), round: Round(3), block }.sign(&static_node())
+}
+
+fn proposal(valid_round: Option<Round>, block: u8) -> SignedProposal {
+    let (block, bytes) = (BlockId([block; 32]), block_hash(b"block"));
+    let proposal =
+        Proposal { network: NETWORK, height: Height(7), round: Round(3), valid_round, block, bytes };
+    proposal.sign(&static_node())
+}
+
+fn certificate(signers: u8) -> CommitCertificate {
+    let (height, round, block) = (Height(7), Round(3), BlockId([5; 32]));
+    let mut certificate = CommitCertificate { height, round, block, signatures: vec![] };
+    for nth in 0..signers {
+        assert!(certificate.add(&certificate.vote(NETWORK).sign(&KeyPair::from_secret(&[nth; 32]))));
+    }
+    certificate
+}
+
+#[test]
+fn votes_and_proposals() {
+    let votes = [vote(VoteKind::Prevote, None), vote(VoteKind::Precommit, Some(BlockId([5; 32])))];
+    fuzz(&votes, SignedVote::encode, SignedVote::decode);
+    fuzz(&votes.map(|signed| signed.vote), Vote::encode, Vote::decode);
+    truncate(&votes[1].encode(), SignedVote::decode);
+    let proposals = [proposal(None, 5), proposal(Some(Round(2)), 5)];
+    fuzz(&proposals, SignedProposal::encode, SignedProposal::decode);
+    fuzz(&proposals.map(|signed| signed.proposal), Proposal::encode, Proposal::decode);
+    truncate(&proposals[1].encode(), SignedProposal::decode);
+}
+
+#[test]
+fn certificates_and_evidence() {
+    let certificates = [certificate(0), certificate(3), certificate(21)];
+    fuzz(&certificates, CommitCertificate::encode, CommitCertificate::decode);
+    truncate(&certificates[1].encode(), CommitCertificate::decode);
+    let votes =
+        Evidence::of_votes(vote(VoteKind::Prevote, None), vote(VoteKind::Prevote, Some(BlockId([5; 32]))));
+    let evidence = [votes, Evidence::of_proposals(proposal(None, 5), proposal(None, 6))];
+    fuzz(&evidence, Evidence::encode, Evidence::decode);
+    evidence.iter().for_each(|evidence| truncate(&evidence.encode(), Evidence::decode));
 }
 
 #[test]

@@ -45,11 +45,15 @@ pub enum Context {
     BlockCertificate,
     /// What a version is, with a salt, to its commitment in an anchor.
     VersionCommitment,
+    /// Bytes of a proposed block to the hash that its proposer signs.
+    BlockBytes,
+    /// Members of a committee to their hash.
+    Committee,
 }
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -71,6 +75,8 @@ impl Context {
         Self::Roster,
         Self::BlockCertificate,
         Self::VersionCommitment,
+        Self::BlockBytes,
+        Self::Committee,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -98,6 +104,8 @@ impl Context {
             Self::Roster => "xvault v1 2026-11 roster",
             Self::BlockCertificate => "xvault v1 2026-11 block certificate",
             Self::VersionCommitment => "xvault v1 2026-11 version commitment",
+            Self::BlockBytes => "xvault v1 2026-11 block bytes",
+            Self::Committee => "xvault v1 2026-11 committee",
         }
     }
 }

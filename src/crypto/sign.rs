@@ -22,6 +22,10 @@ pub enum Domain {
     StaticKey,
     /// A sponsor's promise to pay for a vault or a storage node.
     Sponsorship,
+    /// A static node's vote on a block.
+    Vote,
+    /// A static node's proposal of a block.
+    Proposal,
 }
 
 impl Domain {
@@ -32,6 +36,8 @@ impl Domain {
             Self::Governance => b"xvault v1 governance",
             Self::StaticKey => b"xvault v1 static key",
             Self::Sponsorship => b"xvault v1 sponsorship",
+            Self::Vote => b"xvault v1 vote",
+            Self::Proposal => b"xvault v1 proposal",
         }
     }
 }

@@ -35,6 +35,21 @@ pub enum Violation {
     /// A response of a kind that the request does not have.
     #[error("response does not fit the request")]
     WrongResponse,
+    /// A statement is signed by a key that is not in the committee.
+    #[error("signed by a key outside the committee")]
+    NotAMember,
+    /// A certificate counts one key twice, or not in the order of keys.
+    #[error("a certificate with a signer twice or out of order")]
+    DuplicateSigner,
+    /// A certificate of too few signers.
+    #[error("too few signers for a certificate")]
+    NoQuorum,
+    /// Evidence of two statements that an honest node may both sign.
+    #[error("evidence of statements that do not conflict")]
+    NoConflict,
+    /// The bytes of a block are not those that were proposed or agreed on.
+    #[error("block bytes are not those of the proposal or certificate")]
+    WrongBlock,
 }
 
 impl Violation {
@@ -51,6 +66,11 @@ impl Violation {
             Self::WrongShard => Code::WrongShard,
             Self::WrongLength => Code::WrongLength,
             Self::WrongResponse => Code::WrongResponse,
+            Self::NotAMember => Code::NotAMember,
+            Self::DuplicateSigner => Code::DuplicateSigner,
+            Self::NoQuorum => Code::NoQuorum,
+            Self::NoConflict => Code::NoConflict,
+            Self::WrongBlock => Code::WrongBlock,
         };
         code.into()
     }
@@ -73,6 +93,11 @@ impl Violation {
             Code::WrongShard => Self::WrongShard,
             Code::WrongLength => Self::WrongLength,
             Code::WrongResponse => Self::WrongResponse,
+            Code::NotAMember => Self::NotAMember,
+            Code::DuplicateSigner => Self::DuplicateSigner,
+            Code::NoQuorum => Self::NoQuorum,
+            Code::NoConflict => Self::NoConflict,
+            Code::WrongBlock => Self::WrongBlock,
         }))
     }
 }

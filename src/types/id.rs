@@ -86,6 +86,11 @@ hex_id!(
     Hash,
     "hash"
 );
+hex_id!(
+    /// A block: the domain-separated BLAKE3 of its encoded header.
+    BlockId,
+    "block id"
+);
 
 hex_id!(
     /// A vault: random, chosen by its owner, registered on the ledger.

@@ -3,6 +3,8 @@
 //! Row 1: imports nothing of the crate, does no I/O, reads no clock. Next file to read: [`limits`].
 
 pub mod code;
+pub mod committee;
+pub mod height;
 pub mod id;
 pub mod limits;
 pub mod machine;
@@ -11,8 +13,10 @@ pub mod network;
 pub mod time;
 
 pub use code::Code;
+pub use committee::{Committee, CommitteeError};
+pub use height::{Height, Round};
 pub use id::{
-    CollectionTag, Hash, LogHash, NetworkId, PublicKey, SegmentId, TransactionId, VaultId, VersionId,
+    BlockId, CollectionTag, Hash, LogHash, NetworkId, PublicKey, SegmentId, TransactionId, VaultId, VersionId,
 };
 pub use machine::Machine;
 pub use name::{CollectionName, RecordName, RecordPath};

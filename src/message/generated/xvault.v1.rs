@@ -131,6 +131,11 @@ pub enum Violation {
     WrongShard = 8,
     WrongLength = 9,
     WrongResponse = 10,
+    NotAMember = 20,
+    DuplicateSigner = 21,
+    NoQuorum = 22,
+    NoConflict = 23,
+    WrongBlock = 24,
 }
 impl Violation {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -150,6 +155,11 @@ impl Violation {
             Self::WrongShard => "VIOLATION_WRONG_SHARD",
             Self::WrongLength => "VIOLATION_WRONG_LENGTH",
             Self::WrongResponse => "VIOLATION_WRONG_RESPONSE",
+            Self::NotAMember => "VIOLATION_NOT_A_MEMBER",
+            Self::DuplicateSigner => "VIOLATION_DUPLICATE_SIGNER",
+            Self::NoQuorum => "VIOLATION_NO_QUORUM",
+            Self::NoConflict => "VIOLATION_NO_CONFLICT",
+            Self::WrongBlock => "VIOLATION_WRONG_BLOCK",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -166,6 +176,11 @@ impl Violation {
             "VIOLATION_WRONG_SHARD" => Some(Self::WrongShard),
             "VIOLATION_WRONG_LENGTH" => Some(Self::WrongLength),
             "VIOLATION_WRONG_RESPONSE" => Some(Self::WrongResponse),
+            "VIOLATION_NOT_A_MEMBER" => Some(Self::NotAMember),
+            "VIOLATION_DUPLICATE_SIGNER" => Some(Self::DuplicateSigner),
+            "VIOLATION_NO_QUORUM" => Some(Self::NoQuorum),
+            "VIOLATION_NO_CONFLICT" => Some(Self::NoConflict),
+            "VIOLATION_WRONG_BLOCK" => Some(Self::WrongBlock),
             _ => None,
         }
     }
