@@ -99,6 +99,19 @@ pub fn root(leaves: impl IntoIterator<Item = LogHash>) -> LogHash {
     frontier.root()
 }
 
+/// The path of a leaf of a list that is at hand; `None` if there is no such leaf.
+#[must_use]
+pub fn inclusion_path(leaves: &[LogHash], index: usize) -> Option<Vec<LogHash>> {
+    let number = |n: usize| u64::try_from(n).ok();
+    let ranges = inclusion_ranges(number(index)?, number(leaves.len())?)?;
+    let place = |n: u64| usize::try_from(n).ok();
+    let hash = |range: Range<u64>| {
+        let subtree = leaves.get(place(range.start)?..place(range.end)?)?;
+        Some(root(subtree.iter().copied()))
+    };
+    ranges.into_iter().map(hash).collect()
+}
+
 /// The subtrees whose hashes prove that leaf `index` is in the tree of `size` leaves, from the leaf
 /// upwards; `None` if there is no such leaf.
 #[must_use]

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use ml_dsa::{ExpandedSigningKey, Keypair as _, MlDsa44, Signature, VerifyingKey};
+use ml_dsa::{ExpandedSigningKey, MlDsa44, Signature, VerifyingKey};
 use zeroize::Zeroizing;
 
 use crate::crypto::hash::{Context, derive_key};

@@ -43,7 +43,9 @@ fn the_nodes_that_are_handed_out_hash_every_range() {
     let mut nodes = std::collections::BTreeMap::new();
     let (mut frontier, all) = (Frontier::default(), leaves(70));
     for leaf in &all {
-        frontier.push(*leaf, |node| drop(nodes.insert((node.level, node.index), node.hash)));
+        frontier.push(*leaf, |node| {
+            nodes.insert((node.level, node.index), node.hash);
+        });
         let size = frontier.size();
         let mut read = |level, index| nodes.get(&(level, index)).copied().ok_or((level, index));
         assert_eq!(range_hash(&(0..size), &mut read), Ok(frontier.root()));
@@ -59,6 +61,8 @@ fn every_leaf_of_every_tree_is_proved_and_nothing_else_is() {
         let tree = subtree(&all, &(0..size));
         for index in 0..size {
             let proof = proof(&all, &inclusion_ranges(index, size).unwrap());
+            let path = inclusion_path(&all[..size as usize], index as usize);
+            assert_eq!(path, Some(proof.clone()));
             let leads =
                 |leaf, at, size, proof: &[LogHash]| root_of_inclusion(leaf, at, size, proof) == Some(tree);
             let leaf = all[index as usize];
@@ -77,6 +81,7 @@ fn every_leaf_of_every_tree_is_proved_and_nothing_else_is() {
             assert!(!leads(leaf, index, size, &[&proof[..], &[leaf]].concat()));
         }
         assert_eq!(inclusion_ranges(size, size), None);
+        assert_eq!(inclusion_path(&all[..size as usize], size as usize), None);
     }
 }
 
