@@ -14,6 +14,7 @@ pub mod cli;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads files and clocks")]
 pub mod client;
 pub mod crypto;
+pub mod ledger;
 pub mod message;
 #[expect(clippy::disallowed_methods, reason = "a shell: it talks to the network")]
 pub mod net;
