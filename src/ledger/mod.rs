@@ -12,6 +12,7 @@ mod apply;
 mod execution;
 mod genesis;
 pub mod log;
+pub mod mempool;
 pub mod query;
 pub mod read;
 pub mod rows;
@@ -24,6 +25,7 @@ pub use apply::{
     ApplyError, Built, Changes, Draft, Field, InvalidBlock, NotTaken, Writes, build, check, precheck,
 };
 pub use genesis::genesis_state;
+pub use mempool::Mempool;
 pub use read::{Overlay, Read, ReadError};
 
 #[cfg(test)]

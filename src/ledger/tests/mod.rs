@@ -26,6 +26,7 @@ mod anchors;
 mod blocks;
 mod governance;
 mod order;
+mod pool;
 mod rogue;
 
 const NETWORK: NetworkId = NetworkId([0x4e; 32]);
