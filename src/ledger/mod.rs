@@ -15,6 +15,7 @@ pub mod log;
 pub mod mempool;
 pub mod query;
 pub mod read;
+pub mod receipt;
 pub mod rows;
 mod rules;
 pub mod snapshot;

@@ -27,6 +27,7 @@ mod blocks;
 mod governance;
 mod order;
 mod pool;
+mod receipts;
 mod rogue;
 
 const NETWORK: NetworkId = NetworkId([0x4e; 32]);
