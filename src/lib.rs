@@ -13,6 +13,7 @@
 pub mod cli;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads files and clocks")]
 pub mod client;
+pub mod consensus;
 pub mod crypto;
 pub mod ledger;
 pub mod message;

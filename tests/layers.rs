@@ -9,7 +9,7 @@ const ROWS: [&[&str]; 9] = [
     &["types"],
     &["crypto"],
     &["stripe", "message"],
-    &["transfer", "ledger"],
+    &["transfer", "ledger", "consensus"],
     &["runtime"],
     &["net", "store"],
     &["client"],

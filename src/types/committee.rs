@@ -101,6 +101,15 @@ impl Committee {
         self.members.binary_search(key).ok()
     }
 
+    /// One of the others, another for each height: for what need not go to all. `None` for who is no member or alone.
+    #[must_use]
+    pub fn after(&self, member: &PublicKey, height: Height) -> Option<PublicKey> {
+        let own = self.position(member)?;
+        let others = self.n() as u64 - 1;
+        let step = 1 + usize::try_from(height.0.checked_rem(others)?).ok()?;
+        Some(self.members[(own + step) % self.n()])
+    }
+
     /// Who proposes in a round: everyone in turn, one further for each height and for each round, so that a
     /// silent member costs one round at one height of n.
     #[must_use]
@@ -175,6 +184,22 @@ mod tests {
         assert!(Committee::new(keys(0..64)).is_ok());
         let twice = [keys(0..4), keys(1..2)].concat();
         assert_eq!(Committee::new(twice), Err(CommitteeError::Duplicate(PublicKey([1; 32]))));
+    }
+
+    #[test]
+    fn everyone_meets_all_others_in_turn() {
+        for n in 2..=21 {
+            let of = committee(n);
+            for own in of.members() {
+                let mut met: Vec<_> =
+                    (5..4 + u64::from(n)).map(|at| of.after(own, Height(at)).unwrap()).collect();
+                met.push(*own);
+                met.sort_unstable();
+                assert_eq!(met, of.members());
+            }
+        }
+        assert_eq!(committee(1).after(&PublicKey([0; 32]), Height(3)), None);
+        assert_eq!(committee(3).after(&PublicKey([9; 32]), Height(3)), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod model;
 pub mod node;
 pub mod rng;
 pub mod scenario;
+pub mod validators;
 pub mod world;
 
 pub use check::{Summary, Wrong};
