@@ -33,7 +33,8 @@ pub fn genesis_state(genesis: &Genesis) -> Result<Changes, ReadError> {
     let counters = Counters { nodes, sequence: 0, voters_changed: Height::GENESIS, open: Usage::NONE };
     COUNTERS.put(&mut state, &(), &counters);
     for member in genesis.roster.members() {
-        let row = Static { member: member.clone(), votes: true, standing: Standing::Good, faults: 0 };
+        let row =
+            Static { member: member.clone(), votes: true, standing: Standing::Good, faults: 0, proof: None };
         STATICS.put(&mut state, &member.key, &row);
     }
     note_roster(&mut state, &genesis.roster, genesis.roster.hash());

@@ -242,6 +242,9 @@ rows! {
         standing: Standing,
         /// Offences and absences so far.
         faults: u32,
+        /// The transaction in the log that proved the last offence, for anyone to check; none for an
+        /// absence, which the certificates in the blocks prove.
+        proof: Option<TransactionId>,
     }
 
     /// A block that was decided.

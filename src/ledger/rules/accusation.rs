@@ -7,12 +7,13 @@ use crate::ledger::rules::evidence::{Kind, note, require_member_then};
 use crate::ledger::rules::{Context, Outcome, rogue};
 use crate::message::rejection::Rejection;
 use crate::types::limits::MAX_COMMITTEE;
-use crate::types::{Height, PublicKey, Round};
+use crate::types::{Height, PublicKey, Round, TransactionId};
 
 pub(super) fn accuse<R: Read>(
     state: &mut Overlay<'_, R>,
     context: &Context,
     author: &PublicKey,
+    id: TransactionId,
     offender: &PublicKey,
     height: Height,
 ) -> Outcome {
@@ -32,7 +33,7 @@ pub(super) fn accuse<R: Read>(
         return Ok(());
     }
     note(state, height, *offender, Round(0), Kind::InvalidProposal)?;
-    rogue::convict(state, context, offender, Fault::InvalidProposal)
+    rogue::convict(state, context, offender, Fault::InvalidProposal, Some(id))
 }
 
 /// Accusers that vote now; those who left no longer count.

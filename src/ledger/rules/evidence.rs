@@ -7,7 +7,7 @@ use crate::message::checkpoint::FalseCosignature;
 use crate::message::evidence::Evidence;
 use crate::message::rejection::Rejection;
 use crate::message::vote::VoteKind;
-use crate::types::{Height, PublicKey, Round};
+use crate::types::{Height, PublicKey, Round, TransactionId};
 
 /// What an offence is known under, beside who, when and in which round.
 #[derive(Clone, Copy)]
@@ -22,6 +22,7 @@ pub(super) enum Kind {
 pub(super) fn equivocation<R: Read>(
     state: &mut Overlay<'_, R>,
     context: &Context,
+    id: TransactionId,
     evidence: &Evidence,
 ) -> Outcome {
     let (offender, (height, round)) = (evidence.offender(), evidence.place());
@@ -32,12 +33,13 @@ pub(super) fn equivocation<R: Read>(
         Evidence::Proposals(..) => Kind::Proposals,
     };
     note(state, height, offender, round, kind)?;
-    rogue::convict(state, context, &offender, Fault::Equivocation)
+    rogue::convict(state, context, &offender, Fault::Equivocation, Some(id))
 }
 
 pub(super) fn false_cosignature<R: Read>(
     state: &mut Overlay<'_, R>,
     context: &Context,
+    id: TransactionId,
     proof: &FalseCosignature,
 ) -> Outcome {
     let past = require_member_then(state, context, proof.height, &proof.offender)?;
@@ -45,7 +47,7 @@ pub(super) fn false_cosignature<R: Read>(
         return Err(Rejection::NotAnOffence.into());
     }
     note(state, proof.height, proof.offender, Round(0), Kind::FalseCosignature)?;
-    rogue::convict(state, context, &proof.offender, Fault::FalseCosignature)
+    rogue::convict(state, context, &proof.offender, Fault::FalseCosignature, Some(id))
 }
 
 /// A tree head of the block's size must be the block's; one between two blocks is nobody's.

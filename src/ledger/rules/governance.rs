@@ -58,7 +58,7 @@ fn require_new(state: &impl Read, member: &Member) -> Outcome {
 }
 
 const fn newcomer(member: Member, standing: Standing) -> Static {
-    Static { member, votes: true, standing, faults: 0 }
+    Static { member, votes: true, standing, faults: 0, proof: None }
 }
 
 fn add<R: Read>(state: &mut Overlay<'_, R>, context: &Context, new: &Member) -> Outcome {
@@ -100,7 +100,7 @@ fn rotate<R: Read>(state: &mut Overlay<'_, R>, context: &Context, old: &PublicKe
         Standing::Good => Standing::Good,
         _ => Standing::OnProbation { until: probation_end(context) },
     };
-    let renewed = Static { faults: row.faults, ..newcomer(new.clone(), standing) };
+    let renewed = Static { faults: row.faults, proof: row.proof, ..newcomer(new.clone(), standing) };
     take_out(state, row, Standing::Left);
     bring_in(state, context, renewed)
 }

@@ -92,9 +92,11 @@ fn dispatch<R: Read>(state: &mut Overlay<'_, R>, context: &Context, signed: &Sig
         Action::UpdateNode(node) => storage_node::update(state, author, node),
         Action::RetireNode => storage_node::retire(state, context, author),
         Action::Govern(governance) => governance::change(state, context, governance),
-        Action::Evidence(evidence) => evidence::equivocation(state, context, evidence),
-        Action::FalseCosignature(proof) => evidence::false_cosignature(state, context, proof),
-        Action::Accuse { offender, height } => accusation::accuse(state, context, author, offender, *height),
+        Action::Evidence(evidence) => evidence::equivocation(state, context, signed.id(), evidence),
+        Action::FalseCosignature(proof) => evidence::false_cosignature(state, context, signed.id(), proof),
+        Action::Accuse { offender, height } => {
+            accusation::accuse(state, context, author, signed.id(), offender, *height)
+        }
         Action::Correct => correction::correct(state, context, author),
     }
 }

@@ -13,23 +13,24 @@ use crate::ledger::rules::voters::{begin_change, is_changing, put, take_out, vot
 use crate::ledger::rules::{Context, Outcome};
 use crate::message::certificate::CommitCertificate;
 use crate::types::limits::MIN_COMMITTEE;
-use crate::types::{Committee, Height, PublicKey};
+use crate::types::{Committee, Height, PublicKey, TransactionId};
 
 /// Rows that one pass takes away.
 const PRUNE_BATCH: usize = 256;
 
-/// A fault is proved.
+/// A fault is proved, by a transaction if not by certificates.
 pub(super) fn convict<R: Read>(
     state: &mut Overlay<'_, R>,
     context: &Context,
     offender: &PublicKey,
     fault: Fault,
+    proof: Option<TransactionId>,
 ) -> Outcome {
     // It left meanwhile, and was never a static node if it is not there: nothing to do either way.
     if let Some(row) = STATICS.get(state, offender)? {
         let standing = after(row.standing, fault, context);
         let faults = row.faults.saturating_add(1);
-        STATICS.put(state, offender, &Static { standing, faults, ..row });
+        STATICS.put(state, offender, &Static { standing, faults, proof, ..row });
     }
     Ok(())
 }
@@ -77,7 +78,7 @@ fn judge_presence<R: Read>(state: &mut Overlay<'_, R>, context: &Context, presen
     let allowed = u64::from(presence.blocks) * u64::from(context.settings.params.missed_percent);
     for missed in presence.missed.iter().filter(|missed| u64::from(missed.count) * 100 > allowed) {
         if STATICS.get(state, &missed.key)?.is_some_and(|row| row.votes) {
-            convict(state, context, &missed.key, Fault::Absence)?;
+            convict(state, context, &missed.key, Fault::Absence, None)?;
         }
     }
     Ok(())

@@ -37,9 +37,11 @@ fn is_blacklisted(world: &World, nth: u8, for_fault: Fault) -> bool {
 fn equivocation_blacklists_at_once_and_takes_the_vote() {
     let mut world = World::new(5);
     world.blocks(2);
-    world.accept(1, double_vote(5, 2, 0));
+    let proof = world.accept(1, double_vote(5, 2, 0));
     assert!(is_blacklisted(&world, 5, Fault::Equivocation));
     assert!(!world.votes(5), "out of the next committee");
+    let row = STATICS.get(&world.state, &pair(5).public()).unwrap().unwrap();
+    assert_eq!((row.faults, row.proof), (1, Some(proof)), "the log says why");
     world.blocks(2);
     assert_eq!(world.refusal(5, Action::Correct), Rejection::NothingToCorrect);
 }
