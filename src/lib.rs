@@ -15,6 +15,7 @@ pub mod cli;
 pub mod client;
 pub mod consensus;
 pub mod crypto;
+pub mod ledger;
 pub mod message;
 #[expect(clippy::disallowed_methods, reason = "a shell: it talks to the network")]
 pub mod net;

@@ -9,7 +9,7 @@ const ROWS: [&[&str]; 9] = [
     &["types"],
     &["crypto"],
     &["stripe", "message"],
-    &["transfer", "consensus"],
+    &["transfer", "ledger", "consensus"],
     &["runtime"],
     &["net", "store"],
     &["client"],

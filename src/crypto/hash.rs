@@ -27,6 +27,24 @@ pub enum Context {
     UploadId,
     /// Node secret to the key by which its connections outlive it: see `net::endpoint`.
     ConnectionReset,
+    /// A row of the ledger's state to its lanes in an LtHash.
+    StateRow,
+    /// The sum over all rows to the state hash of a header.
+    StateSum,
+    /// Secret of a static node to the seed of its ML-DSA key.
+    PqSigning,
+    /// Signed bytes of a transaction to its id.
+    Transaction,
+    /// Bytes of a block's header to the block's id.
+    Header,
+    /// Bytes of a genesis to the id that the first block calls its previous.
+    Genesis,
+    /// Bytes of a roster to the hash of it in a header.
+    Roster,
+    /// Bytes of a commit certificate to the hash of it in the next header.
+    BlockCertificate,
+    /// What a version is, with a salt, to its commitment in an anchor.
+    VersionCommitment,
     /// Bytes of a proposed block to the hash that its proposer signs.
     BlockBytes,
     /// Members of a committee to their hash.
@@ -35,7 +53,7 @@ pub enum Context {
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 23] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -48,6 +66,15 @@ impl Context {
         Self::UploadId,
         Self::ConnectionReset,
         Self::VolumeHeaders,
+        Self::StateRow,
+        Self::StateSum,
+        Self::PqSigning,
+        Self::Transaction,
+        Self::Header,
+        Self::Genesis,
+        Self::Roster,
+        Self::BlockCertificate,
+        Self::VersionCommitment,
         Self::BlockBytes,
         Self::Committee,
     ];
@@ -68,6 +95,15 @@ impl Context {
             Self::VolumeHeaders => "xvault v1 2026-11 volume headers",
             Self::UploadId => "xvault v1 2026-11 upload id",
             Self::ConnectionReset => "xvault v1 2026-11 connection reset",
+            Self::StateRow => "xvault v1 2026-11 state row",
+            Self::StateSum => "xvault v1 2026-11 state sum",
+            Self::PqSigning => "xvault v1 2026-11 pq signing",
+            Self::Transaction => "xvault v1 2026-11 transaction",
+            Self::Header => "xvault v1 2026-11 header",
+            Self::Genesis => "xvault v1 2026-11 genesis",
+            Self::Roster => "xvault v1 2026-11 roster",
+            Self::BlockCertificate => "xvault v1 2026-11 block certificate",
+            Self::VersionCommitment => "xvault v1 2026-11 version commitment",
             Self::BlockBytes => "xvault v1 2026-11 block bytes",
             Self::Committee => "xvault v1 2026-11 committee",
         }

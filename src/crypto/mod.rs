@@ -2,6 +2,9 @@
 
 pub mod frame;
 pub mod hash;
+pub mod log_tree;
+pub mod lthash;
+pub mod ml_dsa;
 pub mod padme;
 pub mod passphrase;
 pub mod seed;

@@ -3,29 +3,51 @@
 //! `generated` is what `proto/` says; the other files turn it into checked values. What is signed is a
 //! fixed encoding, never protobuf. Nothing downstream accepts an unchecked message.
 
+pub mod anchor;
+pub mod anchor_receipt;
+pub mod block;
+pub mod canonical;
 pub mod certificate;
+pub mod checkpoint;
 pub mod custody_receipt;
 pub mod descriptor;
 pub mod evidence;
 pub mod fields;
 mod generated;
+pub mod genesis;
+pub mod governance;
+pub mod member;
 pub mod proposal;
 pub mod record;
+pub mod rejection;
 pub mod request;
 mod request_codec;
+pub mod sponsorship;
+pub mod transaction;
 pub mod violation;
 pub mod vote;
 mod wire;
 
+pub use anchor::{Anchor, AnchoredSegment, AnchoredShard, FrameLocator, NodeNumber, Opening};
+pub use anchor_receipt::{AnchorReceipt, Anchored};
+pub use block::{Block, BlockRecord, Header};
+pub use canonical::Canonical;
 pub use certificate::{CommitCertificate, committee_hash};
+pub use checkpoint::{Checkpoint, Cosignature, Policy, SignedCheckpoint};
 pub use custody_receipt::{CustodyReceipt, ExpectedReceipt};
 pub use descriptor::Descriptor;
 pub use evidence::Evidence;
+pub use genesis::{Admission, Genesis, Params};
+pub use governance::{Change, Governance};
+pub use member::{Member, Roster};
 pub use proposal::{Proposal, SignedProposal, block_hash};
 pub use record::{Extent, Locator, RecordHeader, StoredVersion, VersionEntry, VersionState};
+pub use rejection::Rejection;
 pub use request::{
     NodeStatus, PutShard, ReadShard, Refusal, RefusalCode, Request, RequestError, Response, ShardRef,
     ShardSlice, SignedReceipt,
 };
+pub use sponsorship::Sponsorship;
+pub use transaction::{Action, NodeEntry, SignedTransaction, Transaction, VerifiedTransaction};
 pub use violation::Violation;
 pub use vote::{SignedVote, Vote, VoteKind};

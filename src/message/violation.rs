@@ -50,6 +50,12 @@ pub enum Violation {
     /// The bytes of a block are not those that were proposed or agreed on.
     #[error("block bytes are not those of the proposal or certificate")]
     WrongBlock,
+    /// A Merkle path does not lead from a leaf to the root.
+    #[error("a proof does not lead to its root")]
+    WrongProof,
+    /// A statement is by other static nodes than those of its time.
+    #[error("not the static nodes of that time")]
+    WrongRoster,
 }
 
 impl Violation {
@@ -71,6 +77,8 @@ impl Violation {
             Self::NoQuorum => Code::NoQuorum,
             Self::NoConflict => Code::NoConflict,
             Self::WrongBlock => Code::WrongBlock,
+            Self::WrongProof => Code::WrongProof,
+            Self::WrongRoster => Code::WrongRoster,
         };
         code.into()
     }
@@ -98,6 +106,8 @@ impl Violation {
             Code::NoQuorum => Self::NoQuorum,
             Code::NoConflict => Self::NoConflict,
             Code::WrongBlock => Self::WrongBlock,
+            Code::WrongProof => Self::WrongProof,
+            Code::WrongRoster => Self::WrongRoster,
         }))
     }
 }

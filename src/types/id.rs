@@ -92,6 +92,27 @@ hex_id!(
     "block id"
 );
 
+hex_id!(
+    /// A vault: random, chosen by its owner, registered on the ledger.
+    VaultId,
+    "vault id"
+);
+hex_id!(
+    /// A collection as the ledger knows it: a keyed hash of its name, so that the ledger learns no name.
+    CollectionTag,
+    "collection tag"
+);
+hex_id!(
+    /// A transaction: domain-separated BLAKE3 of its signed bytes. A collection's head is one of these.
+    TransactionId,
+    "transaction id"
+);
+hex_id!(
+    /// A SHA-256 hash in a tree of RFC 6962: the transparency log, or the version commitments of an anchor.
+    LogHash,
+    "log hash"
+);
+
 /// One immutable state of a record: 48 bits of Unix milliseconds, then 80 random bits (a ULID).
 ///
 /// The time is for people who read it; the order of versions is the order of commits in the index.

@@ -89,3 +89,62 @@ pub const MAX_COMMITTEE: usize = 64;
 /// Bytes of a block. At 100 MB/s to each of 20 peers one takes 0.2 s to send, which is what a
 /// proposal may cost of a round.
 pub const MAX_BLOCK_LEN: usize = 1 << 20;
+
+/// Bytes of a signed transaction: the longest entry of a log that C2SP tlog-tiles can bundle. An anchor of
+/// 64 segments under 20+8 fits.
+pub const MAX_TRANSACTION_LEN: usize = 65_535;
+
+/// Transactions of a block: what one core checks in a fifth of a second.
+pub const MAX_BLOCK_TRANSACTIONS: usize = 4_096;
+
+/// Transactions of one author in a block, so that a block has room for sixteen busy ones.
+pub const MAX_AUTHOR_BLOCK_TRANSACTIONS: usize = 256;
+
+/// Segments that an anchor adds.
+pub const MAX_ANCHOR_SEGMENTS: usize = 64;
+
+/// Segments that an anchor releases: 32 KiB of ids.
+pub const MAX_ANCHOR_RELEASES: usize = 1_024;
+
+/// Keys besides the owner's that may write to a vault: gateways and devices of one owner.
+pub const MAX_VAULT_WRITERS: u16 = 64;
+
+/// Storage nodes ever registered: their numbers are 16 bits and are not given out again.
+pub const MAX_STORAGE_NODES: u16 = 65_000;
+
+/// Bytes of a label that people gave a node, an operator or a site.
+pub const MAX_LABEL_LEN: usize = 63;
+
+/// Sponsors that a genesis names; later ones are added by governance.
+pub const MAX_GENESIS_SPONSORS: usize = 64;
+
+/// Storage nodes that a genesis names; others register.
+pub const MAX_GENESIS_NODES: usize = 256;
+
+/// Heights ahead of the chain at which a transaction may still expire, so that no mempool has to keep
+/// one for ever.
+pub const MAX_TRANSACTION_LIFE: u64 = 100_000;
+
+/// Bytes of transactions that wait at a static node: sixteen full blocks.
+pub const MEMPOOL_BYTES: usize = 16 << 20;
+
+/// Bytes of transactions of one author that wait at a static node.
+pub const MEMPOOL_AUTHOR_BYTES: usize = 1 << 20;
+
+/// Transactions of one author that wait at a static node: two blocks' worth.
+pub const MEMPOOL_AUTHOR_TRANSACTIONS: usize = 512;
+
+/// Transactions of an author that wait at a static node before one of it was ever carried out, so that
+/// making up keys fills no mempool.
+pub const MEMPOOL_NEW_AUTHOR_TRANSACTIONS: usize = 16;
+
+/// Changes of the static nodes that a receipt walks through from the genesis.
+pub const MAX_RECEIPT_STEPS: usize = 1_024;
+
+/// Bytes of a receipt's text: 64 cosigners with ML-DSA are 210 KiB, and each change of the static nodes
+/// costs as much again.
+pub const MAX_RECEIPT_LEN: usize = 64 << 20;
+
+/// Static nodes that the ledger's own rules leave in the committee: below four no fault is tolerated.
+/// Only governance goes lower.
+pub const MIN_COMMITTEE: usize = 4;

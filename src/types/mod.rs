@@ -15,7 +15,9 @@ pub mod time;
 pub use code::Code;
 pub use committee::{Committee, CommitteeError};
 pub use height::{Height, Round};
-pub use id::{BlockId, Hash, NetworkId, PublicKey, SegmentId, VersionId};
+pub use id::{
+    BlockId, CollectionTag, Hash, LogHash, NetworkId, PublicKey, SegmentId, TransactionId, VaultId, VersionId,
+};
 pub use machine::Machine;
 pub use name::{CollectionName, RecordName, RecordPath};
 pub use network::{Network, NodeInfo};

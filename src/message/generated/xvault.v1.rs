@@ -136,6 +136,8 @@ pub enum Violation {
     NoQuorum = 22,
     NoConflict = 23,
     WrongBlock = 24,
+    WrongProof = 30,
+    WrongRoster = 31,
 }
 impl Violation {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -160,6 +162,8 @@ impl Violation {
             Self::NoQuorum => "VIOLATION_NO_QUORUM",
             Self::NoConflict => "VIOLATION_NO_CONFLICT",
             Self::WrongBlock => "VIOLATION_WRONG_BLOCK",
+            Self::WrongProof => "VIOLATION_WRONG_PROOF",
+            Self::WrongRoster => "VIOLATION_WRONG_ROSTER",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -181,6 +185,8 @@ impl Violation {
             "VIOLATION_NO_QUORUM" => Some(Self::NoQuorum),
             "VIOLATION_NO_CONFLICT" => Some(Self::NoConflict),
             "VIOLATION_WRONG_BLOCK" => Some(Self::WrongBlock),
+            "VIOLATION_WRONG_PROOF" => Some(Self::WrongProof),
+            "VIOLATION_WRONG_ROSTER" => Some(Self::WrongRoster),
             _ => None,
         }
     }

@@ -1,0 +1,158 @@
+//! What nodes and clients ask of the finalized state.
+
+use crate::ledger::log;
+use crate::ledger::read::{Read, ReadError};
+use crate::ledger::rows::{
+    AUTHORS, HEADS, Head, NODE_NUMBERS, NODES, Node, PLACES, ROSTER_CHANGES, ROSTERS, SEGMENTS, STATICS,
+    Segment, Static, TIP, VAULTS, WRITERS,
+};
+use crate::message::anchor::NodeNumber;
+use crate::message::block::Header;
+use crate::message::member::Roster;
+use crate::types::{CollectionTag, Hash, Height, LogHash, PublicKey, SegmentId, TransactionId, VaultId};
+
+/// The header of the last block.
+///
+/// # Errors
+/// [`ReadError`], as for all here.
+pub fn tip(state: &impl Read) -> Result<Header, ReadError> {
+    TIP.expect(state, &())
+}
+
+/// Who decides on the next block.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn next_roster(state: &impl Read) -> Result<Roster, ReadError> {
+    ROSTERS.expect(state, &tip(state)?.record.next_roster())
+}
+
+/// A roster of some time, by its hash.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn roster(state: &impl Read, hash: &Hash) -> Result<Option<Roster>, ReadError> {
+    ROSTERS.get(state, hash)
+}
+
+/// The number of an author's next transaction.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn next_nonce(state: &impl Read, author: &PublicKey) -> Result<u64, ReadError> {
+    Ok(AUTHORS.get(state, author)?.map_or(0, |row| row.nonce))
+}
+
+/// The head of a collection.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn head(
+    state: &impl Read,
+    vault: &VaultId,
+    collection: &CollectionTag,
+) -> Result<Option<Head>, ReadError> {
+    HEADS.get(state, &(*vault, *collection))
+}
+
+/// The collections of a vault with their heads, after the one given.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn collections(
+    state: &impl Read,
+    vault: &VaultId,
+    after: Option<&CollectionTag>,
+    limit: usize,
+) -> Result<Vec<(CollectionTag, Head)>, ReadError> {
+    let after = after.map(|tag| HEADS.key(&(*vault, *tag)));
+    let rows = HEADS.scan(state, vault, after.as_deref(), limit)?;
+    let tag = |key: &[u8]| key.last_chunk().copied().map(CollectionTag);
+    Ok(rows.into_iter().filter_map(|(key, row)| Some((tag(&key)?, row))).collect())
+}
+
+/// The segments of a vault, after the one given.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn segments(
+    state: &impl Read,
+    vault: &VaultId,
+    after: Option<&SegmentId>,
+    limit: usize,
+) -> Result<Vec<(SegmentId, Segment)>, ReadError> {
+    let after = after.map(|segment| SEGMENTS.key(&(*vault, *segment)));
+    let rows = SEGMENTS.scan(state, vault, after.as_deref(), limit)?;
+    let id = |key: &[u8]| key.last_chunk().copied().map(SegmentId);
+    Ok(rows.into_iter().filter_map(|(key, row)| Some((id(&key)?, row))).collect())
+}
+
+/// Whether this key may write to the vault.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn may_write(state: &impl Read, vault: &VaultId, key: &PublicKey) -> Result<bool, ReadError> {
+    let owner = VAULTS.get(state, vault)?.map(|row| row.owner);
+    Ok(owner == Some(*key) || (owner.is_some() && WRITERS.contains(state, &(*vault, *key))?))
+}
+
+/// The storage nodes by number, after the one given, also those that retired.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn nodes(
+    state: &impl Read,
+    after: Option<NodeNumber>,
+    limit: usize,
+) -> Result<Vec<(NodeNumber, Node)>, ReadError> {
+    let after = after.map(|number| NODES.key(&number.0));
+    let rows = NODES.scan(state, &(), after.as_deref(), limit)?;
+    let number = |key: &[u8]| key.last_chunk().map(|bytes| NodeNumber(u16::from_be_bytes(*bytes)));
+    Ok(rows.into_iter().filter_map(|(key, row)| Some((number(&key)?, row))).collect())
+}
+
+/// The number of a storage node.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn node_number(state: &impl Read, key: &PublicKey) -> Result<Option<NodeNumber>, ReadError> {
+    NODE_NUMBERS.get(state, key)
+}
+
+/// Every static node there is or was, with its standing.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn statics(state: &impl Read) -> Result<Vec<Static>, ReadError> {
+    Ok(STATICS.scan(state, &(), None, usize::MAX)?.into_iter().map(|(_, row)| row).collect())
+}
+
+/// Heights, after the one given, whose block changed the roster, with the hash of the new one: where a
+/// receipt's steps are.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn roster_changes(
+    state: &impl Read,
+    after: Height,
+    limit: usize,
+) -> Result<Vec<(Height, Hash)>, ReadError> {
+    let rows = ROSTER_CHANGES.scan(state, &(), Some(&ROSTER_CHANGES.key(&after)), limit)?;
+    let height = |key: &[u8]| key.last_chunk().map(|bytes| Height(u64::from_be_bytes(*bytes)));
+    Ok(rows.into_iter().filter_map(|(key, hash)| Some((height(&key)?, hash))).collect())
+}
+
+/// The block of a transaction, its leaf, and the path to the root of the first `size` leaves; `None` if it
+/// is not among them.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn prove_transaction(
+    state: &impl Read,
+    id: &TransactionId,
+    size: u64,
+) -> Result<Option<(Height, u64, Vec<LogHash>)>, ReadError> {
+    let Some(place) = PLACES.get(state, id)? else { return Ok(None) };
+    let path = log::prove_inclusion(state, place.leaf, size)?;
+    Ok(path.map(|path| (place.height, place.leaf, path)))
+}

@@ -1,0 +1,94 @@
+//! Anchoring: a collection's head moves on by compare and swap, segments come and go with it.
+
+use crate::ledger::read::{Overlay, Read};
+use crate::ledger::rows::{COUNTERS, HEADS, Head, SEGMENTS, Segment, VAULTS, Vault};
+use crate::ledger::rules::{Context, Outcome, Refused, require_writer};
+use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, FrameLocator};
+use crate::message::rejection::Rejection;
+use crate::types::{PublicKey, TransactionId};
+
+pub(super) fn advance<R: Read>(
+    state: &mut Overlay<'_, R>,
+    context: &Context,
+    author: &PublicKey,
+    id: TransactionId,
+    anchor: &Anchor,
+) -> Outcome {
+    require_writer(state, author, &anchor.vault)?;
+    let place = (anchor.vault, anchor.collection);
+    let head = HEADS.get(state, &place)?;
+    let found = head.as_ref().map(|head| head.anchor);
+    if found != anchor.previous {
+        return Err(Rejection::HeadMoved { head: found }.into());
+    }
+    let mut vault = VAULTS.expect(state, &anchor.vault)?;
+    release(state, &mut vault, anchor)?;
+    for segment in &anchor.segments {
+        add(state, context, &mut vault, anchor, segment)?;
+    }
+    check_locator(state, anchor)?;
+    VAULTS.put(state, &anchor.vault, &vault);
+    let sequence = head.map_or(0, |head| head.sequence) + 1;
+    let head = Head { anchor: id, sequence, height: context.height, commit: anchor.commit };
+    HEADS.put(state, &place, &head);
+    Ok(())
+}
+
+/// Drops the descriptors of segments that this collection has no use for any more.
+fn release<R: Read>(state: &mut Overlay<'_, R>, vault: &mut Vault, anchor: &Anchor) -> Outcome {
+    for segment in &anchor.released {
+        let key = (anchor.vault, *segment);
+        let row = SEGMENTS.get(state, &key)?.filter(|row| row.collection == anchor.collection);
+        let row = row.ok_or(Rejection::NoSuchSegment { segment: *segment })?;
+        vault.segments -= 1;
+        vault.bytes -= row.len;
+        SEGMENTS.delete(state, &key);
+    }
+    Ok(())
+}
+
+fn add<R: Read>(
+    state: &mut Overlay<'_, R>,
+    context: &Context,
+    vault: &mut Vault,
+    anchor: &Anchor,
+    added: &AnchoredSegment,
+) -> Outcome {
+    let (segment, key) = (added.segment, (anchor.vault, added.segment));
+    // One that this very anchor releases is as good as there: its shards are about to go.
+    if SEGMENTS.contains(state, &key)? || anchor.released.contains(&segment) {
+        return Err(Rejection::SegmentExists { segment }.into());
+    }
+    if added.shards.len() != added.code.total() {
+        return Err(Rejection::WrongShardCount { segment }.into());
+    }
+    require_holders(state, &added.shards)?;
+    vault.segments += 1;
+    vault.bytes += added.len;
+    let row = Segment {
+        collection: anchor.collection,
+        height: context.height,
+        code: added.code,
+        len: added.len,
+        shards: added.shards.clone(),
+    };
+    SEGMENTS.put(state, &key, &row);
+    Ok(())
+}
+
+/// Refuses a holder that was never a storage node.
+pub(super) fn require_holders(state: &impl Read, shards: &[AnchoredShard]) -> Outcome {
+    let nodes = COUNTERS.expect(state, &())?.nodes;
+    match shards.iter().filter_map(|shard| shard.holder).find(|holder| holder.0 >= nodes) {
+        Some(node) => Err(Rejection::NoSuchHolder { node }.into()),
+        None => Ok(()),
+    }
+}
+
+fn check_locator(state: &impl Read, anchor: &Anchor) -> Result<(), Refused> {
+    let FrameLocator { segment, offset, len } = anchor.commit;
+    let row = SEGMENTS.get(state, &(anchor.vault, segment))?;
+    let row = row.ok_or(Rejection::NoSuchSegment { segment })?;
+    let fits = len > 0 && u64::from(offset) + u64::from(len) <= row.len;
+    if fits { Ok(()) } else { Err(Rejection::BadLocator.into()) }
+}

@@ -1,0 +1,132 @@
+//! What each transaction does to the state, and when it may. One file for each kind.
+//!
+//! A rule looks first and writes last, into an overlay that is dropped if it refuses, so a refused
+//! transaction leaves no trace.
+
+use crate::ledger::read::{Overlay, Read, ReadError};
+use crate::ledger::rows::{AUTHORS, Author, Settings, Usage, VAULTS};
+use crate::message::rejection::Rejection;
+use crate::message::transaction::{Action, SignedTransaction};
+use crate::types::limits::MAX_TRANSACTION_LIFE;
+use crate::types::{Committee, Height, PublicKey, VaultId};
+
+mod accusation;
+mod admission;
+mod anchor;
+mod correction;
+mod evidence;
+mod governance;
+mod placement;
+mod quota;
+pub(super) mod rogue;
+mod storage_node;
+mod vault;
+pub(super) mod voters;
+mod writer;
+
+/// What holds for all transactions of a block.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) settings: Settings,
+    pub(super) height: Height,
+    /// Who decides on this block.
+    pub(super) committee: Committee,
+}
+
+/// Why a transaction was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    /// Its author's fault, or bad luck.
+    #[error(transparent)]
+    Rejection(#[from] Rejection),
+    /// Our own.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+type Outcome = Result<(), Refused>;
+
+/// Carries a transaction out whose signatures are good.
+pub(super) fn carry_out<R: Read>(
+    state: &mut Overlay<'_, R>,
+    context: &Context,
+    signed: &SignedTransaction,
+) -> Outcome {
+    let transaction = signed.transaction();
+    let author = &transaction.author;
+    let mut row = AUTHORS.get(state, author)?.unwrap_or(Author { nonce: 0, usage: Usage::NONE });
+    if transaction.nonce != row.nonce {
+        return Err(Rejection::WrongNonce { expected: row.nonce }.into());
+    }
+    if transaction.expires < context.height {
+        return Err(Rejection::Expired { height: context.height }.into());
+    }
+    if transaction.expires.0 - context.height.0 > MAX_TRANSACTION_LIFE {
+        return Err(Rejection::ExpiresTooLate.into());
+    }
+    row.nonce += 1;
+    let len = u64::try_from(signed.bytes().len()).unwrap_or(u64::MAX);
+    match vault_of(&transaction.action) {
+        Some(vault) => charge_vault(state, context, vault, len)?,
+        None => quota::charge(&mut row.usage, context, context.settings.params.author_bytes, len)?,
+    }
+    AUTHORS.put(state, author, &row);
+    dispatch(state, context, signed)
+}
+
+fn dispatch<R: Read>(state: &mut Overlay<'_, R>, context: &Context, signed: &SignedTransaction) -> Outcome {
+    let author = &signed.transaction().author;
+    match &signed.transaction().action {
+        Action::CreateVault { vault, sponsor } => {
+            vault::create(state, context, author, vault, sponsor.as_ref())
+        }
+        Action::Anchor(anchor) => anchor::advance(state, context, author, signed.id(), anchor),
+        Action::PlaceShards { vault, segment, holders } => {
+            placement::place(state, author, vault, segment, holders)
+        }
+        Action::AddWriter { vault, writer } => writer::add(state, author, vault, writer),
+        Action::RemoveWriter { vault, writer } => writer::remove(state, author, vault, writer),
+        Action::RegisterNode { node, sponsor } => {
+            storage_node::register(state, context, author, node, sponsor.as_ref())
+        }
+        Action::UpdateNode(node) => storage_node::update(state, author, node),
+        Action::RetireNode => storage_node::retire(state, context, author),
+        Action::Govern(governance) => governance::change(state, context, governance),
+        Action::Evidence(evidence) => evidence::equivocation(state, context, signed.id(), evidence),
+        Action::FalseCosignature(proof) => evidence::false_cosignature(state, context, signed.id(), proof),
+        Action::Accuse { offender, height } => {
+            accusation::accuse(state, context, author, signed.id(), offender, *height)
+        }
+        Action::Correct => correction::correct(state, context, author),
+    }
+}
+
+/// The vault whose quota pays.
+const fn vault_of(action: &Action) -> Option<&VaultId> {
+    match action {
+        Action::Anchor(anchor) => Some(&anchor.vault),
+        Action::PlaceShards { vault, .. }
+        | Action::AddWriter { vault, .. }
+        | Action::RemoveWriter { vault, .. } => Some(vault),
+        _ => None,
+    }
+}
+
+fn charge_vault<R: Read>(
+    state: &mut Overlay<'_, R>,
+    context: &Context,
+    vault: &VaultId,
+    len: u64,
+) -> Outcome {
+    let mut row = VAULTS.get(state, vault)?.ok_or(Rejection::NoSuchVault)?;
+    quota::charge(&mut row.usage, context, row.quota, len)?;
+    VAULTS.put(state, vault, &row);
+    Ok(())
+}
+
+/// Refuses unless the author owns the vault or may write to it.
+fn require_writer(state: &impl Read, author: &PublicKey, vault: &VaultId) -> Outcome {
+    let row = VAULTS.get(state, vault)?.ok_or(Rejection::NoSuchVault)?;
+    let may = row.owner == *author || super::rows::WRITERS.contains(state, &(*vault, *author))?;
+    if may { Ok(()) } else { Err(Rejection::NotAWriter.into()) }
+}

@@ -1,0 +1,136 @@
+//! Why the ledger does not carry out a transaction, by name, with what its author needs to try again.
+
+use crate::message::Violation;
+use crate::message::anchor::NodeNumber;
+use crate::message::canonical::Canonical;
+use crate::types::{Height, PublicKey, SegmentId, TransactionId};
+
+macro_rules! rejections {
+    ($($(#[$doc:meta])* $name:ident $(($($field:ident: $type:ty),+))? = $code:literal, $text:literal;)*) => {
+        /// Why a transaction is refused. It travels to the author.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+        pub enum Rejection {
+            $($(#[$doc])* #[error($text)] $name $({ $(
+                #[doc = concat!("See [`", stringify!($name), "`](Self::", stringify!($name), ").")]
+                $field: $type
+            ),+ })?,)*
+        }
+
+        impl Canonical for Rejection {
+            fn write(&self, to: &mut Vec<u8>) {
+                match self {
+                    $(Self::$name $({ $($field),+ })? => {
+                        to.push($code);
+                        $($($field.write(to);)+)?
+                    })*
+                }
+            }
+
+            fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+                Ok(match u8::read(from)? {
+                    $($code => Self::$name $({ $($field: Canonical::read(from)?),+ })?,)*
+                    _ => return Err(Violation::Malformed),
+                })
+            }
+        }
+    };
+}
+
+rejections! {
+    /// The author's next transaction has another number: `expected`.
+    WrongNonce(expected: u64) = 1, "the author's next nonce is {expected}";
+    /// It was to be carried out before `height`.
+    Expired(height: Height) = 2, "expired before height {height}";
+    /// It expires more than the allowed number of blocks ahead.
+    ExpiresTooLate = 3, "expires too far ahead";
+    /// The payer used up its bytes of the epoch: try again at `retry` with at most `limit` bytes.
+    OverQuota(limit: u64, retry: Height) = 4, "over the quota of {limit} ledger bytes an epoch, which begins anew at height {retry}";
+    /// The author has enough transactions in this block.
+    TooManyOfAuthor = 5, "the author has as many transactions in this block as are allowed";
+    /// The network takes only who is sponsored.
+    NotSponsored = 6, "this network asks for a sponsor";
+    /// The sponsor is none, or has nothing left to give.
+    SponsorExhausted(sponsor: PublicKey) = 7, "sponsor {sponsor} has nothing left to give";
+    /// As many came without a sponsor as an epoch takes: try again at `retry`.
+    AdmissionFull(retry: Height) = 8, "no more vaults or nodes are admitted before height {retry}";
+    /// There is such a vault already.
+    VaultExists = 9, "the vault exists";
+    /// There is no such vault.
+    NoSuchVault = 10, "no such vault";
+    /// Only the owner may do this.
+    NotTheOwner = 11, "not the vault's owner";
+    /// Only the owner and writers may do this.
+    NotAWriter = 12, "not a writer of the vault";
+    /// Another anchor came first: `head` is the collection's head.
+    HeadMoved(head: Option<TransactionId>) = 13, "the collection's head is another anchor";
+    /// The vault has this segment already.
+    SegmentExists(segment: SegmentId) = 14, "segment {segment} is anchored already";
+    /// The vault has no such segment.
+    NoSuchSegment(segment: SegmentId) = 15, "no segment {segment} in the vault";
+    /// A holder is no storage node.
+    NoSuchHolder(node: NodeNumber) = 16, "no storage node has the number {node}";
+    /// Shards and holders do not fit the segment's code.
+    WrongShardCount(segment: SegmentId) = 17, "segment {segment} has another number of shards";
+    /// The commit is not inside its segment.
+    BadLocator = 18, "the commit's frame is not inside its segment";
+    /// The key is a writer already.
+    WriterExists = 19, "the key is a writer already";
+    /// The key is no writer.
+    NoSuchWriter = 20, "the key is no writer";
+    /// The vault has as many writers as are allowed.
+    TooManyWriters = 21, "the vault has as many writers as are allowed";
+    /// The key is a storage node's already.
+    NodeExists = 22, "the key is a storage node's already";
+    /// The author is no storage node, or has retired.
+    NoSuchNode = 23, "not an active storage node";
+    /// No numbers are left for storage nodes.
+    TooManyNodes = 24, "the network has as many storage nodes as it can number";
+    /// Approvals are of another number: `expected`.
+    WrongSequence(expected: u64) = 25, "the next change of the network has the number {expected}";
+    /// Too few approved: `have` of the `need` that are needed.
+    NotApproved(have: u16, need: u16) = 26, "{have} static nodes approved, {need} are needed";
+    /// The key is not a static node's.
+    NotAMember(key: PublicKey) = 27, "{key} is not a voting static node";
+    /// The key is or was a static node's.
+    MemberExists(key: PublicKey) = 28, "{key} is or was a static node's";
+    /// There are as many static nodes as a committee takes.
+    CommitteeFull = 29, "no more static nodes can vote";
+    /// The last static node cannot leave.
+    LastMember = 30, "the last static node cannot leave";
+    /// The static nodes change already in this block.
+    AlreadyChanging = 31, "the static nodes change already in this block";
+    /// The key is not a blacklisted static node's.
+    NotBlacklisted(key: PublicKey) = 32, "{key} is not blacklisted";
+    /// This was shown before.
+    EvidenceKnown = 33, "the offence is known";
+    /// It is too long ago.
+    EvidenceExpired = 34, "the offence is too long ago";
+    /// The block it tells of is not decided.
+    EvidenceAhead = 35, "the offence is at a height that is not decided";
+    /// The tree head is this log's.
+    NotAnOffence = 36, "what was shown is no offence";
+    /// The author has nothing to answer for, or needs more than an answer.
+    NothingToCorrect = 37, "there is nothing that an answer would mend";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejections_survive_their_encoding_and_say_what_to_do() {
+        for rejection in [
+            Rejection::WrongNonce { expected: 7 },
+            Rejection::OverQuota { limit: 9, retry: Height(4) },
+            Rejection::HeadMoved { head: Some(TransactionId([3; 32])) },
+            Rejection::NoSuchHolder { node: NodeNumber(5) },
+            Rejection::NothingToCorrect,
+        ] {
+            assert_eq!(Rejection::decode(&rejection.encode()), Ok(rejection));
+            assert!(!rejection.to_string().is_empty());
+        }
+        assert_eq!(Rejection::decode(&[0]), Err(Violation::Malformed));
+        assert_eq!(Rejection::decode(&[200]), Err(Violation::Malformed));
+        assert_eq!(Rejection::WrongNonce { expected: 7 }.to_string(), "the author's next nonce is 7");
+    }
+}

@@ -1,0 +1,372 @@
+//! The transaction: one author's signed wish to change the ledger.
+
+use std::net::SocketAddr;
+
+use crate::crypto::hash::{Context, derive_key};
+use crate::crypto::sign::{self, Domain, KeyPair};
+use crate::message::Violation;
+use crate::message::anchor::{Anchor, NodeNumber};
+use crate::message::canonical::{Canonical, read_bytes, read_label, take, write_bytes};
+use crate::message::checkpoint::{Checkpoint, FalseCosignature};
+use crate::message::evidence::Evidence;
+use crate::message::governance::Governance;
+use crate::message::sponsorship::Sponsorship;
+use crate::types::limits::{MAX_LABEL_LEN, MAX_SHARDS, MAX_TRANSACTION_LEN};
+use crate::types::{Height, NetworkId, PublicKey, SegmentId, TransactionId, VaultId};
+
+/// First byte of a transaction among the leaves of the log; records of blocks begin with another.
+const LEAF_KIND: u8 = 1;
+
+const SIGNATURE_LEN: usize = 64;
+
+/// A storage node as it registers itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeEntry {
+    /// What people call it.
+    pub label: String,
+    /// Who runs it: the first failure domain.
+    pub operator: String,
+    /// Where it stands: the second failure domain.
+    pub site: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// What an author wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Registers a vault; the author owns it.
+    CreateVault {
+        /// Chosen at random by the owner.
+        vault: VaultId,
+        /// Who pays, where the network asks for that.
+        sponsor: Option<Sponsorship>,
+    },
+    /// Advances a collection.
+    Anchor(Anchor),
+    /// Says where the shards of an anchored segment are now.
+    PlaceShards {
+        /// The vault.
+        vault: VaultId,
+        /// The segment.
+        segment: SegmentId,
+        /// Its holders, by shard.
+        holders: Vec<Option<NodeNumber>>,
+    },
+    /// Lets another key write to the vault.
+    AddWriter {
+        /// The vault.
+        vault: VaultId,
+        /// The key.
+        writer: PublicKey,
+    },
+    /// Takes that back.
+    RemoveWriter {
+        /// The vault.
+        vault: VaultId,
+        /// The key.
+        writer: PublicKey,
+    },
+    /// Registers the author as a storage node.
+    RegisterNode {
+        /// The node.
+        node: NodeEntry,
+        /// Who vouches, where the network asks for that.
+        sponsor: Option<Sponsorship>,
+    },
+    /// Changes what the author's entry says.
+    UpdateNode(NodeEntry),
+    /// The author takes no new shards and is to be emptied.
+    RetireNode,
+    /// Changes members or rules.
+    Govern(Governance),
+    /// Shows that a static node signed two things of which it may sign one.
+    Evidence(Evidence),
+    /// Shows that a static node cosigned a tree head that is not this log's.
+    FalseCosignature(FalseCosignature),
+    /// A static node says that another proposed an invalid block, which needs others to say it too.
+    Accuse {
+        /// Who proposed.
+        offender: PublicKey,
+        /// At this height.
+        height: Height,
+    },
+    /// A static node answers the ledger's request to mend its ways.
+    Correct,
+}
+
+/// A transaction as its author means it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    /// The network.
+    pub network: NetworkId,
+    /// Who signs.
+    pub author: PublicKey,
+    /// How many transactions of this author came before: each is carried out once, in this order.
+    pub nonce: u64,
+    /// The last height at which it may be carried out.
+    pub expires: Height,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// A transaction with the bytes that were signed. Nobody has checked the signatures until
+/// [`verify`](Self::verify) is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedTransaction {
+    bytes: Vec<u8>,
+    id: TransactionId,
+    transaction: Transaction,
+}
+
+/// A transaction whose signatures were checked: the only kind that waits in a mempool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedTransaction(SignedTransaction);
+
+impl VerifiedTransaction {
+    /// The transaction.
+    #[must_use]
+    pub const fn signed(&self) -> &SignedTransaction {
+        &self.0
+    }
+
+    /// The transaction, to put it in a block.
+    #[must_use]
+    pub fn into_signed(self) -> SignedTransaction {
+        self.0
+    }
+}
+
+impl Transaction {
+    /// Signs it.
+    #[must_use]
+    pub fn sign(self, author: &KeyPair) -> SignedTransaction {
+        let mut bytes = self.encode();
+        let signature = author.sign(Domain::Transaction, &bytes);
+        bytes.extend_from_slice(&signature);
+        SignedTransaction::new(bytes, self)
+    }
+}
+
+impl SignedTransaction {
+    fn new(bytes: Vec<u8>, transaction: Transaction) -> Self {
+        let mut id = [0; 32];
+        derive_key(Context::Transaction, &[&bytes], &mut id);
+        Self { bytes, id: TransactionId(id), transaction }
+    }
+
+    /// Reads a transaction and its signature.
+    ///
+    /// # Errors
+    /// [`Violation::TooLong`], [`Violation::Malformed`] or [`Violation::OutOfBounds`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Violation> {
+        if bytes.len() > MAX_TRANSACTION_LEN {
+            return Err(Violation::TooLong);
+        }
+        let (body, _) = bytes.split_last_chunk::<SIGNATURE_LEN>().ok_or(Violation::Malformed)?;
+        Ok(Self::new(bytes.to_vec(), Transaction::decode(body)?))
+    }
+
+    /// The bytes: what travels, what a block holds, and the leaf of the log.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> TransactionId {
+        self.id
+    }
+
+    /// What the author means.
+    #[must_use]
+    pub const fn transaction(&self) -> &Transaction {
+        &self.transaction
+    }
+
+    /// Checks all that can be checked without the ledger's state: the network and every signature.
+    ///
+    /// # Errors
+    /// [`Violation::WrongNetwork`], [`Violation::BadSignature`], or what a signed part inside is guilty of.
+    pub fn verify(&self, network: &NetworkId) -> Result<(), Violation> {
+        let Transaction { network: named, author, .. } = &self.transaction;
+        if named != network {
+            return Err(Violation::WrongNetwork);
+        }
+        let (body, signature) = self.bytes.split_last_chunk().ok_or(Violation::Malformed)?;
+        sign::verify(author, Domain::Transaction, body, signature).map_err(|_| Violation::BadSignature)?;
+        self.verify_inner(network)
+    }
+
+    /// The transaction as one whose signatures are known to be good.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn into_verified(self, network: &NetworkId) -> Result<VerifiedTransaction, Violation> {
+        self.verify(network).map(|()| VerifiedTransaction(self))
+    }
+
+    fn verify_inner(&self, network: &NetworkId) -> Result<(), Violation> {
+        let author = &self.transaction.author;
+        match &self.transaction.action {
+            Action::CreateVault { vault, sponsor: Some(sponsor) } => {
+                sponsor.verify(network, author, &vault.0)
+            }
+            Action::RegisterNode { sponsor: Some(sponsor), .. } => sponsor.verify(network, author, &author.0),
+            Action::Govern(governance) => governance.verify(network),
+            Action::Evidence(evidence) => evidence.verify(*network),
+            Action::FalseCosignature(proof) => proof.verify(&Checkpoint::origin_of(network)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Canonical for Transaction {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.push(LEAF_KIND);
+        self.network.write(to);
+        self.author.write(to);
+        self.nonce.write(to);
+        self.expires.write(to);
+        self.action.write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        if u8::read(from)? != LEAF_KIND {
+            return Err(Violation::Malformed);
+        }
+        Ok(Self {
+            network: Canonical::read(from)?,
+            author: Canonical::read(from)?,
+            nonce: Canonical::read(from)?,
+            expires: Canonical::read(from)?,
+            action: Canonical::read(from)?,
+        })
+    }
+}
+
+impl Canonical for SignedTransaction {
+    fn write(&self, to: &mut Vec<u8>) {
+        u32::try_from(self.bytes.len()).unwrap_or(u32::MAX).write(to);
+        to.extend_from_slice(&self.bytes);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        let len = usize::try_from(u32::read(from)?).map_err(|_| Violation::TooLong)?;
+        Self::decode(take(from, len)?)
+    }
+}
+
+impl Canonical for NodeEntry {
+    fn write(&self, to: &mut Vec<u8>) {
+        for label in [&self.label, &self.operator, &self.site] {
+            write_bytes(label.as_bytes(), to);
+        }
+        self.address.write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(Self {
+            label: read_label(from, MAX_LABEL_LEN)?,
+            operator: read_label(from, MAX_LABEL_LEN)?,
+            site: read_label(from, MAX_LABEL_LEN)?,
+            address: SocketAddr::read(from)?,
+        })
+    }
+}
+
+impl Canonical for Action {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.push(self.kind());
+        match self {
+            Self::CreateVault { vault, sponsor } => {
+                vault.write(to);
+                sponsor.write(to);
+            }
+            Self::Anchor(anchor) => anchor.write(to),
+            Self::PlaceShards { vault, segment, holders } => {
+                vault.write(to);
+                segment.write(to);
+                let holders: Vec<u8> = holders.iter().flat_map(|holder| holder.encode()).collect();
+                write_bytes(&holders, to);
+            }
+            Self::AddWriter { vault, writer } | Self::RemoveWriter { vault, writer } => {
+                vault.write(to);
+                writer.write(to);
+            }
+            Self::RegisterNode { node, sponsor } => {
+                node.write(to);
+                sponsor.write(to);
+            }
+            Self::UpdateNode(node) => node.write(to),
+            Self::RetireNode | Self::Correct => (),
+            Self::Govern(governance) => governance.write(to),
+            Self::Evidence(evidence) => write_bytes(&evidence.encode(), to),
+            Self::FalseCosignature(proof) => proof.write(to),
+            Self::Accuse { offender, height } => {
+                offender.write(to);
+                height.write(to);
+            }
+        }
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(match u8::read(from)? {
+            1 => Self::CreateVault { vault: Canonical::read(from)?, sponsor: Canonical::read(from)? },
+            2 => Self::Anchor(Canonical::read(from)?),
+            3 => Self::PlaceShards {
+                vault: Canonical::read(from)?,
+                segment: Canonical::read(from)?,
+                holders: read_holders(from)?,
+            },
+            4 => Self::AddWriter { vault: Canonical::read(from)?, writer: Canonical::read(from)? },
+            5 => Self::RemoveWriter { vault: Canonical::read(from)?, writer: Canonical::read(from)? },
+            6 => Self::RegisterNode { node: Canonical::read(from)?, sponsor: Canonical::read(from)? },
+            7 => Self::UpdateNode(Canonical::read(from)?),
+            8 => Self::RetireNode,
+            9 => Self::Govern(Canonical::read(from)?),
+            10 => Self::Evidence(Evidence::decode(&read_bytes(from, MAX_EVIDENCE_LEN)?)?),
+            11 => Self::FalseCosignature(Canonical::read(from)?),
+            12 => Self::Accuse { offender: Canonical::read(from)?, height: Canonical::read(from)? },
+            13 => Self::Correct,
+            _ => return Err(Violation::Malformed),
+        })
+    }
+}
+
+/// Bytes of evidence: two signed statements of a few hundred bytes.
+const MAX_EVIDENCE_LEN: usize = 1_024;
+
+/// Bytes of the longest list of holders: three for each shard that has one.
+const MAX_HOLDERS_LEN: usize = 3 * MAX_SHARDS;
+
+fn read_holders(from: &mut &[u8]) -> Result<Vec<Option<NodeNumber>>, Violation> {
+    let bytes = read_bytes(from, MAX_HOLDERS_LEN)?;
+    let (mut rest, mut holders) = (&bytes[..], Vec::new());
+    while !rest.is_empty() {
+        holders.push(Canonical::read(&mut rest)?);
+    }
+    if holders.len() <= MAX_SHARDS { Ok(holders) } else { Err(Violation::OutOfBounds) }
+}
+
+impl Action {
+    /// The number under which it is encoded.
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::CreateVault { .. } => 1,
+            Self::Anchor(_) => 2,
+            Self::PlaceShards { .. } => 3,
+            Self::AddWriter { .. } => 4,
+            Self::RemoveWriter { .. } => 5,
+            Self::RegisterNode { .. } => 6,
+            Self::UpdateNode(_) => 7,
+            Self::RetireNode => 8,
+            Self::Govern(_) => 9,
+            Self::Evidence(_) => 10,
+            Self::FalseCosignature(_) => 11,
+            Self::Accuse { .. } => 12,
+            Self::Correct => 13,
+        }
+    }
+}
