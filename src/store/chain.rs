@@ -1,0 +1,260 @@
+//! The ledger as a node keeps it: blocks with their certificates, tree heads with their cosignatures, and the
+//! state after the last block, in one redb file.
+//!
+//! A block, its certificate and all that it changes are one durable transaction: after a crash the state is
+//! that of some block, and the blocks before it are all there.
+
+use std::sync::Arc;
+
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition,
+};
+
+use crate::ledger::{Changes, Read, ReadError, genesis_state, query};
+use crate::message::CommitCertificate;
+use crate::message::block::Header;
+use crate::message::genesis::Genesis;
+use crate::store::db;
+use crate::store::disk::Disk;
+use crate::types::Height;
+
+/// The file.
+const FILE: &str = "chain.redb";
+/// Memory of its cache: the upper levels of a million rows, and the busiest of the rest.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// The state: see [`tables`](crate::ledger::tables).
+const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+/// Height → block.
+const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
+/// Height → certificate, with as many signatures as have come in.
+const CERTIFICATES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("certificates");
+/// Height → cosignatures of its tree head.
+const COSIGNATURES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("cosignatures");
+/// One row: the genesis that all of it hangs on.
+const GENESIS: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("genesis");
+
+/// Why the chain cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// The database failed.
+    #[error("{during} the ledger's database failed")]
+    Database {
+        /// What failed.
+        during: &'static str,
+        /// How.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// The file is of another network.
+    #[error("the folder holds the ledger of another genesis")]
+    WrongGenesis,
+    /// The state cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A block that should be there is not, or does not read.
+    #[error("block {0} is missing or damaged in the ledger's database")]
+    Block(Height),
+}
+
+fn failed<E: Into<redb::Error>>(during: &'static str) -> impl Fn(E) -> ChainError {
+    move |error| ChainError::Database { during, source: Box::new(error.into()) }
+}
+
+/// The chain. Clones share it; one of them, at most, commits.
+#[derive(Debug, Clone)]
+pub struct Chain(Arc<Database>);
+
+/// The chain as it was at one moment.
+pub struct View(ReadTransaction);
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("View")
+    }
+}
+
+impl Chain {
+    /// Opens the chain of a genesis, or begins it.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn open(disk: &dyn Disk, genesis: &Genesis) -> Result<Self, ChainError> {
+        let opening = failed::<redb::Error>("opening");
+        let database = db::open_or_create(disk, FILE, CACHE_BYTES).map_err(|error| opening(error.into()))?;
+        let chain = Self(Arc::new(database));
+        chain.begin(genesis)?;
+        Ok(chain)
+    }
+
+    /// Writes the genesis' state into an empty database.
+    fn begin(&self, genesis: &Genesis) -> Result<(), ChainError> {
+        let txn = self.0.begin_write().map_err(failed("opening"))?;
+        {
+            let mut row = txn.open_table(GENESIS).map_err(failed("opening"))?;
+            let known = row.get(()).map_err(failed("opening"))?.map(|id| *id.value());
+            if let Some(known) = known {
+                return if known == genesis.id().0 { Ok(()) } else { Err(ChainError::WrongGenesis) };
+            }
+            row.insert((), &genesis.id().0).map_err(failed("opening"))?;
+        }
+        write_rows(&txn, &genesis_state(genesis)?)?;
+        txn.open_table(BLOCKS).map_err(failed("opening"))?;
+        txn.open_table(CERTIFICATES).map_err(failed("opening"))?;
+        txn.open_table(COSIGNATURES).map_err(failed("opening"))?;
+        // If we crash before this there is nothing, and the next start begins anew.
+        txn.commit().map_err(failed("opening"))
+    }
+
+    /// The chain as it is now.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`].
+    pub fn view(&self) -> Result<View, ChainError> {
+        self.0.begin_read().map(View).map_err(failed("reading"))
+    }
+
+    /// Makes a block durable with all that it changes. A block that is there already is left as it is, but for
+    /// its certificate.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`]: then it is unknown whether the block is there until the chain is opened anew.
+    pub fn commit(
+        &self,
+        block: &[u8],
+        certificate: &CommitCertificate,
+        changes: &Changes,
+    ) -> Result<(), ChainError> {
+        let height = changes.header.record.height;
+        if self.view()?.tip()?.record.height >= height {
+            return self.grow(certificate);
+        }
+        let txn = self.0.begin_write().map_err(failed("committing to"))?;
+        write_rows(&txn, changes)?;
+        {
+            let mut blocks = txn.open_table(BLOCKS).map_err(failed("committing to"))?;
+            blocks.insert(height.0, block).map_err(failed("committing to"))?;
+            let mut certificates = txn.open_table(CERTIFICATES).map_err(failed("committing to"))?;
+            certificates.insert(height.0, &certificate.encode()[..]).map_err(failed("committing to"))?;
+        }
+        // If we crash here nothing of the block is there; the log of consensus decides it again.
+        txn.commit().map_err(failed("committing to"))
+    }
+
+    /// Puts a longer certificate in the place of a block's. Durable with the next block.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`].
+    pub fn grow(&self, certificate: &CommitCertificate) -> Result<(), ChainError> {
+        self.note(CERTIFICATES, certificate.height, &certificate.encode())
+    }
+
+    /// Keeps the cosignatures of a block's tree head. Durable with the next block.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`].
+    pub fn put_cosignatures(&self, height: Height, cosignatures: &[u8]) -> Result<(), ChainError> {
+        self.note(COSIGNATURES, height, cosignatures)
+    }
+
+    fn note(
+        &self,
+        table: TableDefinition<'_, u64, &[u8]>,
+        height: Height,
+        value: &[u8],
+    ) -> Result<(), ChainError> {
+        let mut txn = self.0.begin_write().map_err(failed("writing to"))?;
+        // What is lost here, others still have.
+        txn.set_durability(Durability::None).map_err(failed("writing to"))?;
+        txn.open_table(table)
+            .map_err(failed("writing to"))?
+            .insert(height.0, value)
+            .map_err(failed("writing to"))?;
+        txn.commit().map_err(failed("writing to"))
+    }
+}
+
+fn write_rows(txn: &redb::WriteTransaction, changes: &Changes) -> Result<(), ChainError> {
+    let mut rows = txn.open_table(ROWS).map_err(failed("writing to"))?;
+    for (key, value) in &changes.writes {
+        match value {
+            Some(value) => drop(rows.insert(&key[..], &value[..]).map_err(failed("writing to"))?),
+            None => drop(rows.remove(&key[..]).map_err(failed("writing to"))?),
+        }
+    }
+    Ok(())
+}
+
+impl View {
+    /// The header of the last block.
+    ///
+    /// # Errors
+    /// [`ChainError::Read`].
+    pub fn tip(&self) -> Result<Header, ChainError> {
+        Ok(query::tip(self)?)
+    }
+
+    /// A block's bytes; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`].
+    pub fn block(&self, height: Height) -> Result<Option<Vec<u8>>, ChainError> {
+        self.bytes(BLOCKS, height)
+    }
+
+    /// A block's certificate; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`], [`ChainError::Block`].
+    pub fn certificate(&self, height: Height) -> Result<Option<CommitCertificate>, ChainError> {
+        let bytes = self.bytes(CERTIFICATES, height)?;
+        let read = |bytes: Vec<u8>| CommitCertificate::decode(&bytes).map_err(|_| ChainError::Block(height));
+        bytes.map(read).transpose()
+    }
+
+    /// The cosignatures of a block's tree head, as they were put.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`].
+    pub fn cosignatures(&self, height: Height) -> Result<Option<Vec<u8>>, ChainError> {
+        self.bytes(COSIGNATURES, height)
+    }
+
+    fn bytes(
+        &self,
+        table: TableDefinition<'_, u64, &[u8]>,
+        height: Height,
+    ) -> Result<Option<Vec<u8>>, ChainError> {
+        let table = self.0.open_table(table).map_err(failed("reading"))?;
+        let row = table.get(height.0).map_err(failed("reading"))?;
+        Ok(row.map(|row| row.value().to_vec()))
+    }
+}
+
+fn unreadable<E: std::fmt::Display>(error: E) -> ReadError {
+    ReadError::Storage(error.to_string())
+}
+
+impl Read for View {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        let rows = self.0.open_table(ROWS).map_err(unreadable)?;
+        let row = rows.get(key).map_err(unreadable)?;
+        Ok(row.map(|row| row.value().to_vec()))
+    }
+
+    fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+        let rows = self.0.open_table(ROWS).map_err(unreadable)?;
+        let mut found = Vec::new();
+        for row in rows.range::<&[u8]>(prefix.max(from)..).map_err(unreadable)?.take(limit) {
+            let (key, value) = row.map_err(unreadable)?;
+            if !key.value().starts_with(prefix) {
+                break;
+            }
+            found.push((key.value().to_vec(), value.value().to_vec()));
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests;
