@@ -1,7 +1,7 @@
-//! Requests to a storage node and its responses, as words; their codec is `request_codec`.
+//! Requests to a node, storage or static, and its responses, as words; their codec is `request_codec`.
 
 use crate::message::Violation;
-use crate::types::{Hash, SegmentId, Timestamp};
+use crate::types::{Hash, Height, SegmentId, Timestamp};
 
 /// Version of the protocol spoken here.
 pub const PROTOCOL: u32 = 1;
@@ -17,7 +17,7 @@ pub enum RequestError {
     Violation(#[from] Violation),
 }
 
-/// What a client asks of a storage node.
+/// What is asked of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Store a shard; its bytes follow.
@@ -30,6 +30,30 @@ pub enum Request {
     ReleaseSegments(Vec<SegmentId>),
     /// How are you?
     GetStatus,
+    /// One static node to another, while they agree on a block; the message follows.
+    Consensus {
+        /// Bytes of the message.
+        len: u32,
+    },
+    /// A static node's cosignature of the tree head of a block.
+    Cosign {
+        /// The block.
+        height: Height,
+        /// The cosignature, in its canonical encoding.
+        cosignature: Vec<u8>,
+    },
+    /// Put a signed transaction, in its canonical encoding, on the ledger.
+    SubmitTransaction(Vec<u8>),
+    /// A question about the ledger, in its canonical encoding.
+    AskLedger(Vec<u8>),
+}
+
+impl Request {
+    /// Whether bulk bytes follow the header.
+    #[must_use]
+    pub const fn has_body(&self) -> bool {
+        matches!(self, Self::PutShard(_) | Self::Consensus { .. })
+    }
 }
 
 /// Store a shard.
@@ -86,6 +110,13 @@ pub enum Response {
     },
     /// The node's state.
     Status(NodeStatus),
+    /// It is done.
+    Done,
+    /// An answer about the ledger follows, in its canonical encoding.
+    Answer {
+        /// Bytes of the answer.
+        len: u32,
+    },
 }
 
 /// A receipt as it travels: statement bytes and signature, not yet verified.

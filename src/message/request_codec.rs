@@ -9,8 +9,11 @@ use crate::message::request::{
     ShardRef, ShardSlice, SignedReceipt,
 };
 use crate::message::{CustodyReceipt, Violation, wire};
-use crate::types::limits::{MAX_BATCH_ITEMS, MAX_READ_LEN, MAX_SHARD_LEN, SLICE_LEN};
-use crate::types::{Hash, Timestamp};
+use crate::types::limits::{
+    MAX_ANSWER_LEN, MAX_BATCH_ITEMS, MAX_CONSENSUS_MESSAGE_LEN, MAX_READ_LEN, MAX_SHARD_LEN,
+    MAX_TRANSACTION_LEN, SLICE_LEN,
+};
+use crate::types::{Hash, Height, Timestamp};
 
 /// Chaining values of one proof: two a level, and no shard's tree is this deep.
 const MAX_PROOF_LEN: usize = 64;
@@ -35,6 +38,19 @@ impl Request {
                 segments: segments.iter().map(|segment| segment.0.to_vec()).collect(),
             }),
             Self::GetStatus => request::Kind::GetStatus(wire_format::GetStatus {}),
+            Self::Consensus { len } => request::Kind::Consensus(wire_format::Consensus { len: *len }),
+            Self::Cosign { height, cosignature } => request::Kind::Cosign(wire_format::Cosign {
+                height: height.0,
+                cosignature: cosignature.clone(),
+            }),
+            Self::SubmitTransaction(transaction) => {
+                request::Kind::SubmitTransaction(wire_format::SubmitTransaction {
+                    transaction: transaction.clone(),
+                })
+            }
+            Self::AskLedger(question) => {
+                request::Kind::AskLedger(wire_format::AskLedger { question: question.clone() })
+            }
         };
         wire_format::Request { protocol: PROTOCOL, kind: Some(kind) }.encode_to_vec()
     }
@@ -67,6 +83,18 @@ impl Request {
                 Self::ReleaseSegments(segments.collect::<Result<_, _>>()?)
             }
             request::Kind::GetStatus(wire_format::GetStatus {}) => Self::GetStatus,
+            request::Kind::Consensus(wire_format::Consensus { len }) => {
+                wire::within(len as usize <= MAX_CONSENSUS_MESSAGE_LEN)?;
+                Self::Consensus { len }
+            }
+            request::Kind::Cosign(wire_format::Cosign { height, cosignature }) => {
+                Self::Cosign { height: Height(height), cosignature }
+            }
+            request::Kind::SubmitTransaction(wire_format::SubmitTransaction { transaction }) => {
+                wire::within(transaction.len() <= MAX_TRANSACTION_LEN)?;
+                Self::SubmitTransaction(transaction)
+            }
+            request::Kind::AskLedger(wire_format::AskLedger { question }) => Self::AskLedger(question),
         })
     }
 }
@@ -140,6 +168,8 @@ impl Response {
                 response::Kind::Released(wire_format::Released { shards: *shards, bytes: *bytes })
             }
             Self::Status(status) => response::Kind::Status(status.encode()),
+            Self::Done => response::Kind::Done(wire_format::Done {}),
+            Self::Answer { len } => response::Kind::Answer(wire_format::Answer { len: *len }),
         };
         wire_format::Response { kind: Some(kind) }.encode_to_vec()
     }
@@ -159,6 +189,11 @@ impl Response {
                 Self::Released { shards, bytes }
             }
             response::Kind::Status(status) => Self::Status(NodeStatus::decode(status)?),
+            response::Kind::Done(wire_format::Done {}) => Self::Done,
+            response::Kind::Answer(wire_format::Answer { len }) => {
+                wire::within(len as usize <= MAX_ANSWER_LEN)?;
+                Self::Answer { len }
+            }
         })
     }
 }

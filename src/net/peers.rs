@@ -18,7 +18,7 @@ use crate::net::codec::{self, BODIES_KEPT};
 use crate::net::endpoint::ClientEndpoint;
 use crate::net::health::{Health, Record};
 use crate::transfer::BufferPool;
-use crate::types::{Hash, Network, NodeInfo, PublicKey, SegmentId};
+use crate::types::{Hash, Height, Network, NodeInfo, PublicKey, SegmentId};
 
 /// The nodes of a network, as one client calls them. A clone is another handle on the same.
 ///
@@ -162,6 +162,59 @@ impl Peers {
             Response::Status(status) => Ok(status),
             _ => Err(Violation::WrongResponse.into()),
         }
+    }
+
+    /// Tells another static node something of consensus.
+    ///
+    /// # Errors
+    /// [`CallError`]; then it may or may not have heard it.
+    pub async fn consensus(&self, node: &PublicKey, message: Bytes) -> Result<(), CallError> {
+        let len = u32::try_from(message.len()).map_err(|_| Violation::TooLong)?;
+        self.tell(node, &Request::Consensus { len }, vec![message]).await
+    }
+
+    /// Gives another static node a cosignature of the tree head of a block.
+    ///
+    /// # Errors
+    /// [`CallError`]. Sent again after any error, it does no harm.
+    pub async fn cosign(
+        &self,
+        node: &PublicKey,
+        height: Height,
+        cosignature: Vec<u8>,
+    ) -> Result<(), CallError> {
+        self.tell(node, &Request::Cosign { height, cosignature }, Vec::new()).await
+    }
+
+    async fn tell(&self, node: &PublicKey, request: &Request, body: Vec<Bytes>) -> Result<(), CallError> {
+        let fits = |response: &Response| no_body(matches!(response, Response::Done));
+        self.exchange(node, request, body, fits, &|| {}).await.map(drop)
+    }
+
+    /// Submits a signed transaction to a static node. The answer is in its canonical encoding; it comes when
+    /// the transaction is final, or after some time that the node chooses.
+    ///
+    /// # Errors
+    /// [`CallError`]. Sent again after any error, it does no harm.
+    pub async fn submit(&self, node: &PublicKey, transaction: Vec<u8>) -> Result<Bytes, CallError> {
+        self.question(node, &Request::SubmitTransaction(transaction)).await
+    }
+
+    /// Asks a static node about the ledger. Question and answer are in their canonical encoding; nothing of
+    /// the answer is verified.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn ask_ledger(&self, node: &PublicKey, question: Vec<u8>) -> Result<Bytes, CallError> {
+        self.question(node, &Request::AskLedger(question)).await
+    }
+
+    async fn question(&self, node: &PublicKey, request: &Request) -> Result<Bytes, CallError> {
+        let body_len = |response: &Response| match response {
+            Response::Answer { len } => Ok(usize::try_from(*len).unwrap_or(usize::MAX)),
+            _ => Err(Violation::WrongResponse),
+        };
+        Ok(self.exchange(node, request, Vec::new(), body_len, &|| {}).await?.body)
     }
 
     /// Whether the node failed a moment ago. A node that is not in the network is.

@@ -26,8 +26,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a node does with requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request of the client with this key. The body is what follows a
-    /// [`PutShard`](crate::message::PutShard); unread, it is left in the client's hands.
+    /// Answers one request of the client with this key. The body is what follows a request that
+    /// [has one](Request::has_body); unread, it is left in the client's hands.
     ///
     /// Dropped at any await when the client gives up or is gone.
     fn handle(&self, from: PublicKey, request: Request, body: Body) -> impl Future<Output = Reply> + Send;
@@ -281,7 +281,7 @@ impl<H: Handler> Service<H> {
             Err(error) => return Some(refuse(from, error)),
         };
         let body = Body { stream, progress_timeout: self.limits.progress_timeout, pool: self.pool.clone() };
-        if matches!(request, Request::PutShard(_)) {
+        if request.has_body() {
             return Some(self.handler.handle(from, request, body).await);
         }
         self.answer_without_body(from, request, body).await

@@ -148,3 +148,18 @@ pub const MAX_RECEIPT_LEN: usize = 64 << 20;
 /// Static nodes that the ledger's own rules leave in the committee: below four no fault is tolerated.
 /// Only governance goes lower.
 pub const MIN_COMMITTEE: usize = 4;
+
+/// Bytes of what one static node tells another: a proposal carries its block, and little besides.
+pub const MAX_CONSENSUS_MESSAGE_LEN: usize = MAX_BLOCK_LEN + (64 << 10);
+
+/// Bytes of a static node's answer: some blocks, or a receipt of a network whose static nodes changed often.
+pub const MAX_ANSWER_LEN: usize = 64 << 20;
+
+/// Blocks of one answer; it ends sooner when it has [`ANSWER_BLOCKS_LEN`] bytes.
+pub const MAX_ANSWER_BLOCKS: usize = 256;
+
+/// Bytes of blocks after which an answer ends.
+pub const ANSWER_BLOCKS_LEN: usize = 4 << 20;
+
+/// Rows of one answer: the next question goes on after the last.
+pub const MAX_ANSWER_ROWS: usize = 512;

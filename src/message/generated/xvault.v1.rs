@@ -202,7 +202,7 @@ pub struct Request {
     /// Version of this protocol; 1. A node refuses others and names those it speaks.
     #[prost(uint32, tag = "1")]
     pub protocol: u32,
-    #[prost(oneof = "request::Kind", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "request::Kind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub kind: ::core::option::Option<request::Kind>,
 }
 /// Nested message and enum types in `Request`.
@@ -219,6 +219,15 @@ pub mod request {
         ReleaseSegments(super::ReleaseSegments),
         #[prost(message, tag = "6")]
         GetStatus(super::GetStatus),
+        /// Static nodes only.
+        #[prost(message, tag = "7")]
+        Consensus(super::Consensus),
+        #[prost(message, tag = "8")]
+        Cosign(super::Cosign),
+        #[prost(message, tag = "9")]
+        SubmitTransaction(super::SubmitTransaction),
+        #[prost(message, tag = "10")]
+        AskLedger(super::AskLedger),
     }
 }
 /// Store a shard; its bytes follow the header. Answered by Response.receipt once durable.
@@ -271,9 +280,38 @@ pub struct ReleaseSegments {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatus {
 }
+/// What one static node tells another while they agree on a block; the message follows the header.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Consensus {
+    #[prost(uint32, tag = "1")]
+    pub len: u32,
+}
+/// One static node's cosignature of the tree head of a block.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Cosign {
+    #[prost(uint64, tag = "1")]
+    pub height: u64,
+    /// In the ledger's fixed encoding.
+    #[prost(bytes = "vec", tag = "2")]
+    pub cosignature: ::prost::alloc::vec::Vec<u8>,
+}
+/// Put a transaction on the ledger. Answered by Response.answer once it is final, or not going to be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubmitTransaction {
+    /// In the ledger's fixed encoding, signed.
+    #[prost(bytes = "vec", tag = "1")]
+    pub transaction: ::prost::alloc::vec::Vec<u8>,
+}
+/// A question about the ledger. Answered by Response.answer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AskLedger {
+    /// In the ledger's fixed encoding.
+    #[prost(bytes = "vec", tag = "1")]
+    pub question: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Response {
-    #[prost(oneof = "response::Kind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "response::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub kind: ::core::option::Option<response::Kind>,
 }
 /// Nested message and enum types in `Response`.
@@ -292,7 +330,20 @@ pub mod response {
         Released(super::Released),
         #[prost(message, tag = "6")]
         Status(super::NodeStatus),
+        #[prost(message, tag = "7")]
+        Done(super::Done),
+        #[prost(message, tag = "8")]
+        Answer(super::Answer),
     }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Done {
+}
+/// The answer follows the header, in the ledger's fixed encoding.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Answer {
+    #[prost(uint32, tag = "1")]
+    pub len: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refusal {
