@@ -1,0 +1,380 @@
+//! What anybody may ask a static node, and its answers. Pure: from a state and a question to the answer; what
+//! the state does not hold (blocks, cosignatures) the node adds.
+//!
+//! An answer is worth nothing by itself. Who asks checks a transaction's proof against the genesis
+//! ([`AnchorReceipt`](crate::message::AnchorReceipt)), blocks against their certificates, and asks more than
+//! [`f`](crate::types::Committee::f) nodes for what has no proof.
+
+use crate::ledger::query;
+use crate::ledger::read::{Read, ReadError};
+use crate::ledger::rows::{Head, Node, Static};
+use crate::message::Violation;
+use crate::message::anchor::NodeNumber;
+use crate::message::anchor_receipt::LogProof;
+use crate::message::block::Header;
+use crate::message::canonical::{Canonical, read_list, take, write_list};
+use crate::message::rejection::Rejection;
+use crate::message::transaction::SignedTransaction;
+use crate::types::limits::{
+    MAX_ANSWER_BLOCKS, MAX_ANSWER_LEN, MAX_ANSWER_ROWS, MAX_BLOCK_LEN, MAX_RECEIPT_LEN,
+};
+use crate::types::{CollectionTag, Height, PublicKey, TransactionId, VaultId};
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// Where is the ledger?
+    Tip,
+    /// Blocks from a height on, as many as fit.
+    Blocks {
+        /// The first.
+        from: Height,
+    },
+    /// The number of an author's next transaction.
+    Nonce {
+        /// The author.
+        author: PublicKey,
+    },
+    /// The head of a collection.
+    Head {
+        /// The vault.
+        vault: VaultId,
+        /// The collection.
+        collection: CollectionTag,
+    },
+    /// The collections of a vault, after one.
+    Collections {
+        /// The vault.
+        vault: VaultId,
+        /// The last one known.
+        after: Option<CollectionTag>,
+    },
+    /// A transaction, with the proof that it is final.
+    Transaction {
+        /// Which.
+        id: TransactionId,
+    },
+    /// The static nodes and what the ledger thinks of them.
+    Statics,
+    /// The storage nodes, after one.
+    Nodes {
+        /// The last one known.
+        after: Option<NodeNumber>,
+    },
+}
+
+/// A transaction that is final, and what shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// The transaction.
+    pub transaction: SignedTransaction,
+    /// Its block.
+    pub height: Height,
+    /// Where it is under the tree head.
+    pub proof: LogProof,
+    /// The tree head and who signed it, as a signed note.
+    pub note: String,
+}
+
+/// A block and that it is final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinalBlock {
+    /// The block.
+    pub block: Vec<u8>,
+    /// Its certificate.
+    pub certificate: Vec<u8>,
+}
+
+/// What became of a transaction that was submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It is final.
+    Final(Box<Proven>),
+    /// It waits still: ask later.
+    Waiting,
+    /// The ledger does not carry it out.
+    Rejected(Rejection),
+    /// There is no room for it now: submit it again after so many blocks.
+    Busy {
+        /// Blocks.
+        blocks: u64,
+    },
+    /// Another transaction of its author and number is waiting.
+    NonceTaken,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The last block, and the newest tree head that a quorum cosigned, as a signed note.
+    Tip {
+        /// Its header.
+        header: Box<Header>,
+        /// The note; empty while there is none.
+        note: String,
+        /// Transactions that wait here.
+        waiting: u32,
+    },
+    /// Blocks in the order of their heights.
+    Blocks(Vec<FinalBlock>),
+    /// An author's next number.
+    Nonce(u64),
+    /// A collection's head.
+    Head(Option<Head>),
+    /// Collections and their heads.
+    Collections(Vec<(CollectionTag, Head)>),
+    /// A transaction; none if it is not final here.
+    Transaction(Option<Box<Proven>>),
+    /// Static nodes.
+    Statics(Vec<Static>),
+    /// Storage nodes.
+    Nodes(Vec<(NodeNumber, Node)>),
+    /// What became of a submitted transaction.
+    Fate(Fate),
+}
+
+/// Answers what the state alone can answer; `None` for the questions that need more.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn answer(state: &impl Read, question: &Question) -> Result<Option<Answer>, ReadError> {
+    Ok(Some(match question {
+        Question::Tip | Question::Blocks { .. } | Question::Transaction { .. } => return Ok(None),
+        Question::Nonce { author } => Answer::Nonce(query::next_nonce(state, author)?),
+        Question::Head { vault, collection } => Answer::Head(query::head(state, vault, collection)?),
+        Question::Collections { vault, after } => {
+            Answer::Collections(query::collections(state, vault, after.as_ref(), MAX_ANSWER_ROWS)?)
+        }
+        Question::Statics => Answer::Statics(query::statics(state)?),
+        Question::Nodes { after } => Answer::Nodes(query::nodes(state, *after, MAX_ANSWER_ROWS)?),
+    }))
+}
+
+impl Canonical for Question {
+    fn write(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::Tip => to.push(1),
+            Self::Blocks { from } => {
+                to.push(2);
+                from.write(to);
+            }
+            Self::Nonce { author } => {
+                to.push(3);
+                author.write(to);
+            }
+            Self::Head { vault, collection } => {
+                to.push(4);
+                vault.write(to);
+                collection.write(to);
+            }
+            Self::Collections { vault, after } => {
+                to.push(5);
+                vault.write(to);
+                after.write(to);
+            }
+            Self::Transaction { id } => {
+                to.push(6);
+                id.write(to);
+            }
+            Self::Statics => to.push(7),
+            Self::Nodes { after } => {
+                to.push(8);
+                after.write(to);
+            }
+        }
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(match u8::read(from)? {
+            1 => Self::Tip,
+            2 => Self::Blocks { from: Canonical::read(from)? },
+            3 => Self::Nonce { author: Canonical::read(from)? },
+            4 => Self::Head { vault: Canonical::read(from)?, collection: Canonical::read(from)? },
+            5 => Self::Collections { vault: Canonical::read(from)?, after: Canonical::read(from)? },
+            6 => Self::Transaction { id: Canonical::read(from)? },
+            7 => Self::Statics,
+            8 => Self::Nodes { after: Canonical::read(from)? },
+            _ => return Err(Violation::Malformed),
+        })
+    }
+}
+
+/// Bytes of any length up to `max`, after their length.
+fn write_long(bytes: &[u8], to: &mut Vec<u8>) {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX).write(to);
+    to.extend_from_slice(bytes);
+}
+
+fn read_long(from: &mut &[u8], max: usize) -> Result<Vec<u8>, Violation> {
+    let len = usize::try_from(u32::read(from)?).map_err(|_| Violation::OutOfBounds)?;
+    if len > max {
+        return Err(Violation::OutOfBounds);
+    }
+    take(from, len).map(<[u8]>::to_vec)
+}
+
+fn read_note(from: &mut &[u8]) -> Result<String, Violation> {
+    String::from_utf8(read_long(from, MAX_RECEIPT_LEN)?).map_err(|_| Violation::Malformed)
+}
+
+impl Canonical for FinalBlock {
+    fn write(&self, to: &mut Vec<u8>) {
+        write_long(&self.block, to);
+        write_long(&self.certificate, to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(Self { block: read_long(from, MAX_BLOCK_LEN)?, certificate: read_long(from, MAX_BLOCK_LEN)? })
+    }
+}
+
+impl Canonical for Proven {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.transaction.write(to);
+        self.height.write(to);
+        self.proof.write(to);
+        write_long(self.note.as_bytes(), to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(Self {
+            transaction: Canonical::read(from)?,
+            height: Canonical::read(from)?,
+            proof: Canonical::read(from)?,
+            note: read_note(from)?,
+        })
+    }
+}
+
+impl Canonical for Fate {
+    fn write(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::Final(proven) => {
+                to.push(1);
+                proven.write(to);
+            }
+            Self::Waiting => to.push(2),
+            Self::Rejected(rejection) => {
+                to.push(3);
+                rejection.write(to);
+            }
+            Self::Busy { blocks } => {
+                to.push(4);
+                blocks.write(to);
+            }
+            Self::NonceTaken => to.push(5),
+        }
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(match u8::read(from)? {
+            1 => Self::Final(Box::new(Canonical::read(from)?)),
+            2 => Self::Waiting,
+            3 => Self::Rejected(Canonical::read(from)?),
+            4 => Self::Busy { blocks: Canonical::read(from)? },
+            5 => Self::NonceTaken,
+            _ => return Err(Violation::Malformed),
+        })
+    }
+}
+
+/// A pair, one after the other.
+struct Pair<A, B>(A, B);
+
+impl<A: Canonical, B: Canonical> Canonical for Pair<A, B> {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.0.write(to);
+        self.1.write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(Self(Canonical::read(from)?, Canonical::read(from)?))
+    }
+}
+
+fn write_pairs<A: Canonical + Clone, B: Canonical + Clone>(pairs: &[(A, B)], to: &mut Vec<u8>) {
+    let pairs: Vec<_> = pairs.iter().map(|(one, other)| Pair(one.clone(), other.clone())).collect();
+    write_list(&pairs, to);
+}
+
+fn read_pairs<A: Canonical, B: Canonical>(from: &mut &[u8]) -> Result<Vec<(A, B)>, Violation> {
+    let pairs: Vec<Pair<A, B>> = read_list(from, MAX_ANSWER_ROWS)?;
+    Ok(pairs.into_iter().map(|pair| (pair.0, pair.1)).collect())
+}
+
+impl Canonical for Answer {
+    fn write(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::Tip { header, note, waiting } => {
+                to.push(1);
+                header.write(to);
+                write_long(note.as_bytes(), to);
+                waiting.write(to);
+            }
+            Self::Blocks(blocks) => {
+                to.push(2);
+                write_list(blocks, to);
+            }
+            Self::Nonce(nonce) => {
+                to.push(3);
+                nonce.write(to);
+            }
+            Self::Head(head) => {
+                to.push(4);
+                head.write(to);
+            }
+            Self::Collections(collections) => {
+                to.push(5);
+                write_pairs(collections, to);
+            }
+            Self::Transaction(proven) => {
+                to.push(6);
+                proven.is_some().write(to);
+                if let Some(proven) = proven {
+                    proven.write(to);
+                }
+            }
+            Self::Statics(statics) => {
+                to.push(7);
+                write_list(statics, to);
+            }
+            Self::Nodes(nodes) => {
+                to.push(8);
+                write_pairs(nodes, to);
+            }
+            Self::Fate(fate) => {
+                to.push(9);
+                fate.write(to);
+            }
+        }
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(match u8::read(from)? {
+            1 => Self::Tip {
+                header: Box::new(Canonical::read(from)?),
+                note: read_note(from)?,
+                waiting: Canonical::read(from)?,
+            },
+            2 => Self::Blocks(read_list(from, MAX_ANSWER_BLOCKS)?),
+            3 => Self::Nonce(Canonical::read(from)?),
+            4 => Self::Head(Canonical::read(from)?),
+            5 => Self::Collections(read_pairs(from)?),
+            6 => Self::Transaction(Option::<Proven>::read(from)?.map(Box::new)),
+            7 => Self::Statics(read_list(from, MAX_ANSWER_ROWS)?),
+            8 => Self::Nodes(read_pairs(from)?),
+            9 => Self::Fate(Canonical::read(from)?),
+            _ => return Err(Violation::Malformed),
+        })
+    }
+}
+
+impl Answer {
+    /// Reads an answer that travelled.
+    ///
+    /// # Errors
+    /// [`Violation::TooLong`], or as [`Canonical::decode`].
+    pub fn decode_bounded(bytes: &[u8]) -> Result<Self, Violation> {
+        if bytes.len() > MAX_ANSWER_LEN { Err(Violation::TooLong) } else { Self::decode(bytes) }
+    }
+}
