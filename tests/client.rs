@@ -14,7 +14,7 @@ use xvault::types::limits::{BODY_SEGMENT_PLAIN_LEN, CELL_LEN, FRAME_LEN, PACK_CH
 use xvault::types::{Code, Network};
 
 fn config(dir: &Path) -> DevnetConfig {
-    DevnetConfig { dir: dir.join("devnet"), nodes: None, code: None, base_port: None }
+    DevnetConfig { dir: dir.join("devnet"), nodes: None, code: None, statics: Some(0), base_port: None }
 }
 
 async fn client(dir: &Path, network: &Network) -> Client {

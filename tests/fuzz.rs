@@ -92,7 +92,8 @@ fn network_files() {
         operator: "o".into(),
         site: "\"quoted\"".into(),
     };
-    let network = Network { id: NetworkId([7; 32]), code: Code::DEFAULT, nodes: vec![node(1), node(2)] };
+    let network =
+        Network { id: NetworkId([7; 32]), code: Code::DEFAULT, genesis: None, nodes: vec![node(1), node(2)] };
     fuzz(&[network], |network| network.to_toml().into_bytes(), |bytes| Network::from_toml(&text(bytes)));
 }
 

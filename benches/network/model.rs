@@ -207,7 +207,7 @@ fn sinks() -> Outcome<(Vec<Server>, Network)> {
         nodes.push(NodeInfo { operator: name.clone(), site: name.clone(), name, key: key.public(), address });
         servers.push(serve(endpoint, Arc::new(Sink(answer.clone())), Limits::default()));
     }
-    Ok((servers, Network { id: NetworkId([1; 32]), code: Code::DEFAULT, nodes }))
+    Ok((servers, Network { id: NetworkId([1; 32]), code: Code::DEFAULT, genesis: None, nodes }))
 }
 
 /// CPU nanoseconds a byte of calls that move one shard each, four under way with each node.

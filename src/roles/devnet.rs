@@ -4,15 +4,24 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::consensus::Timing;
+use crate::crypto::ml_dsa::PqKeyPair;
 use crate::crypto::sign::KeyPair;
+use crate::message::genesis::GenesisNode;
+use crate::message::{Admission, Genesis, Member, NodeEntry, Params, Roster, Violation};
+use crate::roles::static_node::{StaticConfig, StaticError, StaticNode};
 use crate::roles::storage_node::{NodeConfig, NodeError, NodeFolder, NodeFolderError, StorageNode};
+use crate::runtime::wall_time;
 use crate::types::network::NetworkFileError;
 use crate::types::{Code, Network, NetworkId, NodeInfo};
 
 /// The file that describes the network, in the devnet's folder.
 pub const NETWORK_FILE: &str = "network.toml";
 const LOCK_FILE: &str = "lock";
+/// Static nodes of a devnet: the fewest that tolerate a fault.
+const DEFAULT_STATICS: usize = 4;
 
 /// What devnet to run.
 #[derive(Debug, Clone)]
@@ -23,6 +32,8 @@ pub struct DevnetConfig {
     pub nodes: Option<usize>,
     /// Erasure code; that of an existing devnet if not said, else 4+2.
     pub code: Option<Code>,
+    /// Static nodes of a new devnet, four if not said; none for a network without a ledger.
+    pub statics: Option<usize>,
     /// Port of the first node, the others follow; free ones if not said.
     pub base_port: Option<u16>,
 }
@@ -92,6 +103,18 @@ pub enum DevnetError {
         #[source]
         source: NodeError,
     },
+    /// A static node does not start.
+    #[error("{name} does not start")]
+    Static {
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        source: StaticError,
+    },
+    /// The static nodes make no committee, or the genesis is damaged.
+    #[error("the devnet's genesis makes no sense")]
+    Genesis(#[source] Violation),
 }
 
 /// A devnet that runs.
@@ -100,6 +123,7 @@ pub struct Devnet {
     network: Network,
     network_file: PathBuf,
     nodes: Vec<StorageNode>,
+    statics: Vec<StaticNode>,
     /// Freed when the process ends, however it ends.
     _lock: File,
 }
@@ -124,7 +148,8 @@ impl Devnet {
             let node = StorageNode::start(NodeConfig::from(folder)).await;
             nodes.push(node.map_err(|source| DevnetError::Node { name: info.name.clone(), source })?);
         }
-        Ok(Self { network, network_file, nodes, _lock: lock })
+        let statics = start_statics(&config.dir, &network).await?;
+        Ok(Self { network, network_file, nodes, statics, _lock: lock })
     }
 
     /// The network.
@@ -141,10 +166,39 @@ impl Devnet {
 
     /// Stops all nodes; their data stay.
     pub async fn stop(self) {
+        for node in self.statics {
+            node.stop().await;
+        }
         for node in self.nodes {
             node.stop().await;
         }
     }
+
+    /// The static nodes.
+    #[must_use]
+    pub fn statics(&self) -> &[StaticNode] {
+        &self.statics
+    }
+}
+
+/// Starts the static nodes of the network's genesis, if it has one.
+async fn start_statics(dir: &Path, network: &Network) -> Result<Vec<StaticNode>, DevnetError> {
+    let Some(text) = &network.genesis else { return Ok(Vec::new()) };
+    let genesis = Arc::new(Genesis::from_text(text).map_err(DevnetError::Genesis)?);
+    let mut statics = Vec::new();
+    for member in genesis.roster.members() {
+        let folder = NodeFolder::open(&dir.join(&member.label))?;
+        let config = StaticConfig {
+            dir: folder.dir,
+            listen: folder.listen,
+            genesis: Arc::clone(&genesis),
+            key: folder.key,
+            timing: Timing::default(),
+        };
+        let started = StaticNode::start(config).await;
+        statics.push(started.map_err(|source| DevnetError::Static { name: member.label.clone(), source })?);
+    }
+    Ok(statics)
 }
 
 fn lock(dir: &Path) -> Result<File, DevnetError> {
@@ -179,12 +233,24 @@ fn create(config: &DevnetConfig, path: &Path) -> Result<Network, DevnetError> {
         return Err(DevnetError::TooFewNodes { nodes, code, need });
     }
     let id = NetworkId(random()?);
-    let infos = ports(nodes, config.base_port)?
-        .into_iter()
+    let statics = config.statics.unwrap_or(DEFAULT_STATICS);
+    let addresses = ports(nodes + statics, config.base_port)?;
+    let (of_nodes, of_statics) = addresses.split_at(nodes);
+    let number = |(at, address): (usize, &SocketAddr)| (at + 1, *address);
+    let infos: Vec<NodeInfo> = of_nodes
+        .iter()
         .enumerate()
-        .map(|(at, address)| create_node(config, id, at + 1, address))
+        .map(number)
+        .map(|(number, address)| create_node(config, id, number, address))
         .collect::<Result<_, _>>()?;
-    let network = Network { id, code, nodes: infos };
+    let members: Vec<Member> = of_statics
+        .iter()
+        .enumerate()
+        .map(number)
+        .map(|(number, address)| create_static(config, id, number, address))
+        .collect::<Result<_, _>>()?;
+    let genesis = if members.is_empty() { None } else { Some(genesis(id, code, members, &infos)?.to_text()) };
+    let network = Network { id, code, genesis, nodes: infos };
     write_durably(path, network.to_toml().as_bytes()).map_err(io_error(path))?;
     Ok(network)
 }
@@ -211,6 +277,59 @@ fn create_node(
     };
     NodeFolder { dir, name, network, listen: address, key }.create()?;
     Ok(info)
+}
+
+/// Makes a static node's folder.
+fn create_static(
+    config: &DevnetConfig,
+    network: NetworkId,
+    number: usize,
+    address: SocketAddr,
+) -> Result<Member, DevnetError> {
+    let name = format!("static-{number}");
+    let dir = config.dir.join(&name);
+    // Left over from a start that did not get as far as the network file; but never touch a ledger.
+    if dir.exists() && !dir.join("ledger").exists() {
+        std::fs::remove_dir_all(&dir).map_err(io_error(&dir))?;
+    }
+    let key = KeyPair::from_secret(&random()?);
+    let pq_key = Box::new(*PqKeyPair::from_node_secret(&key.secret()).public());
+    let member = Member {
+        key: key.public(),
+        pq_key,
+        label: name.clone(),
+        operator: format!("devnet-static-{number}"),
+        address,
+    };
+    NodeFolder { dir, name, network, listen: address, key }.create()?;
+    Ok(member)
+}
+
+fn genesis(
+    network: NetworkId,
+    code: Code,
+    members: Vec<Member>,
+    nodes: &[NodeInfo],
+) -> Result<Genesis, DevnetError> {
+    let entry = |info: &NodeInfo| GenesisNode {
+        key: info.key,
+        entry: NodeEntry {
+            label: info.name.clone(),
+            operator: info.operator.clone(),
+            site: info.site.clone(),
+            address: info.address,
+        },
+    };
+    Ok(Genesis {
+        network,
+        time: wall_time(),
+        code,
+        admission: Admission::Open,
+        params: Params::DEFAULT,
+        roster: Roster::new(members).map_err(DevnetError::Genesis)?,
+        nodes: nodes.iter().map(entry).collect(),
+        sponsors: Vec::new(),
+    })
 }
 
 /// Loopback addresses: from `base_port` on, or free ones.

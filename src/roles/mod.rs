@@ -1,7 +1,9 @@
 //! The roles that a process can play: configuration, wiring and loops around the layers below.
 
 pub mod devnet;
+pub mod static_node;
 pub mod storage_node;
 
 pub use devnet::{Devnet, DevnetConfig, DevnetError};
+pub use static_node::{KeeperError, StaticConfig, StaticError, StaticNode};
 pub use storage_node::{NodeConfig, NodeError, NodeFolder, NodeFolderError, StorageNode};

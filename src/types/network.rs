@@ -33,6 +33,9 @@ pub struct Network {
     /// The erasure code of new segments.
     #[serde(with = "text")]
     pub code: Code,
+    /// The genesis file's text, where the network has a ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub genesis: Option<String>,
     /// The storage nodes.
     #[serde(rename = "node", default)]
     pub nodes: Vec<NodeInfo>,
@@ -44,7 +47,7 @@ pub enum NetworkFileError {
     /// Not TOML, or a field is missing, unknown or malformed.
     #[error("not a network file")]
     Syntax(#[source] Box<toml::de::Error>),
-    /// No nodes at all.
+    /// Neither storage nodes nor a ledger on which they could register.
     #[error("the network file lists no nodes")]
     NoNodes,
     /// Two nodes share a name or key.
@@ -64,7 +67,7 @@ impl Network {
     /// [`NetworkFileError`] says what is wrong with the text.
     pub fn from_toml(text: &str) -> Result<Self, NetworkFileError> {
         let network: Self = toml::from_str(text).map_err(|e| NetworkFileError::Syntax(Box::new(e)))?;
-        if network.nodes.is_empty() {
+        if network.nodes.is_empty() && network.genesis.is_none() {
             return Err(NetworkFileError::NoNodes);
         }
         for (at, node) in network.nodes.iter().enumerate() {
@@ -129,7 +132,12 @@ mod tests {
             operator: format!("operator-{n}"),
             site: "here".into(),
         };
-        Network { id: NetworkId([7; 32]), code: Code::DEFAULT, nodes: (1..=6).map(node).collect() }
+        Network {
+            id: NetworkId([7; 32]),
+            code: Code::DEFAULT,
+            genesis: None,
+            nodes: (1..=6).map(node).collect(),
+        }
     }
 
     #[test]

@@ -41,7 +41,11 @@ async fn serve() -> Served {
         operator: "o".into(),
         site: "s".into(),
     };
-    Served { _dir: dir, node, network: Network { id: NETWORK, code: Code::DEFAULT, nodes: vec![info] } }
+    Served {
+        _dir: dir,
+        node,
+        network: Network { id: NETWORK, code: Code::DEFAULT, genesis: None, nodes: vec![info] },
+    }
 }
 
 impl Served {

@@ -69,7 +69,7 @@ impl World {
             infos.push(info(number, node.public_key(), node.address()));
             good.push(node);
         }
-        let network = Network { id: NETWORK, code: Code::DEFAULT, nodes: infos };
+        let network = Network { id: NETWORK, code: Code::DEFAULT, genesis: None, nodes: infos };
         Self { dir, network, bad, good }
     }
 

@@ -153,7 +153,7 @@ fn nodes(rng: &mut Rng, code: Code, count: usize) -> Result<(Vec<Node>, Network)
         operator: format!("operator-{number}"),
         site: "here".into(),
     };
-    let network = Network { id, code, nodes: nodes.iter().enumerate().map(info).collect() };
+    let network = Network { id, code, genesis: None, nodes: nodes.iter().enumerate().map(info).collect() };
     Ok((nodes, network))
 }
 

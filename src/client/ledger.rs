@@ -1,0 +1,211 @@
+//! The ledger as a client sees it: questions to the static nodes, and what can be checked of their answers.
+//!
+//! What has a proof is checked against the genesis; blocks are replayed from it. What has none (standings,
+//! queues) is what the node asked says of it.
+
+use std::sync::Arc;
+
+use crate::client::{Error, ErrorKind};
+use crate::crypto::sign::KeyPair;
+use crate::ledger::ask::{Answer, FinalBlock, Question};
+use crate::ledger::rows::Static;
+use crate::ledger::{ApplyError, check, query};
+use crate::message::block::{Block, Header};
+use crate::message::{Canonical as _, CommitCertificate, Genesis, Member, NodeStatus};
+use crate::net::Peers;
+use crate::store::FileDisk;
+use crate::store::chain::{Chain, ChainError};
+use crate::types::{Height, Network, NodeInfo};
+
+/// The static nodes of a network.
+#[derive(Debug, Clone)]
+pub struct LedgerClient {
+    genesis: Arc<Genesis>,
+    peers: Peers,
+}
+
+/// What a replay from the genesis found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replayed {
+    /// The last block.
+    pub tip: Header,
+    /// Blocks checked.
+    pub blocks: u64,
+    /// Transactions in them.
+    pub transactions: u64,
+}
+
+impl LedgerClient {
+    /// The ledger of a network, asked with this key. Connects to nobody yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the network has no ledger, or its genesis is damaged.
+    pub fn new(network: &Network, key: &KeyPair) -> Result<Self, Error> {
+        let no_ledger = || {
+            Error::new(ErrorKind::Config, "this network has no ledger")
+                .with_hint("its network file names no genesis: ask its operators for a newer one")
+        };
+        let text = network.genesis.as_ref().ok_or_else(no_ledger)?;
+        let damaged = |violation| {
+            Error::new(ErrorKind::Config, "the genesis in the network file is damaged").caused_by(violation)
+        };
+        let genesis = Genesis::from_text(text).map_err(damaged)?;
+        if genesis.network != network.id {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "the genesis in the network file is of another network",
+            ));
+        }
+        let peers = Peers::new(&static_peers(&genesis), key);
+        Ok(Self { genesis: Arc::new(genesis), peers })
+    }
+
+    /// What all hangs on.
+    #[must_use]
+    pub fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// Asks the static nodes in turn until one answers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] names all that did not.
+    pub async fn ask(&self, question: &Question) -> Result<Answer, Error> {
+        let mut reasons = Vec::new();
+        for member in self.genesis.roster.members() {
+            match self.ask_one(member, question).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => reasons.push(format!("{} {error}", member.label)),
+            }
+        }
+        let message = format!("no static node answers: {}", reasons.join("; "));
+        Err(Error::new(ErrorKind::Unavailable, message).with_hint("see `xvault static ls`"))
+    }
+
+    /// Asks one static node.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    pub async fn ask_one(&self, member: &Member, question: &Question) -> Result<Answer, Error> {
+        let unavailable = |message: String| Error::new(ErrorKind::Unavailable, message);
+        let bytes = self.peers.ask_ledger(&member.key, question.encode()).await;
+        let bytes = bytes.map_err(|error| unavailable(error.to_string()).caused_by(error))?;
+        Answer::decode_bounded(&bytes).map_err(|violation| unavailable(violation.to_string()))
+    }
+
+    /// How a static node is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    pub async fn status(&self, member: &Member) -> Result<NodeStatus, Error> {
+        let status = self.peers.status(&member.key).await;
+        status.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()).caused_by(error))
+    }
+
+    /// The static nodes and what the ledger thinks of them, as one of them says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    pub async fn statics(&self) -> Result<Vec<Static>, Error> {
+        match self.ask(&Question::Statics).await? {
+            Answer::Statics(statics) => Ok(statics),
+            _ => Err(wrong_answer()),
+        }
+    }
+
+    /// Where the ledger is, as one static node says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    pub async fn tip(&self) -> Result<Header, Error> {
+        match self.ask(&Question::Tip).await? {
+            Answer::Tip { header, .. } => Ok(*header),
+            _ => Err(wrong_answer()),
+        }
+    }
+
+    /// Blocks from a height on, not checked; none past the last.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    pub async fn blocks(&self, from: Height) -> Result<Vec<FinalBlock>, Error> {
+        match self.ask(&Question::Blocks { from }).await? {
+            Answer::Blocks(blocks) => Ok(blocks),
+            _ => Err(wrong_answer()),
+        }
+    }
+
+    /// Replays every block from the genesis in a folder, which is best an empty one, and checks all of it:
+    /// certificates, signatures, rules, the log's roots and the state's hashes. `progressed` is told of each height.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] names the first block that is wrong; [`ErrorKind::Unavailable`];
+    /// [`ErrorKind::Config`] if the folder cannot be used.
+    pub async fn replay(
+        &self,
+        folder: &std::path::Path,
+        mut progressed: impl FnMut(Height),
+    ) -> Result<Replayed, Error> {
+        let disk = FileDisk::open(folder).map_err(|error| {
+            Error::new(ErrorKind::Config, format!("cannot use {}", folder.display())).caused_by(error)
+        })?;
+        let chain = Chain::open(&disk, &self.genesis).map_err(chain_error)?;
+        let (mut blocks, mut transactions) = (0, 0);
+        loop {
+            let next = chain.view().and_then(|view| view.tip()).map_err(chain_error)?.record.height.next();
+            let found = self.blocks(next).await?;
+            if found.is_empty() {
+                let tip = chain.view().and_then(|view| view.tip()).map_err(chain_error)?;
+                return Ok(Replayed { tip, blocks, transactions });
+            }
+            for (height, block) in (next.0..).map(Height).zip(&found) {
+                transactions += apply(&chain, &self.genesis, height, block)?;
+                blocks += 1;
+                progressed(height);
+            }
+        }
+    }
+}
+
+/// Checks a block on top of the chain and adds it; how many transactions it has.
+fn apply(chain: &Chain, genesis: &Genesis, height: Height, found: &FinalBlock) -> Result<u64, Error> {
+    let wrong = |reason: String| Error::new(ErrorKind::Corrupt, format!("block {height} is wrong: {reason}"));
+    let block = Block::decode_bounded(&found.block).map_err(|violation| wrong(violation.to_string()))?;
+    let certificate =
+        CommitCertificate::decode(&found.certificate).map_err(|violation| wrong(violation.to_string()))?;
+    if (certificate.height, certificate.block) != (height, block.header.id()) {
+        return Err(wrong("its certificate is another block's".to_owned()));
+    }
+    let view = chain.view().map_err(chain_error)?;
+    let roster = query::next_roster(&view).map_err(|error| chain_error(error.into()))?;
+    let is_signed = certificate.verify(roster.committee(), genesis.network);
+    is_signed.map_err(|violation| wrong(format!("its certificate: {violation}")))?;
+    let changes = check(&view, &block, |_| false).map_err(|error| match error {
+        ApplyError::Invalid(error) => wrong(error.to_string()),
+        ApplyError::Read(error) => chain_error(error.into()),
+    })?;
+    chain.commit(&found.block, &certificate, &changes).map_err(chain_error)?;
+    Ok(block.transactions.len() as u64)
+}
+
+fn chain_error(error: ChainError) -> Error {
+    Error::new(ErrorKind::Internal, "the copy of the ledger cannot be used").caused_by(error)
+}
+
+fn wrong_answer() -> Error {
+    Error::new(ErrorKind::Unavailable, "a static node answers something else than it was asked")
+}
+
+/// The static nodes of a genesis as peers.
+#[must_use]
+pub fn static_peers(genesis: &Genesis) -> Network {
+    let peer = |member: &Member| NodeInfo {
+        name: member.label.clone(),
+        key: member.key,
+        address: member.address,
+        operator: member.operator.clone(),
+        site: String::new(),
+    };
+    let nodes = genesis.roster.members().iter().map(peer).collect();
+    Network { id: genesis.network, code: genesis.code, genesis: None, nodes }
+}

@@ -1,0 +1,542 @@
+//! The thread that keeps the ledger: it drives consensus, builds and checks blocks, makes them durable, and only
+//! then speaks of them.
+//!
+//! One thread has the log of consensus, the chain and the mempool, so that the order of what it does is the
+//! order of the lines here. Everybody else talks to it through a bounded queue of [`Command`]s.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::consensus::{Consensus, Effect, Event, Settings, Stop, Timing, WalEntry};
+use crate::crypto::ml_dsa::PqKeyPair;
+use crate::crypto::sign::KeyPair;
+use crate::ledger::ask::{Fate, FinalBlock, Proven};
+use crate::ledger::mempool::NotQueued;
+use crate::ledger::rows::{STATICS, Standing};
+use crate::ledger::{self, ApplyError, Changes, Draft, Mempool, ReadError, query};
+use crate::message::block::{Block, Header};
+use crate::message::canonical::Canonical as _;
+use crate::message::proposal::block_hash;
+use crate::message::rejection::Rejection;
+use crate::message::{Action, CommitCertificate, Genesis, Transaction, VerifiedTransaction};
+use crate::roles::static_node::outbox::Outbox;
+use crate::roles::static_node::prove;
+use crate::roles::static_node::shared::Shared;
+use crate::roles::static_node::tree_heads::{Added, SignedHead, TreeHeads, read_cosignatures};
+use crate::runtime::{Clock, wall_time};
+use crate::store::chain::{Chain, ChainError};
+use crate::store::wal::{Wal, WalError};
+use crate::types::{BlockId, Hash, Height, Machine as _, PublicKey, Round, TransactionId};
+
+/// Commands that may wait.
+pub(super) const QUEUE_LEN: usize = 4_096;
+/// Commands taken in before effects are carried out again.
+const BATCH: usize = 256;
+/// How far a block's time may be ahead of this clock.
+const MAX_SKEW: Duration = Duration::from_secs(10);
+/// The log of consensus is begun anew at this length: each time costs a sync.
+const WAL_RESTART_LEN: u64 = 8 << 20;
+/// Without a deadline of consensus.
+const IDLE: Duration = Duration::from_secs(3_600);
+/// Blocks for which a static node's own transactions may wait.
+const OWN_LIFE: u64 = 1_000;
+
+/// What the keeper is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A message of consensus arrived.
+    Message { from: PublicKey, bytes: Bytes },
+    /// A static node can be reached, for the first time or again.
+    Connected { peer: PublicKey },
+    /// Somebody wants a transaction on the ledger.
+    Submit { transaction: VerifiedTransaction, answer: oneshot::Sender<Fate> },
+    /// Final blocks, as asked for.
+    Synced { from: PublicKey, blocks: Vec<FinalBlock> },
+    /// A static node cosigned a tree head.
+    Cosignature { from: PublicKey, height: Height, signed: Box<SignedHead> },
+    /// The node is to stop.
+    Stop,
+}
+
+/// Why the keeper stopped by itself. The node must not go on without it.
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    /// The log of consensus cannot be used.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// The chain cannot be used.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// Consensus must not go on.
+    #[error(transparent)]
+    Stop(Stop),
+    /// A block was decided that this node finds invalid: it or a quorum of the others is wrong.
+    #[error("block {height} was decided, but is not valid here: {reason}")]
+    Disagrees {
+        /// Its height.
+        height: Height,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl From<ReadError> for KeeperError {
+    fn from(error: ReadError) -> Self {
+        Self::Chain(error.into())
+    }
+}
+
+/// Who is told what became of a transaction.
+type Waiting = BTreeMap<TransactionId, Vec<oneshot::Sender<Fate>>>;
+
+pub(super) struct Keeper {
+    genesis: Arc<Genesis>,
+    key: KeyPair,
+    pq_key: PqKeyPair,
+    chain: Chain,
+    wal: Wal,
+    machine: Consensus,
+    mempool: Mempool,
+    heads: TreeHeads,
+    outbox: Outbox,
+    shared: Arc<Shared>,
+    clock: Clock,
+    /// Blocks for the next height that are known to be valid, with what they change.
+    valid: BTreeMap<BlockId, (Hash, Block, Changes)>,
+    /// Blocks that came ahead of their turn, from whom.
+    synced: BTreeMap<Height, (PublicKey, FinalBlock)>,
+    waiting: Waiting,
+    /// Transactions that are final and whose proof waits for cosignatures.
+    unproven: Vec<(Height, TransactionId)>,
+}
+
+/// What a keeper works with.
+pub(super) struct Parts {
+    pub(super) genesis: Arc<Genesis>,
+    pub(super) key: KeyPair,
+    pub(super) chain: Chain,
+    pub(super) wal: Wal,
+    pub(super) outbox: Outbox,
+    pub(super) shared: Arc<Shared>,
+    pub(super) timing: Timing,
+}
+
+impl Keeper {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { genesis, key, chain, wal, outbox, shared, timing } = parts;
+        let settings = Settings::new(genesis.network, key.clone(), timing);
+        Self {
+            pq_key: PqKeyPair::from_node_secret(&key.secret()),
+            heads: TreeHeads::new(genesis.network),
+            machine: Consensus::new(settings),
+            genesis,
+            key,
+            chain,
+            wal,
+            mempool: Mempool::default(),
+            outbox,
+            shared,
+            clock: Clock::new(),
+            valid: BTreeMap::new(),
+            synced: BTreeMap::new(),
+            waiting: Waiting::new(),
+            unproven: Vec::new(),
+        }
+    }
+
+    /// Works until it is told to stop, or must.
+    pub(super) fn run(mut self, log: Vec<Vec<u8>>, queue: &Receiver<Command>) -> Result<(), KeeperError> {
+        self.start(log)?;
+        loop {
+            self.carry_out()?;
+            let wait = self.machine.deadline().map_or(IDLE, |at| self.clock.until(at));
+            match queue.recv_timeout(wait) {
+                Ok(command) => {
+                    for command in std::iter::once(command).chain(queue.try_iter().take(BATCH)) {
+                        if matches!(command, Command::Stop) {
+                            return Ok(());
+                        }
+                        self.take(command)?;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            let now = self.clock.now();
+            if self.machine.deadline().is_some_and(|at| at <= now) {
+                self.machine.expire(now);
+            }
+        }
+    }
+
+    fn start(&mut self, log: Vec<Vec<u8>>) -> Result<(), KeeperError> {
+        let view = self.chain.view()?;
+        let tip = view.tip()?;
+        let height = tip.record.height;
+        if height > Height::GENESIS {
+            let kept = view.cosignatures(height)?.unwrap_or_default();
+            self.open_head(&tip)?;
+            for cosignature in read_cosignatures(&kept).unwrap_or_default() {
+                let signed = SignedHead { size: tip.record.log_size, root: tip.log_root, cosignature };
+                self.cosigned(height, signed)?;
+            }
+        }
+        let roster = query::next_roster(&view)?;
+        self.shared.set_voters(&roster);
+        let wal = log.into_iter().map(|entry| WalEntry(entry.into())).collect();
+        self.event(Event::Start { height: height.next(), committee: roster.committee().clone(), wal });
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event) {
+        let now = self.clock.now();
+        self.machine.handle(now, event);
+    }
+
+    /// Carries out what consensus wants, in its order. If we crash between any two of these the log of
+    /// consensus leads to the same again.
+    fn carry_out(&mut self) -> Result<(), KeeperError> {
+        while let Some(effect) = self.machine.poll() {
+            match effect {
+                Effect::Append(entry) => self.wal.append(&entry.0),
+                Effect::Flush => self.wal.flush()?,
+                Effect::Send { to, bytes } => self.outbox.consensus(to, &bytes),
+                Effect::Build { height, round } => self.build(height, round)?,
+                Effect::Check { height, id, bytes, block, agreed, .. } => {
+                    let valid = self.check(height, id, bytes, &block, agreed)?;
+                    self.event(Event::Checked { height, id, bytes, valid });
+                }
+                Effect::Decide { height, id, block, certificate } => {
+                    self.decide(height, id, &block, &certificate)?;
+                }
+                Effect::Grown(certificate) => self.chain.grow(&certificate)?,
+                Effect::Misbehaved(evidence) => self.say(Action::Evidence(evidence))?,
+                Effect::Invalid { proposal, .. } => {
+                    let (offender, height) = (proposal.proposer, proposal.proposal.height);
+                    self.say(Action::Accuse { offender, height })?;
+                }
+                Effect::NeedBlock { height, from } => self.outbox.fetch(height, &from),
+                Effect::Blame { peer, violation } => {
+                    tracing::warn!(peer = %peer.short(), %violation, "a static node breaks the protocol");
+                }
+                Effect::Stop(stop) => return Err(KeeperError::Stop(stop)),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, command: Command) -> Result<(), KeeperError> {
+        match command {
+            Command::Message { from, bytes } => self.event(Event::Received { from, bytes }),
+            Command::Connected { peer } => self.event(Event::Connected { peer }),
+            Command::Submit { transaction, answer } => self.submit(transaction, answer)?,
+            Command::Synced { from, blocks } => self.fetched(from, blocks)?,
+            Command::Cosignature { from, height, signed } => {
+                if signed.cosignature.signer == from {
+                    self.cosigned(height, *signed)?;
+                }
+            }
+            Command::Stop => {}
+        }
+        self.carry_out()
+    }
+
+    fn build(&mut self, height: Height, round: Round) -> Result<(), KeeperError> {
+        let view = self.chain.view()?;
+        let tip = view.tip()?;
+        if tip.record.height.next() != height {
+            return Ok(());
+        }
+        let certificate = view.certificate(tip.record.height)?;
+        let draft = Draft { proposer: self.key.public(), time: self.clock.now(), certificate };
+        let built = ledger::build(&view, draft, self.mempool.candidates()).map_err(|error| match error {
+            ApplyError::Read(error) => KeeperError::from(error),
+            // The certificate is the one that decided the block before.
+            ApplyError::Invalid(error) => KeeperError::Disagrees { height, reason: error.to_string() },
+        })?;
+        for refused in &built.refused {
+            self.mempool.refused(refused);
+            if !self.mempool.contains(&refused.id) {
+                self.tell(&refused.id, &Fate::Rejected(refused.rejection));
+            }
+        }
+        let (id, block) = (built.block.header.id(), Bytes::from(built.block.encode()));
+        self.valid.insert(id, (block_hash(&block), built.block, built.changes));
+        self.event(Event::Built { height, round, id, block });
+        Ok(())
+    }
+
+    /// Whether these bytes are a valid next block of this id. Of one that a quorum `agreed` on, the clock has no say.
+    fn check(
+        &mut self,
+        height: Height,
+        id: BlockId,
+        hash: Hash,
+        bytes: &[u8],
+        agreed: bool,
+    ) -> Result<bool, KeeperError> {
+        if self.valid.get(&id).is_some_and(|(known, ..)| *known == hash) {
+            return Ok(true);
+        }
+        let (block, changes) = match self.applied(height, id, bytes)? {
+            Ok(applied) => applied,
+            Err(reason) => {
+                tracing::warn!(%height, reason, "a proposed block is not valid");
+                return Ok(false);
+            }
+        };
+        if !agreed && block.header.record.time > self.clock.now() + MAX_SKEW {
+            tracing::warn!(%height, "a proposed block is ahead of this machine's clock");
+            return Ok(false);
+        }
+        self.valid.insert(id, (hash, block, changes));
+        Ok(true)
+    }
+
+    /// The block of these bytes and what it changes, or what is wrong with it.
+    fn applied(
+        &self,
+        height: Height,
+        id: BlockId,
+        bytes: &[u8],
+    ) -> Result<Result<(Block, Changes), String>, KeeperError> {
+        let block = match Block::decode_bounded(bytes) {
+            Ok(block) if block.header.id() == id && block.header.record.height == height => block,
+            Ok(_) => return Ok(Err("another block than its id says".to_owned())),
+            Err(violation) => return Ok(Err(violation.to_string())),
+        };
+        let known = |transaction: &TransactionId| self.mempool.contains(transaction);
+        match ledger::check(&self.chain.view()?, &block, known) {
+            Ok(changes) => Ok(Ok((block, changes))),
+            Err(ApplyError::Invalid(error)) => Ok(Err(error.to_string())),
+            Err(ApplyError::Read(error)) => Err(error.into()),
+        }
+    }
+
+    fn decide(
+        &mut self,
+        height: Height,
+        id: BlockId,
+        bytes: &[u8],
+        certificate: &CommitCertificate,
+    ) -> Result<(), KeeperError> {
+        let hash = block_hash(bytes);
+        let known = self.valid.remove(&id).filter(|(known, ..)| *known == hash);
+        let (block, changes) = match known {
+            Some((_, block, changes)) => (block, changes),
+            None => self
+                .applied(height, id, bytes)?
+                .map_err(|reason| KeeperError::Disagrees { height, reason })?,
+        };
+        self.chain.commit(bytes, certificate, &changes)?;
+        // From here on the block is durable, and what is said of it is true after any crash.
+        self.valid.clear();
+        if self.wal.len() >= WAL_RESTART_LEN {
+            self.wal.restart()?;
+        }
+        self.mempool.decided(&block.transactions, height.next());
+        self.synced = self.synced.split_off(&height.next());
+        self.shared.set_voters(&changes.next);
+        self.unproven.extend(block.transactions.iter().map(|signed| (height, signed.id())));
+        self.forget_stale();
+        self.open_head(&changes.header)?;
+        self.cosign(height)?;
+        self.amend()?;
+        let pending = !self.mempool.is_empty();
+        let next_committee = changes.next.committee().clone();
+        self.event(Event::Committed { height, next_committee, pending });
+        self.next_synced();
+        Ok(())
+    }
+
+    /// Opens a final block's tree head for cosignatures, also those that came before the block.
+    fn open_head(&mut self, header: &Header) -> Result<(), KeeperError> {
+        let view = self.chain.view()?;
+        let height = header.record.height;
+        let missing = KeeperError::Chain(ChainError::Block(height));
+        let roster = query::roster(&view, &header.record.roster)?.ok_or(missing)?;
+        for early in self.heads.open(header, roster) {
+            self.cosigned(height, early)?;
+        }
+        Ok(())
+    }
+
+    /// Cosigns the tree head of a block that is durable, and tells everybody.
+    fn cosign(&mut self, height: Height) -> Result<(), KeeperError> {
+        let Some(checkpoint) = self.heads.checkpoint(height) else { return Ok(()) };
+        let seconds = wall_time().unix_micros() / 1_000_000;
+        let cosignature = checkpoint.cosign(seconds, &self.key, &self.pq_key);
+        let signed = SignedHead { size: checkpoint.size, root: checkpoint.root, cosignature };
+        let bytes = signed.encode();
+        self.cosigned(height, signed)?;
+        self.outbox.cosign(height, &bytes);
+        Ok(())
+    }
+
+    fn cosigned(&mut self, height: Height, signed: SignedHead) -> Result<(), KeeperError> {
+        let signer = signed.cosignature.signer;
+        match self.heads.add(height, signed) {
+            Ok(Added::Known) => {}
+            Ok(Added::Grown) => {
+                self.chain.put_cosignatures(height, &self.heads.encode(height))?;
+                self.shared.set_proven(self.heads.proven());
+                self.answer_proven()?;
+            }
+            Ok(Added::False(proof)) => self.say(Action::FalseCosignature(*proof))?,
+            Err(violation) => {
+                tracing::debug!(signer = %signer.short(), %violation, "a cosignature does not count");
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers those whose transactions a quorum's tree head now covers.
+    fn answer_proven(&mut self) -> Result<(), KeeperError> {
+        let Some(proven) = self.heads.proven() else { return Ok(()) };
+        let ready: Vec<_> = self.unproven.extract_if(.., |(height, _)| *height <= proven).collect();
+        for (_, id) in ready {
+            if self.waiting.contains_key(&id)
+                && let Some(proof) = self.prove(&id)?
+            {
+                self.tell(&id, &Fate::Final(Box::new(proof)));
+            }
+        }
+        Ok(())
+    }
+
+    fn prove(&self, id: &TransactionId) -> Result<Option<Proven>, KeeperError> {
+        let Some(proven) = self.heads.proven() else { return Ok(None) };
+        Ok(prove::prove(&self.chain.view()?, &self.genesis.network, id, proven)?)
+    }
+
+    fn tell(&mut self, id: &TransactionId, fate: &Fate) {
+        for answer in self.waiting.remove(id).unwrap_or_default() {
+            // Who asked may be gone.
+            drop(answer.send(fate.clone()));
+        }
+    }
+
+    /// Those who gave up waiting.
+    fn forget_stale(&mut self) {
+        self.waiting.retain(|_, answers| {
+            answers.retain(|answer| !answer.is_closed());
+            !answers.is_empty()
+        });
+    }
+
+    fn submit(
+        &mut self,
+        transaction: VerifiedTransaction,
+        answer: oneshot::Sender<Fate>,
+    ) -> Result<(), KeeperError> {
+        let id = transaction.signed().id();
+        if let Some(proof) = self.prove(&id)? {
+            drop(answer.send(Fate::Final(Box::new(proof))));
+            return Ok(());
+        }
+        let fate = match self.queue(transaction)? {
+            Ok(()) | Err(NotQueued::Waiting) => {
+                self.waiting.entry(id).or_default().push(answer);
+                self.event(Event::Wake);
+                return Ok(());
+            }
+            // It may be final already and wait for cosignatures.
+            Err(NotQueued::Rejected(Rejection::WrongNonce { .. })) if self.is_final(&id)? => {
+                self.waiting.entry(id).or_default().push(answer);
+                return Ok(());
+            }
+            Err(NotQueued::NonceTaken) => Fate::NonceTaken,
+            Err(NotQueued::AuthorFull { blocks } | NotQueued::Full { blocks }) => Fate::Busy { blocks },
+            Err(NotQueued::Rejected(rejection)) => Fate::Rejected(rejection),
+        };
+        drop(answer.send(fate));
+        Ok(())
+    }
+
+    fn is_final(&self, id: &TransactionId) -> Result<bool, KeeperError> {
+        Ok(self.unproven.iter().any(|(_, waiting)| waiting == id))
+    }
+
+    fn queue(&mut self, transaction: VerifiedTransaction) -> Result<Result<(), NotQueued>, KeeperError> {
+        let view = self.chain.view()?;
+        let author = transaction.signed().transaction().author;
+        // What is worthless takes nobody's place.
+        if let Some(rejection) = ledger::precheck(&view, transaction.signed())? {
+            return Ok(Err(NotQueued::Rejected(rejection)));
+        }
+        let nonce = query::next_nonce(&view, &author)?;
+        let next = view.tip()?.record.height.next();
+        Ok(self.mempool.insert(transaction, next, nonce))
+    }
+
+    /// Puts a transaction of this node's own on the ledger.
+    fn say(&mut self, action: Action) -> Result<(), KeeperError> {
+        let view = self.chain.view()?;
+        let author = self.key.public();
+        let nonce = query::next_nonce(&view, &author)?;
+        let expires = Height(view.tip()?.record.height.0 + OWN_LIFE);
+        let transaction = Transaction { network: self.genesis.network, author, nonce, expires, action };
+        let signed = transaction.sign(&self.key);
+        match signed.into_verified(&self.genesis.network) {
+            Ok(verified) => {
+                // One at a time: another that is said meanwhile is noticed again by others, or later.
+                if let Err(reason) = self.queue(verified)? {
+                    tracing::debug!(%reason, "a statement of this node does not wait");
+                }
+                self.event(Event::Wake);
+            }
+            Err(violation) => tracing::warn!(%violation, "this node cannot show what it saw"),
+        }
+        Ok(())
+    }
+
+    /// Answers the ledger's request to mend our ways, once we are back.
+    fn amend(&mut self) -> Result<(), KeeperError> {
+        let row = STATICS.get(&self.chain.view()?, &self.key.public())?;
+        match row.map(|row| row.standing) {
+            Some(Standing::Warned { .. }) => self.say(Action::Correct),
+            _ => Ok(()),
+        }
+    }
+
+    fn fetched(&mut self, from: PublicKey, blocks: Vec<FinalBlock>) -> Result<(), KeeperError> {
+        let tip = self.chain.view()?.tip()?.record.height;
+        for found in blocks {
+            let Ok(certificate) = CommitCertificate::decode(&found.certificate) else { break };
+            if certificate.height > tip {
+                self.synced.insert(certificate.height, (from, found));
+            }
+        }
+        self.next_synced();
+        Ok(())
+    }
+
+    /// Gives consensus the fetched block of its height, if there is one.
+    fn next_synced(&mut self) {
+        let Some((from, found)) = self.synced.remove(&self.machine.height()) else { return };
+        let decoded = CommitCertificate::decode(&found.certificate);
+        let Ok(certificate) = decoded else { return };
+        let (id, block) = (certificate.block, Bytes::from(found.block));
+        self.event(Event::Synced { from, id, block, certificate });
+    }
+}
+
+/// Starts the keeper's thread.
+pub(super) fn spawn(
+    keeper: Keeper,
+    log: Vec<Vec<u8>>,
+    queue: Receiver<Command>,
+    ended: impl FnOnce(Result<(), KeeperError>) + Send + 'static,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name("ledger".into()).spawn(move || ended(keeper.run(log, &queue)))
+}
+
+/// The keeper's queue.
+pub(super) fn queue() -> (SyncSender<Command>, Receiver<Command>) {
+    std::sync::mpsc::sync_channel(QUEUE_LEN)
+}

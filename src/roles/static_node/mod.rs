@@ -1,0 +1,237 @@
+//! A static node: one of the known set that signs the ledger.
+//!
+//! [`keeper`] is the thread that decides and makes durable; [`serve`] answers requests; [`outbox`] brings the
+//! others what the keeper says; [`prove`] makes proofs from the chain. Consensus and the ledger's rules are pure and live
+//! in [`consensus`](crate::consensus) and [`ledger`](crate::ledger).
+
+mod keeper;
+mod outbox;
+mod prove;
+mod serve;
+mod shared;
+mod tree_heads;
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::client::ledger::static_peers;
+use crate::consensus::Timing;
+use crate::crypto::sign::KeyPair;
+use crate::message::Genesis;
+use crate::net::{EndpointError, Limits, Peers, Server, ServerEndpoint, serve as serve_endpoint};
+use crate::runtime::Clock;
+use crate::store::FileDisk;
+use crate::store::chain::{Chain, ChainError};
+use crate::store::wal::{Wal, WalError};
+use crate::types::PublicKey;
+
+pub use keeper::KeeperError;
+use keeper::{Command, Keeper, Parts};
+use outbox::Outbox;
+use serve::Desk;
+use shared::Shared;
+
+/// The folder of the ledger, in the node's folder.
+const LEDGER_FOLDER: &str = "ledger";
+/// Held while a node runs: two processes with one key would sign two votes.
+const LOCK_FILE: &str = "lock";
+/// How long requests under way may take when the node is stopped.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// How to run a static node.
+#[derive(Debug, Clone)]
+pub struct StaticConfig {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The network.
+    pub genesis: Arc<Genesis>,
+    /// Its identity.
+    pub key: KeyPair,
+    /// How patient it is.
+    pub timing: Timing,
+}
+
+/// Why a static node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StaticError {
+    /// Another process runs a node in this folder.
+    #[error("{} is in use by another node process", dir.display())]
+    Locked {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The folder cannot be used.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The ledger cannot be opened.
+    #[error("cannot open the ledger in {}", dir.display())]
+    Chain {
+        /// The node's folder.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: ChainError,
+    },
+    /// The log of consensus cannot be opened.
+    #[error("cannot open the consensus log in {}", dir.display())]
+    Wal {
+        /// The node's folder.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: WalError,
+    },
+    /// It cannot listen.
+    #[error("cannot listen")]
+    Endpoint(#[from] EndpointError),
+}
+
+/// A static node that runs.
+#[derive(Debug)]
+pub struct StaticNode {
+    server: Server,
+    keeper: SyncSender<Command>,
+    thread: JoinHandle<()>,
+    ended: watch::Receiver<Option<String>>,
+    key: PublicKey,
+    /// Freed when the process ends, however it ends.
+    _lock: File,
+}
+
+impl StaticNode {
+    /// Opens the ledger, recovers what a crash left, and begins to take part. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StaticError`] says what is in the way.
+    pub async fn start(config: StaticConfig) -> Result<Self, StaticError> {
+        let key = config.key.public();
+        let (dir, genesis) = (config.dir.clone(), Arc::clone(&config.genesis));
+        let opened = tokio::task::spawn_blocking(move || open(&dir, &genesis)).await;
+        let panicked = |panic| StaticError::Io { path: config.dir.clone(), source: io::Error::other(panic) };
+        let Opened { lock, chain, wal, log } = opened.map_err(panicked)??;
+        let endpoint = ServerEndpoint::bind(config.listen, &config.key)?;
+        let (keeper, queue) = keeper::queue();
+        let shared = Arc::<Shared>::default();
+        let peers = Peers::new(&static_peers(&config.genesis), &config.key);
+        let others =
+            config.genesis.roster.committee().members().iter().copied().filter(|other| *other != key);
+        let parts = Parts {
+            outbox: Outbox::start(&peers, others, &keeper),
+            genesis: Arc::clone(&config.genesis),
+            key: config.key,
+            chain: chain.clone(),
+            wal,
+            shared: Arc::clone(&shared),
+            timing: config.timing,
+        };
+        let (report, ended) = watch::channel(None);
+        let thread = keeper::spawn(Keeper::new(parts), log, queue, move |result| {
+            if let Err(error) = result {
+                tracing::error!(%error, "the static node stops");
+                report.send_replace(Some(chain_of(&error)));
+            }
+        });
+        let thread = thread.map_err(|source| StaticError::Io { path: config.dir.clone(), source })?;
+        let desk = Desk {
+            network: config.genesis.network,
+            chain,
+            keeper: keeper.clone(),
+            shared,
+            clock: Clock::new(),
+            started: Instant::now(),
+        };
+        let server = serve_endpoint(endpoint, Arc::new(desk), Limits::default());
+        Ok(Self { server, keeper, thread, ended, key, _lock: lock })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub const fn public_key(&self) -> PublicKey {
+        self.key
+    }
+
+    /// Waits until the node must stop by itself, and says why.
+    pub async fn failed(&self) -> String {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            // It ended as it was told to.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Takes no more requests and leaves.
+    pub async fn stop(self) {
+        self.server.stop(STOP_GRACE).await;
+        let stopped = tokio::task::spawn_blocking(move || {
+            // Gone already is as good as stopped.
+            drop(self.keeper.send(Command::Stop));
+            self.thread.join().is_ok()
+        });
+        if !stopped.await.unwrap_or(false) {
+            tracing::error!("the ledger's thread panicked");
+        }
+    }
+}
+
+/// An error and what caused it, on one line.
+fn chain_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+struct Opened {
+    lock: File,
+    chain: Chain,
+    wal: Wal,
+    log: Vec<Vec<u8>>,
+}
+
+fn open(dir: &Path, genesis: &Genesis) -> Result<Opened, StaticError> {
+    let folder = dir.join(LEDGER_FOLDER);
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StaticError::Io { path, source }
+    };
+    std::fs::create_dir_all(&folder).map_err(at(&folder))?;
+    let lock_path = dir.join(LOCK_FILE);
+    let options = File::options().create(true).truncate(false).write(true).open(&lock_path);
+    let lock = options.map_err(at(&lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StaticError::Locked { dir: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => return Err(at(&lock_path)(error)),
+    }
+    let disk = FileDisk::open(&folder).map_err(at(&folder))?;
+    let chain =
+        Chain::open(&disk, genesis).map_err(|source| StaticError::Chain { dir: dir.to_owned(), source })?;
+    let (wal, log) = Wal::open(&disk).map_err(|source| StaticError::Wal { dir: dir.to_owned(), source })?;
+    Ok(Opened { lock, chain, wal, log })
+}

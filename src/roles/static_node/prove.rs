@@ -1,0 +1,90 @@
+//! Proofs from the chain: that a transaction is under a tree head that the static nodes cosigned, and how these
+//! static nodes follow from the genesis.
+
+use crate::ledger::ask::Proven;
+use crate::ledger::rows::PLACES;
+use crate::ledger::{query, receipt};
+use crate::message::anchor_receipt::RosterStep;
+use crate::message::block::{Block, Header};
+use crate::message::{Checkpoint, Roster, SignedCheckpoint};
+use crate::roles::static_node::tree_heads::read_cosignatures;
+use crate::store::chain::{ChainError, View};
+use crate::types::limits::MAX_RECEIPT_STEPS;
+use crate::types::{Height, NetworkId, TransactionId};
+
+/// The header of a final block.
+pub(super) fn header(view: &View, height: Height) -> Result<Header, ChainError> {
+    Ok(block(view, height)?.header)
+}
+
+/// A final block.
+pub(super) fn block(view: &View, height: Height) -> Result<Block, ChainError> {
+    let bytes = view.block(height)?.ok_or(ChainError::Block(height))?;
+    Block::decode_bounded(&bytes).map_err(|_| ChainError::Block(height))
+}
+
+fn roster(view: &View, header: &Header) -> Result<Roster, ChainError> {
+    let missing = ChainError::Block(header.record.height);
+    query::roster(view, &header.record.roster)?.ok_or(missing)
+}
+
+/// The tree head of a block with the cosignatures that were kept, as a signed note.
+pub(super) fn note(view: &View, network: &NetworkId, height: Height) -> Result<String, ChainError> {
+    let header = header(view, height)?;
+    Ok(checkpoint(view, network, &header)?.to_note(&roster(view, &header)?))
+}
+
+fn cosignatures(view: &View, height: Height) -> Result<Vec<crate::message::Cosignature>, ChainError> {
+    let bytes = view.cosignatures(height)?.unwrap_or_default();
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    read_cosignatures(&bytes).map_err(|_| ChainError::Block(height))
+}
+
+/// The tree head of a block with the cosignatures that were kept.
+fn checkpoint(view: &View, network: &NetworkId, header: &Header) -> Result<SignedCheckpoint, ChainError> {
+    let height = header.record.height;
+    let roster = roster(view, header)?;
+    let mut signed = SignedCheckpoint::new(Checkpoint::new(network, header.record.log_size, header.log_root));
+    for cosignature in cosignatures(view, height)? {
+        if let Err(violation) = signed.add(cosignature, &roster) {
+            // It was checked when it was kept.
+            tracing::warn!(%height, %violation, "a cosignature that was kept does not count any more");
+        }
+    }
+    Ok(signed)
+}
+
+/// The changes of the static nodes before a block.
+fn steps(view: &View, network: &NetworkId, before: Height) -> Result<Vec<RosterStep>, ChainError> {
+    let changes = query::roster_changes(view, Height::GENESIS, MAX_RECEIPT_STEPS)?;
+    let changes = changes.into_iter().take_while(|(height, _)| *height < before);
+    let step = |(height, _)| {
+        let header = header(view, height)?;
+        Ok(receipt::roster_step(view, &header, &checkpoint(view, network, &header)?)?)
+    };
+    changes.map(step).collect()
+}
+
+/// A transaction under the tree head of the block at `proven`; `None` if it is not final there.
+pub(super) fn prove(
+    view: &View,
+    network: &NetworkId,
+    id: &TransactionId,
+    proven: Height,
+) -> Result<Option<Proven>, ChainError> {
+    let Some(place) = PLACES.get(view, id)? else { return Ok(None) };
+    let head = header(view, proven)?;
+    if place.leaf >= head.record.log_size {
+        return Ok(None);
+    }
+    let Some(proof) = receipt::log_proof(view, id, &head.record, steps(view, network, proven)?)? else {
+        return Ok(None);
+    };
+    let missing = || ChainError::Block(place.height);
+    let transactions = block(view, place.height)?.transactions;
+    let transaction = transactions.into_iter().find(|signed| signed.id() == *id).ok_or_else(missing)?;
+    let note = checkpoint(view, network, &head)?.to_note(&roster(view, &head)?);
+    Ok(Some(Proven { transaction, height: place.height, proof, note }))
+}

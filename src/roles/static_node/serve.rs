@@ -1,0 +1,154 @@
+//! What a static node answers: other static nodes while they agree, and anybody who asks about the ledger.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::ledger::ask::{self, Answer, Fate, FinalBlock, Question};
+use crate::message::{
+    Canonical as _, NodeStatus, Refusal, RefusalCode, Request, Response, SignedTransaction, Violation,
+};
+use crate::net::{Body, Handler, Reply};
+use crate::roles::static_node::keeper::Command;
+use crate::roles::static_node::prove;
+use crate::roles::static_node::shared::Shared;
+use crate::roles::static_node::tree_heads::SignedHead;
+use crate::runtime::Clock;
+use crate::store::chain::{Chain, ChainError};
+use crate::types::limits::{ANSWER_BLOCKS_LEN, MAX_ANSWER_BLOCKS};
+use crate::types::{Height, NetworkId, PublicKey};
+
+/// How long a submission waits for its block; then who asked is told to ask again.
+const FINALITY_PATIENCE: Duration = Duration::from_secs(10);
+/// What who is told to come back should wait.
+const RETRY_AFTER_MS: u32 = 200;
+
+/// Answers requests.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) network: NetworkId,
+    pub(super) chain: Chain,
+    pub(super) keeper: SyncSender<Command>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) clock: Clock,
+    pub(super) started: std::time::Instant,
+}
+
+impl Handler for Desk {
+    async fn handle(&self, from: PublicKey, request: Request, body: Body) -> Reply {
+        match request {
+            Request::Consensus { len } => self.consensus(from, len, body).await.into(),
+            Request::Cosign { height, cosignature } => self.cosign(from, height, &cosignature).into(),
+            Request::SubmitTransaction(bytes) => self.submit(&bytes).await.map_or_else(Reply::from, reply),
+            Request::AskLedger(question) => self.ask(&question).map_or_else(Reply::from, reply),
+            Request::GetStatus => Response::Status(self.status()).into(),
+            Request::PutShard(_)
+            | Request::ReadShard(_)
+            | Request::HaveShards(_)
+            | Request::ReleaseSegments(_) => Refusal::from(Violation::OutOfBounds).into(),
+        }
+    }
+}
+
+impl Desk {
+    fn tell(&self, command: Command) -> Result<(), Refusal> {
+        self.keeper.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::busy("the static node is busy", RETRY_AFTER_MS),
+            TrySendError::Disconnected(_) => Refusal::busy("the static node is stopping", 1_000),
+        })
+    }
+
+    async fn consensus(&self, from: PublicKey, len: u32, body: Body) -> Response {
+        if !self.shared.is_voter(&from) {
+            return Response::Refusal(Violation::NotAMember.into());
+        }
+        let told = match body.read(usize::try_from(len).unwrap_or(usize::MAX)).await {
+            Ok(bytes) => self.tell(Command::Message { from, bytes }),
+            Err(error) => Err(error.into()),
+        };
+        told.map_or_else(Response::Refusal, |()| Response::Done)
+    }
+
+    fn cosign(&self, from: PublicKey, height: Height, bytes: &[u8]) -> Response {
+        let told = SignedHead::decode(bytes).map_err(Refusal::from).and_then(|signed| {
+            if !self.shared.is_voter(&from) {
+                return Err(Violation::NotAMember.into());
+            }
+            self.tell(Command::Cosignature { from, height, signed: Box::new(signed) })
+        });
+        told.map_or_else(Response::Refusal, |()| Response::Done)
+    }
+
+    /// Waits until the transaction is final or refused, but not for ever.
+    async fn submit(&self, bytes: &[u8]) -> Result<Answer, Refusal> {
+        let signed = SignedTransaction::decode(bytes)?;
+        let transaction = signed.into_verified(&self.network)?;
+        let (answer, answered) = oneshot::channel();
+        self.tell(Command::Submit { transaction, answer })?;
+        match tokio::time::timeout(FINALITY_PATIENCE, answered).await {
+            Ok(Ok(fate)) => Ok(Answer::Fate(fate)),
+            Ok(Err(_)) => Err(Refusal::busy("the static node is stopping", 1_000)),
+            Err(_) => Ok(Answer::Fate(Fate::Waiting)),
+        }
+    }
+
+    fn ask(&self, question: &[u8]) -> Result<Answer, Refusal> {
+        let question = Question::decode(question)?;
+        self.answer(&question).map_err(|error| {
+            tracing::error!(%error, "the ledger cannot be read");
+            Refusal::new(RefusalCode::Disk, "the static node cannot read its ledger; its log says why")
+        })
+    }
+
+    fn answer(&self, question: &Question) -> Result<Answer, ChainError> {
+        let view = self.chain.view()?;
+        if let Some(answer) = ask::answer(&view, question)? {
+            return Ok(answer);
+        }
+        match question {
+            Question::Blocks { from } => self.blocks(*from),
+            Question::Transaction { id } => {
+                let Some(proven) = self.shared.proven() else { return Ok(Answer::Transaction(None)) };
+                Ok(Answer::Transaction(prove::prove(&view, &self.network, id, proven)?.map(Box::new)))
+            }
+            _ => {
+                let note = self.shared.proven().map(|height| prove::note(&view, &self.network, height));
+                let note = note.transpose()?.unwrap_or_default();
+                Ok(Answer::Tip { header: Box::new(view.tip()?), note, waiting: 0 })
+            }
+        }
+    }
+
+    fn blocks(&self, from: Height) -> Result<Answer, ChainError> {
+        let view = self.chain.view()?;
+        let (mut blocks, mut len, mut height) = (Vec::new(), 0, from);
+        while blocks.len() < MAX_ANSWER_BLOCKS && len < ANSWER_BLOCKS_LEN {
+            let (Some(block), Some(certificate)) = (view.block(height)?, view.certificate(height)?) else {
+                break;
+            };
+            let certificate = certificate.encode();
+            len += block.len() + certificate.len();
+            blocks.push(FinalBlock { block, certificate });
+            height = height.next();
+        }
+        Ok(Answer::Blocks(blocks))
+    }
+
+    fn status(&self) -> NodeStatus {
+        NodeStatus {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            clock: self.clock.now(),
+            ..NodeStatus::default()
+        }
+    }
+}
+
+fn reply(answer: Answer) -> Reply {
+    let body = Bytes::from(answer.encode());
+    let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    Reply { response: Response::Answer { len }, body: vec![body] }
+}

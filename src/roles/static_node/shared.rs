@@ -1,0 +1,43 @@
+//! What the keeper lets the rest of the node see at once, without asking it.
+
+use std::collections::BTreeSet;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use crate::message::Roster;
+use crate::types::{Height, PublicKey};
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    proven: Option<Height>,
+    /// Who votes on the next block.
+    voters: BTreeSet<PublicKey>,
+}
+
+/// The keeper's last word.
+#[derive(Debug, Default)]
+pub(super) struct Shared(RwLock<State>);
+
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_voters(&self, next: &Roster) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        state.voters = next.committee().members().iter().copied().collect();
+    }
+
+    pub(super) fn set_proven(&self, proven: Option<Height>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).proven = proven;
+    }
+
+    /// The newest block whose tree head a quorum has cosigned.
+    pub(super) fn proven(&self) -> Option<Height> {
+        self.read().proven
+    }
+
+    /// Whether this key may take part in consensus now.
+    pub(super) fn is_voter(&self, key: &PublicKey) -> bool {
+        self.read().voters.contains(key)
+    }
+}
