@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Erasure code of a new devnet: data and parity shards [default: 4+2].
     #[arg(long, value_name = "K+M")]
     code: Option<Code>,
+    /// Static nodes of a new devnet; 0 for a network without a ledger [default: 4].
+    #[arg(long, value_name = "N")]
+    statics: Option<usize>,
     /// UDP port of the first node of a new devnet; the others follow [default: free ones].
     #[arg(long, value_name = "PORT")]
     base_port: Option<u16>,
@@ -35,7 +38,13 @@ pub(crate) fn run(session: &Session, args: Args) -> anyhow::Result<Exit> {
         Some(dir) => std::path::absolute(dir)?,
         None => session.devnet_dir(),
     };
-    let config = DevnetConfig { dir, nodes: args.nodes, code: args.code, base_port: args.base_port };
+    let config = DevnetConfig {
+        dir,
+        nodes: args.nodes,
+        code: args.code,
+        statics: args.statics,
+        base_port: args.base_port,
+    };
     session.run(async {
         let (mut interrupt, mut terminate) = signals()?;
         let devnet = Devnet::start(config).await?;

@@ -17,9 +17,11 @@ mod folder;
 mod format;
 mod get;
 mod key;
+mod ledger;
 mod ls;
 mod man;
 mod media_type;
+mod network;
 mod node;
 mod output;
 mod passphrase;
@@ -28,6 +30,7 @@ mod put;
 mod rm;
 mod session;
 mod stat;
+mod static_node;
 mod versions;
 mod walk;
 
@@ -111,6 +114,12 @@ enum Command {
     Rm(rm::Args),
     #[command(subcommand)]
     Node(node::Command),
+    #[command(subcommand, name = "static")]
+    StaticNode(static_node::Command),
+    #[command(subcommand)]
+    Network(network::Command),
+    #[command(subcommand)]
+    Ledger(ledger::Command),
     Doctor(doctor::Args),
     Devnet(devnet::Args),
     Completions(completions::Args),
@@ -178,6 +187,9 @@ fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
         Command::Cp(args) => session.with_client(async |client| cp::run(session, client, args).await),
         Command::Rm(args) => session.with_client(async |client| rm::run(session, client, args).await),
         Command::Node(command) => node::run(session, command),
+        Command::StaticNode(command) => static_node::run(session, command),
+        Command::Network(command) => network::run(session, command),
+        Command::Ledger(command) => ledger::run(session, command),
         Command::Doctor(args) => doctor::run(session, args),
         Command::Devnet(args) => devnet::run(session, args),
         Command::Completions(args) => completions::run(session, args, &mut Cli::command()),

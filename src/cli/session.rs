@@ -14,8 +14,9 @@ use crate::cli::output::Output;
 use crate::cli::passphrase::{self, Given};
 use crate::cli::progress::Meter;
 use crate::client::keystore::{Keystore, KeystoreError, vault_keys};
-use crate::client::{AtomicProgress, Client, ClientConfig};
+use crate::client::{AtomicProgress, Client, ClientConfig, LedgerClient};
 use crate::crypto::seed::Seed;
+use crate::crypto::sign::KeyPair;
 use crate::types::Network;
 
 /// How often a passphrase may be mistyped.
@@ -139,6 +140,19 @@ impl Session {
             client.close().await;
             result
         }))
+    }
+
+    /// Runs a command on the network's ledger, which needs no vault; Ctrl-C ends it.
+    pub(crate) fn with_ledger<F>(&self, command: F) -> anyhow::Result<Exit>
+    where
+        F: AsyncFnOnce(&LedgerClient) -> anyhow::Result<Exit>,
+    {
+        let network = self.network()?;
+        // Anybody may ask: a key for this once.
+        let mut secret = zeroize::Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *secret)?;
+        let ledger = LedgerClient::new(&network, &KeyPair::from_secret(&secret))?;
+        self.run(interruptible(async { command(&ledger).await }))
     }
 
     /// Runs to the end whatever signals come; the caller handles those.

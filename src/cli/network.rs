@@ -1,0 +1,118 @@
+//! `xvault network`
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::session::Session;
+use crate::message::genesis::GenesisNode;
+use crate::message::{Admission, Canonical as _, Genesis, Member, NodeEntry, Params, Roster};
+use crate::runtime::wall_time;
+use crate::types::limits::MIN_COMMITTEE;
+use crate::types::{Code, Network, NetworkId, NodeInfo};
+
+/// Make networks.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Make the genesis of a network from what `static init` printed, and its network file.
+    Genesis(Make),
+}
+
+/// Arguments of `network genesis`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Make {
+    /// Files with the lines that `static init` printed, one line each.
+    #[arg(required = true, value_name = "MEMBER_FILE")]
+    members: Vec<PathBuf>,
+    /// Where to write the genesis file.
+    #[arg(long, value_name = "FILE", default_value = "genesis")]
+    out: PathBuf,
+    /// Where to write the network file.
+    #[arg(long, value_name = "FILE", default_value = "network.toml")]
+    network_out: PathBuf,
+    /// A network file with the `[[node]]` tables of the first storage nodes.
+    #[arg(long, value_name = "FILE")]
+    nodes: Option<PathBuf>,
+    /// Erasure code of new segments: data and parity shards.
+    #[arg(long, value_name = "K+M", default_value_t = Code::DEFAULT)]
+    code: Code,
+    /// Allow fewer than four static nodes, which tolerate no fault, and let anybody in.
+    #[arg(long)]
+    dev: bool,
+}
+
+pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
+    let Command::Genesis(args) = command;
+    let members = args.members.iter().map(read_member).collect::<anyhow::Result<Vec<_>>>()?;
+    if members.len() < MIN_COMMITTEE && !args.dev {
+        let message =
+            format!("{} static nodes tolerate no fault: at least {MIN_COMMITTEE} are needed", members.len());
+        return Err(Failure::new(Exit::Usage, message).hint("for trying things out there is --dev").into());
+    }
+    let mut id = [0; 32];
+    getrandom::fill(&mut id)?;
+    let nodes = match &args.nodes {
+        None => Vec::new(),
+        Some(path) => read_nodes(path)?,
+    };
+    let genesis = Genesis {
+        network: NetworkId(id),
+        time: wall_time(),
+        code: args.code,
+        admission: if args.dev { Admission::Open } else { Admission::Sponsored },
+        params: Params::DEFAULT,
+        roster: Roster::new(members).context("two static nodes have one key, or there are too many")?,
+        nodes: nodes.iter().map(genesis_node).collect(),
+        sponsors: Vec::new(),
+    };
+    let text = genesis.to_text();
+    // Names that cannot stand in a genesis do not read back.
+    Genesis::from_text(&text).context(
+        "a storage node's name, operator or site has other characters than letters, digits and . _ - :",
+    )?;
+    write(&args.out, &text)?;
+    let network = Network { id: genesis.network, code: genesis.code, genesis: Some(text), nodes };
+    write(&args.network_out, &network.to_toml())?;
+    session.output().note(format_args!(
+        "network {} with {} static nodes: give every one of them {}, and everybody {}",
+        genesis.network.short(),
+        genesis.roster.members().len(),
+        args.out.display(),
+        args.network_out.display(),
+    ));
+    Ok(Exit::Ok)
+}
+
+fn read_member(path: &PathBuf) -> anyhow::Result<Member> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = data_encoding::BASE64.decode(text.trim().as_bytes());
+    let bytes = bytes.with_context(|| format!("{} is not what `static init` printed", path.display()))?;
+    Member::decode(&bytes).with_context(|| format!("{} is not what `static init` printed", path.display()))
+}
+
+fn read_nodes(path: &PathBuf) -> anyhow::Result<Vec<NodeInfo>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let network =
+        Network::from_toml(&text).with_context(|| format!("the network file {}", path.display()))?;
+    Ok(network.nodes)
+}
+
+fn genesis_node(info: &NodeInfo) -> GenesisNode {
+    let entry = NodeEntry {
+        label: info.name.clone(),
+        operator: info.operator.clone(),
+        site: info.site.clone(),
+        address: info.address,
+    };
+    GenesisNode { key: info.key, entry }
+}
+
+/// Writes a file that is not there yet.
+fn write(path: &PathBuf, text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut file =
+        std::fs::File::create_new(path).with_context(|| format!("cannot make {}", path.display()))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all().with_context(|| format!("cannot write {}", path.display()))
+}

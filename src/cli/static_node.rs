@@ -1,0 +1,224 @@
+//! `xvault static`
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::node::{reason, signals};
+use crate::cli::output::{Output, Paint, escape};
+use crate::cli::session::Session;
+use crate::client::LedgerClient;
+use crate::consensus::Timing;
+use crate::crypto::ml_dsa::PqKeyPair;
+use crate::crypto::sign::KeyPair;
+use crate::ledger::ask::{Answer, Question};
+use crate::ledger::rows::{Standing, Static};
+use crate::message::{Canonical as _, Genesis, Member};
+use crate::roles::{NodeFolder, StaticConfig, StaticNode};
+use crate::types::NetworkId;
+
+/// The genesis file's name in a static node's folder.
+pub(crate) const GENESIS_FILE: &str = "genesis";
+
+/// Run static nodes, and see how those of the network are.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Make a static node's folder: its key and settings. Prints what `network genesis` needs of it.
+    Init(Init),
+    /// Run the static node of a folder until it is interrupted.
+    Run(Run),
+    /// List the static nodes and what the ledger thinks of them.
+    Ls,
+    /// Ask every static node how far it is.
+    Status,
+}
+
+/// Arguments of `static init`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Init {
+    /// The folder.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// What people call it: letters, digits and . _ - :
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// Address and UDP port to listen on; the others reach it there.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// Who runs it: letters, digits and . _ - :
+    #[arg(long, value_name = "NAME")]
+    operator: String,
+}
+
+/// Arguments of `static run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// The static node's folder.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// The genesis file [default: genesis in the folder].
+    #[arg(long, value_name = "FILE")]
+    genesis: Option<PathBuf>,
+}
+
+pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Init(args) => init(session, args),
+        Command::Run(args) => serve(session, &args),
+        Command::Ls => session.with_ledger(async |ledger| ls(session.output(), ledger).await),
+        Command::Status => session.with_ledger(async |ledger| status(session.output(), ledger).await),
+    }
+}
+
+fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
+    let mut secret = zeroize::Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *secret)?;
+    let key = KeyPair::from_secret(&secret);
+    let member = Member {
+        key: key.public(),
+        pq_key: Box::new(*PqKeyPair::from_node_secret(&secret).public()),
+        label: args.name.clone(),
+        operator: args.operator,
+        address: args.listen,
+    };
+    // Names that cannot stand in a genesis do not read back.
+    let encoded = member.encode();
+    if Member::decode(&encoded).is_err() {
+        let message = "name and operator take 1 to 63 letters, digits and . _ - : only";
+        return Err(Failure::usage(message.to_owned()).into());
+    }
+    // The genesis will name the network; until then the folder belongs to none.
+    let network = NetworkId([0; 32]);
+    NodeFolder { dir: args.dir, name: args.name, network, listen: args.listen, key }.create()?;
+    let line = data_encoding::BASE64.encode(&encoded);
+    if session.output().is_json() {
+        session.output().json(&json!({ "member": line, "key": member.key.to_string() }))?;
+    } else {
+        session.output().note("Give this line to whoever makes the genesis:");
+        session.output().line(line)?;
+    }
+    Ok(Exit::Ok)
+}
+
+pub(crate) fn read_genesis(path: &Path) -> anyhow::Result<Genesis> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the genesis file {}", path.display()))?;
+    Genesis::from_text(&text).with_context(|| format!("the genesis file {} is damaged", path.display()))
+}
+
+fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
+    let folder = NodeFolder::open(&args.dir)?;
+    let path = args.genesis.clone().unwrap_or_else(|| args.dir.join(GENESIS_FILE));
+    let genesis = Arc::new(read_genesis(&path)?);
+    if !genesis.roster.committee().contains(&folder.key.public()) {
+        session
+            .output()
+            .warn("this node's key is not in the genesis: it follows the ledger until it is added");
+    }
+    let name = folder.name.clone();
+    let config = StaticConfig {
+        dir: folder.dir,
+        listen: folder.listen,
+        genesis,
+        key: folder.key,
+        timing: Timing::default(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+    runtime.block_on(async {
+        let (mut interrupt, mut terminate) = signals()?;
+        let node = StaticNode::start(config).await?;
+        session.output().note(format_args!("static node {name} listens on {}", node.address()));
+        let failed = tokio::select! {
+            _ = interrupt.recv() => None,
+            _ = terminate.recv() => None,
+            reason = node.failed() => Some(reason),
+        };
+        session.output().note("stopping");
+        node.stop().await;
+        match failed {
+            None => Ok(Exit::Ok),
+            Some(reason) => {
+                Err(Failure::new(Exit::Failed, format!("the static node must stop: {reason}")).into())
+            }
+        }
+    })
+}
+
+/// What the ledger thinks of a static node, in words.
+fn standing(row: &Static) -> (&'static str, String) {
+    match row.standing {
+        Standing::Good => ("good", String::new()),
+        Standing::Warned { fault, deadline } => {
+            ("warned", format!("{fault:?}, to answer by block {deadline}"))
+        }
+        Standing::OnProbation { until } => ("on probation", format!("until block {until}")),
+        Standing::Blacklisted { fault, since } => ("blacklisted", format!("{fault:?}, since block {since}")),
+        Standing::Left => ("left", String::new()),
+    }
+}
+
+async fn ls(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> {
+    for row in ledger.statics().await? {
+        let (word, more) = standing(&row);
+        let member = &row.member;
+        if output.is_json() {
+            output.json(&json!({
+                "name": member.label, "key": member.key.to_string(), "operator": member.operator,
+                "address": member.address, "votes": row.votes, "standing": word, "more": more, "faults": row.faults,
+            }))?;
+            continue;
+        }
+        let votes = if row.votes { "votes" } else { "-" };
+        let paint = if matches!(row.standing, Standing::Good) { Paint::Good } else { Paint::Caution };
+        output.line(format_args!(
+            "{:16}  {}  {:21}  {:16}  {votes:5}  {}  {more}",
+            escape(&member.label),
+            member.key.short(),
+            member.address.to_string(),
+            escape(&member.operator),
+            output.paint(paint, word),
+        ))?;
+    }
+    Ok(Exit::Ok)
+}
+
+async fn status(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> {
+    let mut silent = 0_u64;
+    for member in ledger.genesis().roster.members() {
+        let asked = ledger.ask_one(member, &Question::Tip).await;
+        let name = escape(&member.label);
+        match asked {
+            Ok(Answer::Tip { header, .. }) if output.is_json() => output.json(&json!({
+                "name": member.label, "reachable": true, "height": header.record.height.0,
+                "time": crate::cli::format::time(header.record.time), "state": header.record.state.to_string(),
+            }))?,
+            Ok(Answer::Tip { header, .. }) => output.line(format_args!(
+                "{name:16}  {}  block {:>8}  {}",
+                output.paint(Paint::Good, "ok  "),
+                header.record.height.0,
+                crate::cli::format::time(header.record.time),
+            ))?,
+            other => {
+                silent += 1;
+                let why = match &other {
+                    Err(error) => reason(error),
+                    Ok(_) => "answers something else than it was asked".to_owned(),
+                };
+                if output.is_json() {
+                    output.json(&json!({ "name": member.label, "reachable": false, "error": why }))?;
+                } else {
+                    output.line(format_args!("{name:16}  {}  {}", output.paint(Paint::Bad, "fail"), escape(&why)))?;
+                }
+            }
+        }
+    }
+    if silent > 0 {
+        let message = format!("{} did not answer", crate::cli::format::count(silent, "static node"));
+        return Err(Failure::new(Exit::Unavailable, message).into());
+    }
+    Ok(Exit::Ok)
+}
