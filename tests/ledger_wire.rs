@@ -16,6 +16,8 @@ use std::net::SocketAddr;
 use data_encoding::HEXLOWER;
 use xvault::crypto::ml_dsa::PqKeyPair;
 use xvault::crypto::sign::KeyPair;
+use xvault::ledger::ask::{Answer, Fate, FinalBlock, Proven, Question};
+use xvault::ledger::rows::{Head, Node, Standing, Static};
 use xvault::message::anchor_receipt::{CommitmentProof, LastLeaf, LogProof, RosterStep, commitments_root};
 use xvault::message::block::certificate_hash;
 use xvault::message::checkpoint::FalseCosignature;
@@ -296,6 +298,52 @@ fn parts_of_receipts_have_one_encoding() {
 
 /// Reads a text and writes it again, if it is one.
 type Again<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+fn head() -> Head {
+    let commit = FrameLocator { segment: SegmentId([4; 32]), offset: 1, len: 2 };
+    Head { anchor: TransactionId([1; 32]), sequence: 3, height: Height(4), commit }
+}
+
+fn proven() -> Proven {
+    let transaction = sign(Action::RetireNode);
+    Proven { transaction, height: Height(3), proof: log_proof(), note: checkpoint().to_note(&roster()) }
+}
+
+#[test]
+fn questions_and_answers_have_one_encoding() {
+    let (vault, collection) = (VaultId([5; 32]), CollectionTag([6; 32]));
+    canonical(&[
+        Question::Tip,
+        Question::Blocks { from: Height(9) },
+        Question::Nonce { author: pair(1).public() },
+        Question::Head { vault, collection },
+        Question::Collections { vault, after: None },
+        Question::Collections { vault, after: Some(collection) },
+        Question::Transaction { id: TransactionId([7; 32]) },
+        Question::Statics,
+        Question::Nodes { after: Some(NodeNumber(2)) },
+    ]);
+    let row = Static { member: member(1), votes: true, standing: Standing::Good, faults: 2, proof: None };
+    let node = Node { key: pair(2).public(), entry: entry(), since: Height(1), retired: None };
+    let block = FinalBlock { block: blocks()[0].encode(), certificate: certificate().encode() };
+    canonical(&[
+        Answer::Tip { header: Box::new(header()), note: "note".into(), waiting: 3 },
+        Answer::Blocks(vec![block]),
+        Answer::Nonce(4),
+        Answer::Head(Some(head())),
+        Answer::Head(None),
+        Answer::Collections(vec![(collection, head())]),
+        Answer::Transaction(Some(Box::new(proven()))),
+        Answer::Transaction(None),
+        Answer::Statics(vec![row]),
+        Answer::Nodes(vec![(NodeNumber(1), node)]),
+        Answer::Fate(Fate::Final(Box::new(proven()))),
+        Answer::Fate(Fate::Waiting),
+        Answer::Fate(Fate::Rejected(Rejection::WrongNonce { expected: 3 })),
+        Answer::Fate(Fate::Busy { blocks: 2 }),
+        Answer::Fate(Fate::NonceTaken),
+    ]);
+}
 
 #[test]
 fn texts_have_one_form() {

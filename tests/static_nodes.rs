@@ -1,23 +1,45 @@
 //! The ledger on a real network: static nodes on loopback, over QUIC, with their logs on disk.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test is a shell: it waits and starts tasks"
+)]
 
+use std::net::UdpSocket;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+use xvault::client::LedgerClient;
 use xvault::client::ledger::static_peers;
+use xvault::consensus::Timing;
+use xvault::crypto::ml_dsa::PqKeyPair;
 use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Fate, Proven, Question};
 use xvault::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber, Opening};
 use xvault::message::anchor_receipt::{CommitmentProof, commitments_root};
 use xvault::message::{
-    Action, AnchorReceipt, Canonical as _, FrameLocator, Genesis, Policy, SignedTransaction, Transaction,
-    Violation,
+    Action, Admission, AnchorReceipt, Canonical as _, FrameLocator, Genesis, Member, Params, Policy, Roster,
+    SignedTransaction, Transaction, Violation,
 };
 use xvault::net::Peers;
-use xvault::roles::{Devnet, DevnetConfig};
+use xvault::roles::{Devnet, DevnetConfig, StaticConfig, StaticNode};
 use xvault::types::{
-    Code, CollectionTag, Hash, Height, PublicKey, SegmentId, TransactionId, VaultId, VersionId,
+    Code, CollectionTag, Hash, Height, Network, NetworkId, PublicKey, SegmentId, Timestamp, TransactionId,
+    VaultId, VersionId,
 };
+
+/// Asks until the answer is the one hoped for; bounded, since a test must end.
+async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..300 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it did not come about");
+}
 
 async fn devnet(dir: &Path) -> Devnet {
     let config = DevnetConfig {
@@ -40,7 +62,10 @@ struct Owner {
 
 impl Owner {
     fn new(devnet: &Devnet) -> Self {
-        let genesis = Genesis::from_text(devnet.network().genesis.as_ref().unwrap()).unwrap();
+        Self::of(Genesis::from_text(devnet.network().genesis.as_ref().unwrap()).unwrap())
+    }
+
+    fn of(genesis: Genesis) -> Self {
         let key = KeyPair::from_secret(&[7; 32]);
         let peers = Peers::new(&static_peers(&genesis), &key);
         Self { genesis, key, peers, nonce: 0 }
@@ -56,19 +81,22 @@ impl Owner {
         self.genesis.roster.committee().members().to_vec()
     }
 
+    /// Submits to every static node, as clients do; the first answer that is final or a refusal counts.
     async fn submit(&self, signed: &SignedTransaction) -> Fate {
-        let mut last = None;
+        let mut asked = JoinSet::new();
         for node in self.statics() {
-            // Any of them will do; those that are down do not matter.
             let (peers, bytes) = (self.peers.clone(), signed.bytes().to_vec());
-            let answered = tokio::spawn(async move { peers.submit(&node, bytes).await });
-            last = Some(answered);
+            asked.spawn(async move { peers.submit(&node, bytes).await });
         }
-        let answer = last.unwrap().await.unwrap().unwrap();
-        match Answer::decode_bounded(&answer).unwrap() {
-            Answer::Fate(fate) => fate,
-            other => panic!("{other:?}"),
+        while let Some(answer) = asked.join_next().await {
+            let Ok(answer) = answer.unwrap() else { continue };
+            match Answer::decode_bounded(&answer).unwrap() {
+                Answer::Fate(Fate::Waiting) => {}
+                Answer::Fate(fate) => return fate,
+                other => panic!("{other:?}"),
+            }
         }
+        Fate::Waiting
     }
 
     async fn put(&mut self, action: Action) -> Proven {
@@ -124,9 +152,7 @@ async fn an_anchor_becomes_final_and_its_receipt_verifies_with_the_genesis_alone
     let devnet = devnet(dir.path()).await;
     let mut owner = Owner::new(&devnet);
     owner.put(Action::CreateVault { vault: VAULT, sponsor: None }).await;
-    let begun = std::time::Instant::now();
     let proven = owner.put(anchor(1, None)).await;
-    println!("anchored in {:?}", begun.elapsed());
     let first = proven.transaction.id();
     let receipt = receipt(1, proven);
     let text = receipt.to_text();
@@ -145,20 +171,142 @@ async fn an_anchor_becomes_final_and_its_receipt_verifies_with_the_genesis_alone
         other => panic!("{other:?}"),
     }
     // In the end all have signed.
-    let mut signers = 0;
-    for _ in 0..50 {
-        if let Answer::Transaction(Some(proven)) = owner.ask(&Question::Transaction { id: second }).await {
-            signers = proven.note.lines().filter(|line| line.starts_with('\u{2014}')).count() / 2;
-        }
-        if signers == 4 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(signers, 4);
-    let elsewhere = Genesis { time: owner.genesis.time + Duration::from_secs(1), ..owner.genesis.clone() };
-    assert!(AnchorReceipt::from_text(&text).unwrap().verify(&elsewhere, Policy::Quorum).is_ok());
-    let foreign = Genesis { network: xvault::types::NetworkId([1; 32]), ..owner.genesis.clone() };
+    eventually(async || match owner.ask(&Question::Transaction { id: second }).await {
+        Answer::Transaction(Some(proven)) => proven.note.matches('\u{2014}').count() == 2 * 4,
+        _ => false,
+    })
+    .await;
+    let foreign = Genesis { network: NetworkId([1; 32]), ..owner.genesis.clone() };
     assert_eq!(receipt.verify(&foreign, Policy::Quorum), Err(Violation::WrongNetwork));
+    devnet.stop().await;
+}
+
+/// Static nodes one by one, so that they can be stopped and started.
+struct Statics {
+    dir: tempfile::TempDir,
+    genesis: Arc<Genesis>,
+    running: Vec<Option<StaticNode>>,
+}
+
+impl Statics {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // All are held open until all are found, so that no two are the same.
+        let sockets: Vec<_> = (0..4).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let member = |(nth, socket): (u8, &UdpSocket)| Member {
+            key: Self::key(nth).public(),
+            pq_key: Box::new(*PqKeyPair::from_node_secret(&[nth + 1; 32]).public()),
+            label: format!("static-{nth}"),
+            operator: format!("operator-{nth}"),
+            address: socket.local_addr().unwrap(),
+        };
+        let members = (0..).zip(&sockets).map(member).collect();
+        let genesis = Arc::new(Genesis {
+            network: NetworkId([3; 32]),
+            time: Timestamp::from_unix_micros(1),
+            code: Code::DEFAULT,
+            admission: Admission::Open,
+            params: Params::DEFAULT,
+            roster: Roster::new(members).unwrap(),
+            nodes: Vec::new(),
+            sponsors: Vec::new(),
+        });
+        drop(sockets);
+        let mut statics = Self { dir, genesis, running: (0..4).map(|_| None).collect() };
+        for nth in 0..4 {
+            statics.revive(nth).await;
+        }
+        statics
+    }
+
+    fn key(nth: u8) -> KeyPair {
+        KeyPair::from_secret(&[nth + 1; 32])
+    }
+
+    async fn revive(&mut self, nth: u8) {
+        let key = Self::key(nth);
+        let address = self.genesis.roster.member(&key.public()).unwrap().address;
+        let config = StaticConfig {
+            dir: self.dir.path().join(nth.to_string()),
+            listen: address,
+            genesis: Arc::clone(&self.genesis),
+            key,
+            timing: Timing::default(),
+        };
+        self.running[usize::from(nth)] = Some(StaticNode::start(config).await.unwrap());
+    }
+
+    async fn stop(&mut self, nth: u8) {
+        self.running[usize::from(nth)].take().unwrap().stop().await;
+    }
+
+    fn client(&self) -> LedgerClient {
+        let (network, genesis) = (self.genesis.network, Some(self.genesis.to_text()));
+        let network = Network { id: network, code: Code::DEFAULT, genesis, nodes: Vec::new() };
+        LedgerClient::new(&network, &KeyPair::from_secret(&[8; 32])).unwrap()
+    }
+
+    /// The height of one static node.
+    async fn height(&self, nth: u8) -> Option<Height> {
+        let client = self.client();
+        let member = self.genesis.roster.member(&Self::key(nth).public()).unwrap();
+        match client.ask_one(member, &Question::Tip).await {
+            Ok(Answer::Tip { header, .. }) => Some(header.record.height),
+            _ => None,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_four_may_be_away_two_may_not_and_who_comes_back_catches_up() {
+    let mut statics = Statics::start().await;
+    let mut owner = Owner::of((*statics.genesis).clone());
+    owner.put(Action::CreateVault { vault: VAULT, sponsor: None }).await;
+
+    statics.stop(3).await;
+    let first = owner.put(anchor(1, None)).await.transaction.id();
+    let second = owner.put(anchor(2, Some(first))).await.transaction.id();
+
+    // Without a quorum nothing becomes final, and nothing is lost.
+    statics.stop(2).await;
+    let waiting = owner.sign(anchor(3, Some(second)));
+    assert_eq!(owner.submit(&waiting).await, Fate::Waiting);
+    let stuck = statics.height(0).await.unwrap();
+    statics.revive(2).await;
+    eventually(async || statics.height(0).await.is_some_and(|height| height > stuck)).await;
+    eventually(async || matches!(owner.submit(&waiting).await, Fate::Final(_))).await;
+
+    statics.revive(3).await;
+    let tip = statics.height(0).await.unwrap();
+    eventually(async || statics.height(3).await.is_some_and(|height| height >= tip)).await;
+
+    // Everything from the genesis on checks, whoever is asked.
+    let folder = tempfile::tempdir().unwrap();
+    let replayed = statics.client().replay(folder.path(), |_| {}).await.unwrap();
+    assert!(replayed.tip.record.height >= tip && replayed.transactions == 4, "{replayed:?}");
+    for nth in 0..4 {
+        statics.stop(nth).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_devnet_keeps_its_ledger_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = {
+        let devnet = devnet(dir.path()).await;
+        let mut owner = Owner::new(&devnet);
+        owner.put(Action::CreateVault { vault: VAULT, sponsor: None }).await;
+        let id = owner.put(anchor(1, None)).await.transaction.id();
+        devnet.stop().await;
+        id
+    };
+    let devnet = devnet(dir.path()).await;
+    let mut owner = Owner::new(&devnet);
+    owner.nonce = match owner.ask(&Question::Nonce { author: owner.key.public() }).await {
+        Answer::Nonce(nonce) => nonce,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(owner.nonce, 2);
+    owner.put(anchor(2, Some(first))).await;
     devnet.stop().await;
 }

@@ -112,6 +112,10 @@ fn requests() -> Vec<Request> {
         Request::HaveShards(vec![]),
         Request::ReleaseSegments(vec![shard().segment]),
         Request::GetStatus,
+        Request::Consensus { len: 9 },
+        Request::Cosign { height: Height(7), cosignature: vec![1; 90] },
+        Request::SubmitTransaction(vec![2; 300]),
+        Request::AskLedger(vec![3; 33]),
     ]
 }
 
@@ -184,6 +188,8 @@ fn responses() -> Vec<Response> {
         Response::Released { shards: 1, bytes: 2 },
         Response::Status(status()),
         Response::Status(NodeStatus::default()),
+        Response::Done,
+        Response::Answer { len: 9 },
     ]);
     all
 }

@@ -78,7 +78,7 @@ fn proposer(ledger: &LedgerClient, record: &BlockRecord) -> String {
     let roster = &ledger.genesis().roster;
     let member =
         roster.members().get(usize::from(record.proposer)).filter(|_| record.roster == roster.hash());
-    member.map_or_else(|| format!("member {}", record.proposer), |member| escape(&member.label).to_string())
+    member.map_or_else(|| format!("member {}", record.proposer), |member| escape(&member.label))
 }
 
 fn line(output: &Output, ledger: &LedgerClient, found: &FinalBlock) -> anyhow::Result<()> {
@@ -200,7 +200,7 @@ async fn show(output: &Output, ledger: &LedgerClient, args: &Show) -> anyhow::Re
 
 async fn verify(output: &Output, ledger: &LedgerClient, args: &Verify) -> anyhow::Result<Exit> {
     let scratch = args.dir.is_none().then(Scratch::new).transpose()?;
-    let folder = args.dir.as_deref().or(scratch.as_ref().map(|scratch| scratch.0.as_path()));
+    let folder = args.dir.as_deref().or_else(|| scratch.as_ref().map(|scratch| scratch.0.as_path()));
     let folder = folder.context("no folder")?;
     let replayed = ledger.replay(folder, |_| {}).await?;
     let record = &replayed.tip.record;

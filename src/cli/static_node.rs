@@ -169,6 +169,7 @@ async fn ls(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> {
             output.json(&json!({
                 "name": member.label, "key": member.key.to_string(), "operator": member.operator,
                 "address": member.address, "votes": row.votes, "standing": word, "more": more, "faults": row.faults,
+                "proof": row.proof.map(|id| id.to_string()),
             }))?;
             continue;
         }
@@ -182,6 +183,9 @@ async fn ls(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> {
             escape(&member.operator),
             output.paint(paint, word),
         ))?;
+        if let Some(proof) = row.proof {
+            output.line(format_args!("{:16}  `xvault ledger show {proof}` has the evidence", ""))?;
+        }
     }
     Ok(Exit::Ok)
 }

@@ -157,6 +157,21 @@ impl Chain {
         self.note(COSIGNATURES, height, cosignatures)
     }
 
+    /// Drops the cosignatures of a block's tree head: ten kilobytes that a later tree head makes needless.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`].
+    pub fn drop_cosignatures(&self, height: Height) -> Result<(), ChainError> {
+        let mut txn = self.0.begin_write().map_err(failed("writing to"))?;
+        // What comes back after a crash does no harm.
+        txn.set_durability(Durability::None).map_err(failed("writing to"))?;
+        txn.open_table(COSIGNATURES)
+            .map_err(failed("writing to"))?
+            .remove(height.0)
+            .map_err(failed("writing to"))?;
+        txn.commit().map_err(failed("writing to"))
+    }
+
     fn note(
         &self,
         table: TableDefinition<'_, u64, &[u8]>,

@@ -193,6 +193,8 @@ impl BadNode {
             }
             Request::ReleaseSegments(_) => (Response::Released { shards: 0, bytes: 0 }, Vec::new()),
             Request::GetStatus => (Response::Status(NodeStatus::default()), Vec::new()),
+            // Asked of static nodes only.
+            _ => (Response::Done, Vec::new()),
         };
         (response.encode(), body)
     }

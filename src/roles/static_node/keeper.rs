@@ -17,7 +17,7 @@ use crate::crypto::ml_dsa::PqKeyPair;
 use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Fate, FinalBlock, Proven};
 use crate::ledger::mempool::NotQueued;
-use crate::ledger::rows::{STATICS, Standing};
+use crate::ledger::rows::{ROSTER_CHANGES, STATICS, Standing};
 use crate::ledger::{self, ApplyError, Changes, Draft, Mempool, ReadError, query};
 use crate::message::block::{Block, Header};
 use crate::message::canonical::Canonical as _;
@@ -41,6 +41,8 @@ const BATCH: usize = 256;
 const MAX_SKEW: Duration = Duration::from_secs(10);
 /// The log of consensus is begun anew at this length: each time costs a sync.
 const WAL_RESTART_LEN: u64 = 8 << 20;
+/// Blocks whose cosignatures are kept: more than any tree head still grows for.
+const COSIGNATURES_KEPT: u64 = 128;
 /// Without a deadline of consensus.
 const IDLE: Duration = Duration::from_secs(3_600);
 /// Blocks for which a static node's own transactions may wait.
@@ -54,7 +56,7 @@ pub(crate) enum Command {
     /// A static node can be reached, for the first time or again.
     Connected { peer: PublicKey },
     /// Somebody wants a transaction on the ledger.
-    Submit { transaction: VerifiedTransaction, answer: oneshot::Sender<Fate> },
+    Submit { transaction: Box<VerifiedTransaction>, answer: oneshot::Sender<Fate> },
     /// Final blocks, as asked for.
     Synced { from: PublicKey, blocks: Vec<FinalBlock> },
     /// A static node cosigned a tree head.
@@ -234,7 +236,7 @@ impl Keeper {
         match command {
             Command::Message { from, bytes } => self.event(Event::Received { from, bytes }),
             Command::Connected { peer } => self.event(Event::Connected { peer }),
-            Command::Submit { transaction, answer } => self.submit(transaction, answer)?,
+            Command::Submit { transaction, answer } => self.submit(*transaction, answer)?,
             Command::Synced { from, blocks } => self.fetched(from, blocks)?,
             Command::Cosignature { from, height, signed } => {
                 if signed.cosignature.signer == from {
@@ -362,6 +364,11 @@ impl Keeper {
         let roster = query::roster(&view, &header.record.roster)?.ok_or(missing)?;
         for early in self.heads.open(header, roster) {
             self.cosigned(height, early)?;
+        }
+        // Receipts need those of the last tree head, and of every one that changed the static nodes.
+        let old = Height(height.0.saturating_sub(COSIGNATURES_KEPT));
+        if !ROSTER_CHANGES.contains(&view, &old)? {
+            self.chain.drop_cosignatures(old)?;
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ impl Desk {
     /// Waits until the transaction is final or refused, but not for ever.
     async fn submit(&self, bytes: &[u8]) -> Result<Answer, Refusal> {
         let signed = SignedTransaction::decode(bytes)?;
-        let transaction = signed.into_verified(&self.network)?;
+        let transaction = Box::new(signed.into_verified(&self.network)?);
         let (answer, answered) = oneshot::channel();
         self.tell(Command::Submit { transaction, answer })?;
         match tokio::time::timeout(FINALITY_PATIENCE, answered).await {
