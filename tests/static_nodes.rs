@@ -19,9 +19,10 @@ use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Fate, Proven, Question};
 use xvault::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber, Opening};
 use xvault::message::anchor_receipt::{CommitmentProof, commitments_root};
+use xvault::message::genesis::GenesisNode;
 use xvault::message::{
-    Action, Admission, AnchorReceipt, Canonical as _, FrameLocator, Genesis, Member, Params, Policy, Roster,
-    SignedTransaction, Transaction, Violation,
+    Action, Admission, AnchorReceipt, Canonical as _, FrameLocator, Genesis, Member, NodeEntry, Params,
+    Policy, Roster, SignedTransaction, Transaction, Violation,
 };
 use xvault::net::Peers;
 use xvault::roles::{Devnet, DevnetConfig, StaticConfig, StaticNode};
@@ -181,6 +182,14 @@ async fn an_anchor_becomes_final_and_its_receipt_verifies_with_the_genesis_alone
     devnet.stop().await;
 }
 
+/// A storage node that the genesis names; none runs.
+fn storage_node(nth: u8) -> GenesisNode {
+    let (label, operator) = (format!("node-{nth}"), format!("operator-{nth}"));
+    let address = ([127, 0, 0, 1], 1).into();
+    let entry = NodeEntry { label, operator, site: "site".into(), address };
+    GenesisNode { key: KeyPair::from_secret(&[nth + 100; 32]).public(), entry }
+}
+
 /// Static nodes one by one, so that they can be stopped and started.
 struct Statics {
     dir: tempfile::TempDir,
@@ -204,11 +213,11 @@ impl Statics {
         let genesis = Arc::new(Genesis {
             network: NetworkId([3; 32]),
             time: Timestamp::from_unix_micros(1),
-            code: Code::DEFAULT,
+            code: Code::new(2, 1).unwrap(),
             admission: Admission::Open,
             params: Params::DEFAULT,
             roster: Roster::new(members).unwrap(),
-            nodes: Vec::new(),
+            nodes: (0..3).map(storage_node).collect(),
             sponsors: Vec::new(),
         });
         drop(sockets);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::node::signals;
 use crate::cli::session::Session;
 use crate::roles::{Devnet, DevnetConfig};
@@ -49,13 +49,14 @@ pub(crate) fn run(session: &Session, args: Args) -> anyhow::Result<Exit> {
         let (mut interrupt, mut terminate) = signals()?;
         let devnet = Devnet::start(config).await?;
         announce(session, &devnet)?;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        let failure = tokio::select! {
+            _ = interrupt.recv() => None,
+            _ = terminate.recv() => None,
+            failure = devnet.static_failure() => Some(failure),
+        };
         session.output().note("stopping; the data stay");
         devnet.stop().await;
-        Ok(Exit::Ok)
+        failure.map_or(Ok(Exit::Ok), |failure| Err(Failure::new(Exit::Failed, failure).into()))
     })
 }
 
@@ -64,7 +65,7 @@ fn announce(session: &Session, devnet: &Devnet) -> anyhow::Result<()> {
     let (network, file) = (devnet.network(), devnet.network_file());
     if output.is_json() {
         output.json(&json!({
-            "message_type": "ready", "v": 1, "network_file": file, "nodes": network.nodes.len(),
+            "message_type": "ready", "v": 1, "network_file": file, "nodes": network.nodes.len(), "statics": devnet.statics().len(),
             "code": network.code.to_string(),
         }))?;
         output.finish()?;
@@ -73,7 +74,8 @@ fn announce(session: &Session, devnet: &Devnet) -> anyhow::Result<()> {
     let program =
         std::env::current_exe().map_or_else(|_| "xvault".into(), |path| quote(&path.to_string_lossy()));
     output.line(format_args!(
-        "devnet   {} storage nodes on loopback, code {}",
+        "devnet   {} static and {} storage nodes on loopback, code {}",
+        devnet.statics().len(),
         network.nodes.len(),
         network.code
     ))?;

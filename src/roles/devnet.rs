@@ -1,10 +1,12 @@
 //! A whole network in one process, on loopback, with all its data in one folder: to try things out.
 
 use std::fs::{File, TryLockError};
+use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 
 use crate::consensus::Timing;
 use crate::crypto::ml_dsa::PqKeyPair;
@@ -178,6 +180,21 @@ impl Devnet {
     #[must_use]
     pub fn statics(&self) -> &[StaticNode] {
         &self.statics
+    }
+
+    /// Waits until a static node must stop by itself, and says which and why.
+    pub async fn static_failure(&self) -> String {
+        let mut waits: Vec<_> = self.statics.iter().map(|node| Box::pin(node.failed())).collect();
+        let (at, reason) = poll_fn(|cx| {
+            for (at, wait) in waits.iter_mut().enumerate() {
+                if let Poll::Ready(reason) = wait.as_mut().poll(cx) {
+                    return Poll::Ready((at, reason));
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        format!("static node {} must stop: {reason}", self.statics[at].public_key().short())
     }
 }
 
