@@ -30,23 +30,25 @@ pub(crate) fn run(options: &Options, report: &Report, stages: &Stages, runtime: 
     let model = json!({ "model": stages.put(), "times_model": took.cpu_s_per_gb() / stages.put() });
     report.figure("large: put", "CPU s/GB", took.cpu_s_per_gb(), 6.0, Some(&took), model);
 
-    let get = |devnet: &Devnet| {
+    let get = |devnet: &Devnet, target: &std::path::Path| {
         let mut get = devnet.command(["-q", "get", "--force", RECORD]);
-        get.arg(&target);
+        get.arg(target);
         devnet.measure_command(get, bytes, 1)
     };
     // The nodes' first reads come from their disks; those after from the page cache.
-    let cold = get(&devnet)?;
-    report.figure("large: get, cold", "CPU s/GB", cold.cpu_s_per_gb(), 3.2, Some(&cold), json!({}));
-    let healthy = get(&devnet)?;
+    let cold = get(&devnet, &target)?;
+    report.figure("large: get to a file, cold", "CPU s/GB", cold.cpu_s_per_gb(), 3.2, Some(&cold), json!({}));
+    check_same(&source, &target)?;
+    let stdout = std::path::Path::new("-");
+    let healthy = get(&devnet, stdout)?;
     let model = json!({ "model": stages.get(), "times_model": healthy.cpu_s_per_gb() / stages.get() });
     report.figure("large: get", "CPU s/GB", healthy.cpu_s_per_gb(), 3.2, Some(&healthy), model);
-    check_same(&source, &target)?;
 
     devnet.kill(2)?;
-    let degraded = get(&devnet)?;
+    let degraded = get(&devnet, stdout)?;
     let ratio = degraded.cpu_s_per_gb() / healthy.cpu_s_per_gb();
     report.figure("large: get, 2 of 6 nodes killed", "x healthy", ratio, 1.3, Some(&degraded), json!({}));
+    get(&devnet, &target)?;
     check_same(&source, &target)?;
     devnet.revive()?;
 
