@@ -10,6 +10,7 @@ pub mod sealed_file;
 pub mod shards;
 pub(crate) mod volume;
 
+pub(crate) use disk::says_full;
 pub use disk::{Disk, DiskFile, FileDisk};
 pub use index::{Index, IndexError, SharedIndex};
 pub use shards::{

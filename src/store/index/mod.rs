@@ -11,6 +11,7 @@ mod shared;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, WriteTransaction};
 
 use crate::message::{Descriptor, VersionEntry};
-use crate::store::disk::Disk;
+use crate::store::disk::{Disk, says_full};
 use crate::store::sealed_file::{Entropy, SealedFile, UnsealError};
 use crate::types::{CollectionName, RecordName, SegmentId, Timestamp, VersionId};
 
@@ -26,6 +27,8 @@ pub use commit::{Commit, Condition, ConditionFailed, Erased, Which};
 pub use journal::{JournaledChunk, UploadId, UploadRow};
 pub use list::{ListItem, ListQuery, Listing};
 pub use shared::SharedIndex;
+
+use watched::{Fate, Watched};
 
 use tables::{COLLECTIONS, LATEST, RELEASES, SEGMENTS, VERSIONS};
 
@@ -64,7 +67,7 @@ pub enum IndexError {
 impl<E: Into<redb::Error>> From<E> for IndexError {
     fn from(error: E) -> Self {
         match error.into() {
-            redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => Self::Full,
+            redb::Error::Io(error) if says_full(&error) => Self::Full,
             redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
                 Self::Damaged { what: "a sector" }
             }
@@ -91,6 +94,7 @@ fn is_making(disk: &dyn Disk) -> Result<bool, IndexError> {
 #[derive(Debug)]
 pub struct Index {
     db: Database,
+    fate: Fate,
 }
 
 impl Index {
@@ -138,14 +142,25 @@ impl Index {
         } else {
             SealedFile::open(Arc::clone(&file), key, entropy).map_err(|error| match error {
                 UnsealError::WrongKey => IndexError::WrongKey,
-                UnsealError::Io(error) => IndexError::Database(redb::Error::Io(error)),
+                UnsealError::Io(error) => redb::Error::Io(error).into(),
                 _ => damaged("its beginning"),
             })?
         };
-        let db = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(sealed)?;
-        let index = Self { db };
-        index.make_tables()?;
+        let (sealed, fate) = Watched::new(sealed);
+        let db = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(sealed);
+        let index = Self { db: db.map_err(|error| fate.explain(error.into()))?, fate };
+        index.make_tables().map_err(|error| index.explain(error))?;
         Ok(index)
+    }
+
+    /// An error of this index, with what its storage said before.
+    pub(crate) fn explain(&self, error: IndexError) -> IndexError {
+        self.fate.explain(error)
+    }
+
+    /// Its storage failed: it is of no use any more until it is opened anew.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.fate.has_failed()
     }
 
     fn make_tables(&self) -> Result<(), IndexError> {
@@ -252,20 +267,25 @@ impl Index {
         row.map(|row| tables::decode_descriptor(row.value().1)).transpose()
     }
 
-    /// Replaces what is known of a segment's holders. A segment that is not known stays so.
+    /// Takes over holders of a segment's shards: those that are given replace those that are known. Whether the index knows
+    /// the segment; one that it does not know stays so.
     ///
     /// # Errors
     /// [`IndexError`].
-    pub fn amend(&mut self, descriptor: &Descriptor) -> Result<(), IndexError> {
+    pub fn amend(&mut self, descriptor: &Descriptor) -> Result<bool, IndexError> {
+        let Some(mut known) = self.descriptor(&descriptor.segment)? else { return Ok(false) };
+        if known.roots != descriptor.roots || !known.learn(&descriptor.holders) {
+            return Ok(true);
+        }
         let txn = self.begin_write()?;
         let mut table = txn.open_table(SEGMENTS)?;
         let refs = table.get(descriptor.segment.as_bytes())?.map(|row| row.value().0);
         if let Some(refs) = refs {
-            table.insert(descriptor.segment.as_bytes(), (refs, &descriptor.encode()[..]))?;
+            table.insert(descriptor.segment.as_bytes(), (refs, &known.encode()[..]))?;
         }
         drop(table);
         txn.commit()?;
-        Ok(())
+        Ok(true)
     }
 
     /// Segments that nothing uses any more and that nodes have yet to be told of, at most `limit`.
