@@ -250,6 +250,40 @@ fn an_interrupted_put_does_not_send_again_what_nodes_hold() -> Checked {
 }
 
 #[test]
+fn slow_nodes_get_their_shards_too() -> Checked {
+    for slow in 1..=5 {
+        let mut world = world()?;
+        (0..slow).try_for_each(|node| world.trouble(node, Trouble::Slow))?;
+        for (nth, len) in [(0, 5_000), (1, 700_000)] {
+            assert!(world.put_record(nth, len)?);
+            assert_eq!(world.shards_without_node(nth), 0, "{slow} slow nodes, record {nth}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_put_that_resumes_moves_shards_that_share_a_node() -> Checked {
+    let mut moved = 0;
+    for effects in [60, 120, 180] {
+        let mut world = world()?;
+        world.trouble(1, Trouble::Crash)?;
+        world.trouble(4, Trouble::Crash)?;
+        world.light(Fuse::Effects(effects));
+        assert!(!world.put_record(0, 3_000_000)?);
+        // What is placed by now shares four nodes. The client comes back to six and puts the same again.
+        world.mend(1)?;
+        world.mend(4)?;
+        world.wait(Duration::from_secs(60))?;
+        assert_eq!((world.committed(), world.shards_without_node(0)), (1, 0), "{effects} effects");
+        moved += 1;
+        world.read_everything()?;
+    }
+    assert_eq!(moved, 3);
+    Ok(())
+}
+
+#[test]
 fn what_is_erased_is_freed_at_every_node() -> Checked {
     let mut world = world()?;
     for (nth, len) in [(0, 700), (1, 700_000)] {

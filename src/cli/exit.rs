@@ -10,6 +10,7 @@ use crate::client::keystore::KeystoreError;
 use crate::client::{Error as ClientError, ErrorKind};
 use crate::roles::devnet::DevnetError;
 use crate::roles::storage_node::NodeError;
+use crate::store::says_full;
 use crate::types::name::NameError;
 
 /// How a command ended.
@@ -186,27 +187,27 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     match cause.downcast_ref::<NodeError>() {
         Some(NodeError::Locked { .. }) => return Some(Exit::Locked),
+        Some(NodeError::Store { source, .. }) if source.is_full() => return Some(Exit::Full),
         Some(_) => return None,
         None => {}
     }
     if cause.is::<NameError>() {
         return Some(Exit::Usage);
     }
-    let io = cause.downcast_ref::<std::io::Error>()?;
-    match io.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Some(Exit::Full),
-        _ => None,
-    }
+    cause.downcast_ref::<std::io::Error>().and_then(io_exit)
 }
 
-const fn keystore_exit(error: &KeystoreError) -> Exit {
+fn io_exit(error: &std::io::Error) -> Option<Exit> {
+    says_full(error).then_some(Exit::Full)
+}
+
+fn keystore_exit(error: &KeystoreError) -> Exit {
     match error {
         KeystoreError::WrongPassphrase { .. } => Exit::WrongPassphrase,
         KeystoreError::Damaged { .. } => Exit::Corrupt,
         KeystoreError::Exists { .. } => Exit::Refused,
-        KeystoreError::Missing { .. } | KeystoreError::Unsupported { .. } | KeystoreError::Io { .. } => {
-            Exit::Failed
-        }
+        KeystoreError::Io { source, .. } => io_exit(source).unwrap_or(Exit::Failed),
+        KeystoreError::Missing { .. } | KeystoreError::Unsupported { .. } => Exit::Failed,
     }
 }
 
@@ -231,6 +232,32 @@ mod tests {
         ] {
             assert_eq!(Exit::from(kind).code(), code, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_full_disk_has_its_code_wherever_it_is_met() {
+        use std::path::PathBuf;
+        use std::sync::Arc;
+
+        use crate::store::StoreError;
+
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let store = |source: Arc<dyn std::error::Error + Send + Sync>| NodeError::Store {
+            dir: PathBuf::new(),
+            source: StoreError::Disk { during: "opening the index", source },
+        };
+        let errors: [anyhow::Error; 5] = [
+            KeystoreError::Io { path: PathBuf::new(), source: full() }.into(),
+            NodeError::Io { path: PathBuf::new(), source: full() }.into(),
+            store(Arc::new(full())).into(),
+            store(Arc::new(redb::DatabaseError::Storage(redb::StorageError::Io(full())))).into(),
+            NodeError::Store { dir: PathBuf::new(), source: StoreError::Full { free: 0, reserve: 1 } }.into(),
+        ];
+        for error in errors {
+            assert_eq!(Exit::of(&error), Exit::Full, "{error:?}");
+        }
+        let other: anyhow::Error = store(Arc::new(std::io::Error::from(std::io::ErrorKind::NotFound))).into();
+        assert_eq!(Exit::of(&other), Exit::Failed);
     }
 
     #[test]

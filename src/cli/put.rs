@@ -16,7 +16,7 @@ use crate::cli::output::{Output, escape};
 use crate::cli::session::Session;
 use crate::cli::walk::{self, Found};
 use crate::cli::{address, format, media_type};
-use crate::client::{Client, Condition, Progress, PutOptions, PutReport, RecordAddress, Source};
+use crate::client::{Client, Condition, NodeTrouble, Progress, PutOptions, PutReport, RecordAddress, Source};
 use crate::types::{CollectionName, RecordPath, VersionId};
 
 /// Store files, folders or standard input.
@@ -151,6 +151,7 @@ fn show(output: &Output, done: &Done) -> anyhow::Result<()> {
             "message_type": "item", "v": 1, "address": done.at.to_string(), "version": report.version.to_string(),
             "size": report.size, "resumed_bytes": report.resumed_bytes,
             "shards_held": report.shards_held, "shards_total": report.shards_total, "degraded": report.degraded,
+            "shards_doubled": report.shards_doubled, "troubles": troubles(report),
         }))?;
         return Ok(());
     }
@@ -164,12 +165,30 @@ fn show(output: &Output, done: &Done) -> anyhow::Result<()> {
     }
     if report.degraded {
         output.warn(format_args!(
-            "{address} is kept with less redundancy than it should, because nodes are down: {} of {} shards are held, \
-             some of them together on one node",
-            report.shards_held, report.shards_total
+            "{address} is kept with less redundancy than it should: {}",
+            shortfall(report)
         ));
     }
     Ok(())
+}
+
+/// Which nodes did not take their shard and why, for JSON.
+fn troubles(report: &PutReport) -> Vec<serde_json::Value> {
+    let one = |trouble: &NodeTrouble| json!({ "node": trouble.node, "why": trouble.kind.name() });
+    report.troubles.iter().map(one).collect()
+}
+
+/// What a record that is kept with less redundancy lacks, and why.
+fn shortfall(report: &PutReport) -> String {
+    let (held, total, doubled) = (report.shards_held, report.shards_total, report.shards_doubled);
+    let together = match doubled {
+        0 => String::new(),
+        some => format!(", {some} of them on a node that holds another of the same segment"),
+    };
+    let why = report.troubles.iter().map(|trouble| format!("{} {}", escape(&trouble.node), trouble.kind));
+    let why = why.collect::<Vec<_>>().join(", ");
+    let why = if why.is_empty() { "the network has too few nodes".to_owned() } else { why };
+    format!("{held} of {total} shards are held{together}; {why}")
 }
 
 fn summary(output: &Output, tally: &Tally, begun: Instant) -> anyhow::Result<()> {

@@ -128,8 +128,66 @@ pub struct PutReport {
     pub shards_held: usize,
     /// Shards of all segments of the record.
     pub shards_total: usize,
-    /// Whether some node holds more than one shard of a segment for want of nodes.
+    /// Shards that are on a node with another one of their segment: the node's loss takes both.
+    pub shards_doubled: usize,
+    /// Whether some shard has no node of its own.
     pub degraded: bool,
+    /// Where it is degraded: the nodes that did not take their shards, and why.
+    pub troubles: Vec<NodeTrouble>,
+}
+
+/// A node that did not take its shard.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeTrouble {
+    /// Its name.
+    pub node: String,
+    /// Why.
+    pub kind: TroubleKind,
+}
+
+/// Why a node did not take its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TroubleKind {
+    /// It could not be reached, or the connection broke.
+    Down,
+    /// Its disk is full.
+    Full,
+    /// It took too long.
+    Slow,
+    /// It has too much to do.
+    Busy,
+    /// It will not store for this vault.
+    Refuses,
+    /// It is not who it should be, speaks another version, or broke the protocol.
+    BrokeProtocol,
+}
+
+impl TroubleKind {
+    /// The word for it in JSON output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Full => "full",
+            Self::Slow => "slow",
+            Self::Busy => "busy",
+            Self::Refuses => "refuses",
+            Self::BrokeProtocol => "broke_protocol",
+        }
+    }
+}
+
+impl std::fmt::Display for TroubleKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Down => "is down",
+            Self::Full => "is full",
+            Self::Slow => "is slow",
+            Self::Busy => "is busy",
+            Self::Refuses => "refuses",
+            Self::BrokeProtocol => "broke the protocol",
+        })
+    }
 }
 
 /// How to get a record.

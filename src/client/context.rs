@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::client::{Error, ErrorKind};
+use crate::client::{Error, ErrorKind, TroubleKind};
 use crate::message::Descriptor;
 use crate::net::Peers;
 use crate::runtime::{Clock, Workers};
@@ -17,11 +17,13 @@ use crate::stripe::Coder;
 use crate::transfer::BufferPool;
 use crate::transfer::failure::Failure;
 use crate::transfer::inflight::{HedgeBudget, Latencies};
-use crate::types::limits::{BODY_SEGMENT_PLAIN_LEN, UPLOAD_SEGMENTS_IN_FLIGHT};
+use crate::types::limits::{BODY_SEGMENT_PLAIN_LEN, UPLOAD_SEGMENTS_IN_FLIGHT, UPLOAD_SEGMENTS_IN_GRACE};
 use crate::types::{Code, Network, PublicKey, SegmentId, Timestamp};
 
 /// Descriptors kept in memory: 250 bytes each.
 const DESCRIPTORS_CACHED: usize = 4_096;
+/// Segments of which receipts came late and whose record is not committed: those of puts that failed stay here. 250 bytes each.
+const LATE_KEPT: usize = 65_536;
 /// How long a node that was worked around because it was slow is avoided.
 const SLOW_FOR: Duration = Duration::from_secs(5);
 /// Bytes of buffers kept for the next segment: data and, with 4+2, half as much parity of each upload in flight.
@@ -41,11 +43,17 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     /// One permit for each body segment in memory.
     pub(crate) segments: Arc<Semaphore>,
+    /// One permit for each segment that holds enough shards and waits only for the last ones.
+    pub(crate) in_grace: Arc<Semaphore>,
     pub(crate) latencies: Mutex<Latencies>,
     pub(crate) hedges: Mutex<HedgeBudget>,
     coder: Arc<Coder>,
     slow: Mutex<BTreeMap<PublicKey, Timestamp>>,
     descriptors: Mutex<BTreeMap<SegmentId, Arc<Descriptor>>>,
+    /// Why the last upload to a node failed; nothing once one succeeds.
+    troubles: Mutex<BTreeMap<PublicKey, TroubleKind>>,
+    /// Holders that were learned after the upload's report and that the index does not have yet.
+    late: Mutex<BTreeMap<SegmentId, Descriptor>>,
     background: Mutex<JoinSet<()>>,
 }
 
@@ -73,11 +81,14 @@ impl Context {
             pool: BufferPool::new(BUFFERS_KEPT),
             clock: Clock::new(),
             segments: Arc::new(Semaphore::new(UPLOAD_SEGMENTS_IN_FLIGHT)),
+            in_grace: Arc::new(Semaphore::new(UPLOAD_SEGMENTS_IN_GRACE)),
             latencies: Mutex::default(),
             hedges: Mutex::default(),
             coder,
             slow: Mutex::default(),
             descriptors: Mutex::default(),
+            troubles: Mutex::default(),
+            late: Mutex::default(),
             background: Mutex::default(),
         }
     }
@@ -98,6 +109,8 @@ impl Context {
                 format!("the local index does not know segment {}", segment.short()),
             )
         })?;
+        let mut found = found;
+        self.complete(&mut found);
         let found = Arc::new(found);
         let mut cache = guard(&self.descriptors);
         if cache.len() >= DESCRIPTORS_CACHED {
@@ -109,6 +122,52 @@ impl Context {
 
     pub(crate) fn forget_descriptor(&self, segment: &SegmentId) {
         guard(&self.descriptors).remove(segment);
+    }
+
+    /// Keeps what is known of a segment's holders until the index has it.
+    pub(crate) fn note_late(&self, descriptor: &Descriptor) {
+        let mut late = guard(&self.late);
+        if late.len() >= LATE_KEPT {
+            late.clear();
+        }
+        late.entry(descriptor.segment).or_insert_with(|| descriptor.clone()).learn(&descriptor.holders);
+    }
+
+    /// Forgets what was noted of a segment, unless more has been noted since.
+    pub(crate) fn forget_late(&self, written: &Descriptor) {
+        let mut late = guard(&self.late);
+        if late.get(&written.segment) == Some(written) {
+            late.remove(&written.segment);
+        }
+    }
+
+    /// What was noted of a segment's holders and is not in the index.
+    pub(crate) fn late(&self, segment: &SegmentId) -> Option<Descriptor> {
+        guard(&self.late).get(segment).cloned()
+    }
+
+    /// Adds what was noted late of a segment.
+    pub(crate) fn complete(&self, descriptor: &mut Descriptor) {
+        if let Some(late) = self.late(&descriptor.segment) {
+            descriptor.learn(&late.holders);
+        }
+    }
+
+    /// Notes how an upload to a node went.
+    pub(crate) fn note_upload(&self, node: &PublicKey, trouble: Option<TroubleKind>) {
+        let mut troubles = guard(&self.troubles);
+        match trouble {
+            Some(kind) => drop(troubles.insert(*node, kind)),
+            None => drop(troubles.remove(node)),
+        }
+    }
+
+    /// Why uploads avoid a node at present, if they do.
+    pub(crate) fn avoided(&self, node: &PublicKey) -> Option<TroubleKind> {
+        if self.peers.is_suspect(node) {
+            return Some(guard(&self.troubles).get(node).copied().unwrap_or(TroubleKind::Down));
+        }
+        self.is_suspect(node).then_some(TroubleKind::Slow)
     }
 
     /// Whether a node failed or was slow a moment ago.

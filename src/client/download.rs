@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::task::AbortHandle;
 
 use crate::client::context::{Context, guard};
+use crate::client::holders;
 use crate::client::upload::{failure, violation};
 use crate::client::{Error, ErrorKind};
 use crate::crypto::frame::FrameKey;
@@ -77,6 +78,7 @@ async fn fetch(
         driver: Driver::new(machine, ctx.clock),
         requests: BTreeMap::new(),
         arrived: Arc::default(),
+        locating: None,
     };
     let columns = loop {
         let effect = run.driver.next_effect().await;
@@ -85,6 +87,7 @@ async fn fetch(
         }
     };
     ctx.note_slow(&columns.late);
+    holders::note_found(ctx, descriptor, &columns.found);
     let mut arrived = guard(&run.arrived);
     let bytes = columns.parts.iter().filter_map(|part| {
         let bytes = arrived.remove(&part.request)?;
@@ -135,6 +138,7 @@ struct Run {
     requests: BTreeMap<RequestId, AbortHandle>,
     /// Verified bytes by request.
     arrived: Arc<Mutex<BTreeMap<RequestId, Bytes>>>,
+    locating: Option<AbortHandle>,
 }
 
 impl Run {
@@ -158,9 +162,34 @@ impl Run {
                     self.driver.handle(Event::HedgeGranted { request });
                 }
             }
+            Effect::Locate => self.locate(),
             Effect::Report(result) => return Some(result),
         }
         None
+    }
+
+    /// Asks all nodes which shards of the segment they hold.
+    fn locate(&mut self) {
+        let mut answers = holders::ask_all(&self.ctx, holders::shards_of(&self.descriptor), true);
+        let events = self.driver.sender();
+        let task = tokio::spawn(async move {
+            let mut silent = Vec::new();
+            while let Some((node, held)) = answers.recv().await {
+                let event = match held {
+                    Ok(held) => {
+                        Event::Located { node, shards: held.iter().map(|shard| shard.index.into()).collect() }
+                    }
+                    Err(error) => {
+                        silent.push((node, failure(&error)));
+                        continue;
+                    }
+                };
+                // The machine may be finished.
+                drop(events.send(event).await);
+            }
+            drop(events.send(Event::LocateEnded { silent }).await);
+        });
+        self.locating = Some(task.abort_handle());
     }
 
     fn read(&mut self, request: RequestId, node: PublicKey, read: ReadShard) {
@@ -193,7 +222,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        self.requests.values().for_each(AbortHandle::abort);
+        self.requests.values().chain(&self.locating).for_each(AbortHandle::abort);
     }
 }
 

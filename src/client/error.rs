@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::store::says_full;
+
 /// What a caller can do about an error; each kind has one exit code and one HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ErrorKind {
@@ -34,6 +36,13 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl ErrorKind {
+    /// The kind of an error of the system: want of space, or as given.
+    pub(crate) fn of_io(error: &std::io::Error, otherwise: Self) -> Self {
+        if says_full(error) { Self::Full } else { otherwise }
+    }
 }
 
 impl Error {

@@ -9,6 +9,7 @@ mod context;
 mod download;
 mod error;
 mod get;
+mod holders;
 pub mod keystore;
 pub mod ledger;
 mod packer;
@@ -19,9 +20,9 @@ mod source;
 mod upload;
 
 pub use api::{
-    AtomicProgress, CollectionInfo, GetOptions, ListEntry, ListOptions, ListPage, NodeReport, Progress,
-    PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Remove, RemoveReport, SegmentHealth,
-    Source,
+    AtomicProgress, CollectionInfo, GetOptions, ListEntry, ListOptions, ListPage, NodeReport, NodeTrouble,
+    Progress, PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Remove, RemoveReport,
+    SegmentHealth, Source, TroubleKind,
 };
 pub use error::{Error, ErrorKind};
 pub use get::Download;

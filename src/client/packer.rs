@@ -10,7 +10,8 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::client::context::{Context, random};
-use crate::client::upload::upload;
+use crate::client::holders;
+use crate::client::upload::{Placed, upload};
 use crate::client::{Condition, Error, ErrorKind, RecordAddress};
 use crate::crypto::frame::{Dek, Stream, sealed_len};
 use crate::message::{Descriptor, Extent, Locator, RecordHeader, StoredVersion, VersionEntry, VersionState};
@@ -19,7 +20,6 @@ use crate::store::index::{Commit, UploadId};
 use crate::stripe::layout::SegmentLenError;
 use crate::transfer::Pack;
 use crate::transfer::seal::CodedSegment;
-use crate::transfer::upload::Outcome;
 use crate::types::limits::{MAX_CACHED_EXTENTS, PACK_LINGER_MICROS, PACK_MAX_RECORDS, PACK_TARGET_LEN};
 use crate::types::{SegmentId, VersionId};
 
@@ -49,7 +49,7 @@ impl Item {
     }
 }
 
-type Answer = oneshot::Sender<Result<Outcome, Error>>;
+type Answer = oneshot::Sender<Result<Placed, Error>>;
 
 /// Hands items to the packer; the last handle that is dropped ends it.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ impl Packer {
     }
 
     /// Packs, stores and commits an item. When it returns `Ok` the version is durable.
-    pub(crate) async fn commit(&self, item: Item) -> Result<Outcome, Error> {
+    pub(crate) async fn commit(&self, item: Item) -> Result<Placed, Error> {
         let gone = || Error::new(ErrorKind::Internal, "the packer is gone");
         let (answer, answered) = oneshot::channel();
         self.0.send((item, answer)).await.map_err(|_| gone())?;
@@ -104,18 +104,16 @@ async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<(Item, Answer)>) {
             Some(held) => Some(held),
             None => permit.await.ok(),
         };
+        let Some(held) = held else { return };
         let ctx = Arc::clone(&ctx);
-        tokio::spawn(async move {
-            flush(&ctx, batch).await;
-            drop(held);
-        });
+        tokio::spawn(async move { flush(&ctx, batch, held).await });
     }
 }
 
 /// Stores a pack and commits its records; then everybody is told.
-async fn flush(ctx: &Arc<Context>, batch: Vec<(Item, Answer)>) {
+async fn flush(ctx: &Arc<Context>, batch: Vec<(Item, Answer)>, room: OwnedSemaphorePermit) {
     let (items, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    match store(ctx, items).await {
+    match store(ctx, items, room).await {
         Ok(results) => {
             for (result, answer) in results.into_iter().zip(answers) {
                 // Who asked may be gone.
@@ -130,7 +128,11 @@ async fn flush(ctx: &Arc<Context>, batch: Vec<(Item, Answer)>) {
     }
 }
 
-async fn store(ctx: &Arc<Context>, items: Vec<Item>) -> Result<Vec<Result<Outcome, Error>>, Error> {
+async fn store(
+    ctx: &Arc<Context>,
+    items: Vec<Item>,
+    room: OwnedSemaphorePermit,
+) -> Result<Vec<Result<Placed, Error>>, Error> {
     let segment = SegmentId(random()?);
     let (coder, pool) = (ctx.coder(ctx.network.code), ctx.pool.clone());
     let job = move || -> Result<(CodedSegment, Vec<Commit>), SegmentLenError> {
@@ -144,12 +146,23 @@ async fn store(ctx: &Arc<Context>, items: Vec<Item>) -> Result<Vec<Result<Outcom
         packed.map_err(|error| Error::new(ErrorKind::Internal, "a pack became too long").caused_by(error))?;
     let total = ctx.network.code.total();
     // If we crash here or before the commit, nodes hold a pack that no index knows; nobody was told of it.
-    let outcome = upload(ctx, coded, vec![None; total]).await?;
+    let placed = upload(ctx, coded, vec![None; total], room).await?;
     if let Some(first) = commits.first_mut() {
-        first.segments.push(outcome.descriptor.clone());
+        first.segments.push(placed.descriptor.clone());
+    }
+    let mut segments = Vec::new();
+    for descriptor in commits.iter_mut().flat_map(|commit| &mut commit.segments) {
+        ctx.complete(descriptor);
+        segments.push(descriptor.segment);
     }
     let committed = ctx.index.commit(commits).await?;
-    let answer = |result: Result<(), _>| result.map(|()| outcome.clone()).map_err(condition_failed);
+    // Receipts that came before the index knew the segments.
+    for late in segments.iter().filter_map(|segment| ctx.late(segment)) {
+        if let Err(error) = holders::write(ctx, late).await {
+            tracing::warn!(%error, "could not note where the last shards of a segment are");
+        }
+    }
+    let answer = |result: Result<(), _>| result.map(|()| placed.clone()).map_err(condition_failed);
     Ok(committed.into_iter().map(answer).collect())
 }
 

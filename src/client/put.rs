@@ -1,6 +1,6 @@
 //! Putting a record: cut, seal, place, and commit at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,10 +11,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
 use crate::client::context::{Context, random};
+use crate::client::holders;
 use crate::client::packer::{Item, Packer, new_version};
 use crate::client::source::{self, Opened, Sized};
-use crate::client::upload::upload;
-use crate::client::{Error, ErrorKind, Progress, PutOptions, PutReport, RecordAddress, Source};
+use crate::client::upload::{Placed, upload};
+use crate::client::{
+    Error, ErrorKind, NodeTrouble, Progress, PutOptions, PutReport, RecordAddress, Source, TroubleKind,
+};
 use crate::crypto::frame::{Dek, Stream, plain_ranges};
 use crate::crypto::hash::{Context as HashContext, derive_key};
 use crate::crypto::padme::padded_len;
@@ -22,7 +25,6 @@ use crate::message::{Extent, RecordHeader, ShardRef};
 use crate::runtime::wall_time;
 use crate::store::index::{JournaledChunk, UploadId, UploadRow};
 use crate::transfer::seal::{Chunk, CodedSegment};
-use crate::transfer::upload::Outcome;
 use crate::types::limits::{BODY_SEGMENT_PLAIN_LEN, MAX_METADATA_LEN, PACK_CHUNK_MAX_LEN};
 use crate::types::{PublicKey, SegmentId, VersionId};
 
@@ -46,7 +48,7 @@ pub(crate) async fn put(
         Source::Bytes(_) | Source::Reader(_) => None,
     };
     match source::open(source, &ctx.workers).await? {
-        Opened::Small(bytes) => put_small(packer, at, bytes, options).await,
+        Opened::Small(bytes) => put_small(ctx, packer, at, bytes, options).await,
         Opened::Sized(sized) => {
             let (id, lock) = match resumable {
                 Some(path) => claim(ctx, file_upload_id(ctx, at, &path, &sized)?)?,
@@ -67,6 +69,7 @@ pub(crate) async fn put(
 }
 
 async fn put_small(
+    ctx: &Context,
     packer: &Packer,
     at: &RecordAddress,
     bytes: Bytes,
@@ -79,9 +82,9 @@ async fn put_small(
     let progress = options.progress.clone();
     progress.expect_bytes(size);
     let item = item(at, options, version, dek, size)?;
-    let outcome = packer.commit(Item { tail, ..item }).await?;
+    let placed = packer.commit(Item { tail, ..item }).await?;
     progress.add(size);
-    Ok(report(version, size, 0, std::slice::from_ref(&outcome)))
+    Ok(report(ctx, (version, size, 0), vec![placed]))
 }
 
 fn item(
@@ -105,15 +108,40 @@ fn item(
     Ok(Item { at: at.clone(), header, dek, condition, tail: None, segments: Vec::new(), upload: None, salts })
 }
 
-fn report(version: VersionId, size: u64, resumed_bytes: u64, outcomes: &[Outcome]) -> PutReport {
-    PutReport {
+fn report(
+    ctx: &Context,
+    (version, size, resumed_bytes): (VersionId, u64, u64),
+    segments: Vec<Placed>,
+) -> PutReport {
+    let mut report = PutReport {
         version,
         size,
         resumed_bytes,
-        shards_held: outcomes.iter().map(|outcome| outcome.held).sum(),
-        shards_total: outcomes.iter().map(|outcome| outcome.descriptor.holders.len()).sum(),
-        degraded: outcomes.iter().any(|outcome| outcome.degraded),
+        shards_held: 0,
+        shards_total: 0,
+        shards_doubled: 0,
+        degraded: false,
+        troubles: Vec::new(),
+    };
+    let mut troubles = BTreeMap::<PublicKey, TroubleKind>::new();
+    for mut placed in segments {
+        ctx.complete(&mut placed.descriptor);
+        let holders = &placed.descriptor.holders;
+        let (held, total) = (holders.iter().flatten().count(), holders.len());
+        let distinct = holders.iter().flatten().collect::<BTreeSet<_>>().len();
+        report.shards_held += held;
+        report.shards_total += total;
+        report.shards_doubled += held - distinct;
+        if distinct < total {
+            report.degraded = true;
+            let still = |(node, _): &(PublicKey, TroubleKind)| !holders.contains(&Some(*node));
+            troubles.extend(placed.troubles.into_iter().filter(still));
+        }
     }
+    let named = troubles.into_iter().map(|(node, kind)| NodeTrouble { node: ctx.node_name(&node), kind });
+    report.troubles = named.collect();
+    report.troubles.sort();
+    report
 }
 
 /// The same file put to the same name is the same upload.
@@ -151,8 +179,10 @@ impl Drop for UploadLock {
 /// Claims an upload. If another process is at it, this is an upload of its own that cannot resume.
 fn claim(ctx: &Context, id: UploadId) -> Result<(UploadId, Option<UploadLock>), Error> {
     let path = ctx.home.join(format!("upload-{}", data_encoding::HEXLOWER.encode(&id.0[..16])));
-    let failed =
-        |error| Error::new(ErrorKind::Config, format!("cannot use {}", path.display())).caused_by(error);
+    let failed = |error: std::io::Error| {
+        let kind = ErrorKind::of_io(&error, ErrorKind::Config);
+        Error::new(kind, format!("cannot use {}", path.display())).caused_by(error)
+    };
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok((id, Some(UploadLock { _file: file, path }))),
@@ -170,7 +200,7 @@ struct Body {
     /// Chunks of an earlier attempt, by number.
     journaled: BTreeMap<u64, JournaledChunk>,
     /// Which nodes hold which shard of them.
-    held: BTreeMap<ShardRef, PublicKey>,
+    held: Arc<BTreeMap<ShardRef, Vec<PublicKey>>>,
     tasks: JoinSet<Result<Sent, Error>>,
     sent: Vec<Sent>,
     /// What is left for the pack, and its padded length.
@@ -182,7 +212,7 @@ struct Body {
 struct Sent {
     number: u64,
     extent: Extent,
-    outcome: Outcome,
+    placed: Placed,
     resumed: bool,
 }
 
@@ -208,7 +238,8 @@ impl Body {
                 (row, Vec::new())
             }
         };
-        let held = who_holds(ctx, &chunks).await;
+        let roots = chunks.iter().flat_map(|chunk| holders::shards_of(&chunk.descriptor)).collect();
+        let held = Arc::new(holders::who_holds(ctx, roots).await);
         let journaled = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
         let progress = progress.clone();
         Ok(Self {
@@ -321,12 +352,11 @@ impl Body {
             row: self.row.clone(),
             number,
             earlier: self.journaled.remove(&number),
-            held: self.held.clone(),
+            held: Arc::clone(&self.held),
         };
         let progress = self.progress.clone();
         self.tasks.spawn(async move {
-            let sent = task.run(fill).await;
-            drop(permit);
+            let sent = task.run(permit, fill).await;
             progress.add(real);
             sent
         });
@@ -347,14 +377,14 @@ impl Body {
         let version = self.row.version;
         let mut item = item(at, options, version, self.row.dek.clone(), size)?;
         item.header.extents = self.sent.iter().map(|sent| sent.extent).collect();
-        item.segments = self.sent.iter().map(|sent| sent.outcome.descriptor.clone()).collect();
+        item.segments = self.sent.iter().map(|sent| sent.placed.descriptor.clone()).collect();
         item.tail = self.tail;
         item.upload = Some(self.id);
         let resumed =
             self.sent.iter().filter(|sent| sent.resumed).map(|sent| sent.extent.plain_len).sum::<u64>();
-        let mut outcomes: Vec<_> = self.sent.into_iter().map(|sent| sent.outcome).collect();
-        outcomes.push(packer.commit(item).await?);
-        Ok(report(version, size, resumed.min(size), &outcomes))
+        let mut segments: Vec<_> = self.sent.into_iter().map(|sent| sent.placed).collect();
+        segments.push(packer.commit(item).await?);
+        Ok(report(&self.ctx, (version, size, resumed.min(size)), segments))
     }
 }
 
@@ -373,36 +403,20 @@ fn zero_from(chunk: &mut Chunk, filled: usize) {
     }
 }
 
-/// Asks all nodes which shards of an earlier attempt they hold.
-async fn who_holds(ctx: &Arc<Context>, chunks: &[JournaledChunk]) -> BTreeMap<ShardRef, PublicKey> {
-    let mut roots = BTreeMap::new();
-    for chunk in chunks {
-        for (index, root) in (0..).zip(&chunk.descriptor.roots) {
-            roots.insert(ShardRef { segment: chunk.descriptor.segment, index }, *root);
-        }
+/// By shard the node that is to count as its holder: each another one, as far as that can be.
+fn assign(total: usize, holders_of: impl Fn(usize) -> Vec<PublicKey>) -> Vec<Option<PublicKey>> {
+    let held: Vec<_> = (0..total).map(holders_of).collect();
+    // Shards with the fewest holders choose first: good enough, and what is left over is sent again.
+    let mut order: Vec<_> = (0..total).collect();
+    order.sort_by_key(|&shard| held[shard].len());
+    let mut used = BTreeSet::new();
+    let mut chosen = vec![None; total];
+    for shard in order {
+        let fresh = held[shard].iter().find(|node| !used.contains(*node));
+        chosen[shard] = fresh.or_else(|| held[shard].first()).copied();
+        used.extend(chosen[shard]);
     }
-    let shards: Vec<ShardRef> = roots.keys().copied().collect();
-    let mut asked = JoinSet::new();
-    for node in ctx.network.nodes.iter().map(|node| node.key) {
-        for batch in shards.chunks(crate::types::limits::MAX_BATCH_ITEMS) {
-            let (ctx, batch) = (Arc::clone(ctx), batch.to_vec());
-            asked.spawn(async move {
-                let found = ctx.peers.have_shards(&node, batch.clone()).await;
-                (node, batch, found)
-            });
-        }
-    }
-    let mut held = BTreeMap::new();
-    while let Some(answer) = asked.join_next().await {
-        // A node that does not answer holds nothing for now: its shards are sent again.
-        let Ok((node, batch, Ok(found))) = answer else { continue };
-        for (shard, root) in batch.into_iter().zip(found) {
-            if root.is_some() && root.as_ref() == roots.get(&shard) {
-                held.insert(shard, node);
-            }
-        }
-    }
-    held
+    chosen
 }
 
 /// One chunk on its way.
@@ -412,12 +426,13 @@ struct SendChunk {
     row: UploadRow,
     number: u64,
     earlier: Option<JournaledChunk>,
-    held: BTreeMap<ShardRef, PublicKey>,
+    held: Arc<BTreeMap<ShardRef, Vec<PublicKey>>>,
 }
 
 impl SendChunk {
     async fn run(
         self,
+        room: OwnedSemaphorePermit,
         fill: impl FnOnce() -> std::io::Result<Chunk> + Send + 'static,
     ) -> Result<Sent, Error> {
         let (salt, segment) = match &self.earlier {
@@ -445,12 +460,10 @@ impl SendChunk {
             roots: coded.roots.clone(),
             holders: vec![None; total],
         };
-        let held: Vec<_> = (0..total)
-            .map(|index| {
-                let index = u8::try_from(index).unwrap_or(u8::MAX);
-                self.held.get(&ShardRef { segment, index }).copied()
-            })
-            .collect();
+        let held = assign(total, |index| {
+            let index = u8::try_from(index).unwrap_or(u8::MAX);
+            self.held.get(&ShardRef { segment, index }).cloned().unwrap_or_default()
+        });
         if !same {
             let (id, number) = (self.id, self.number);
             let chunk = JournaledChunk { number, salt, plain_len, descriptor };
@@ -458,8 +471,8 @@ impl SendChunk {
             self.ctx.index.with(move |index| index.put_chunk(&id, &chunk)).await?;
         }
         let resumed = held.iter().all(Option::is_some);
-        let outcome = upload(&self.ctx, coded, held).await?;
-        Ok(Sent { number: self.number, extent, outcome, resumed })
+        let placed = upload(&self.ctx, coded, held, room).await?;
+        Ok(Sent { number: self.number, extent, placed, resumed })
     }
 
     async fn code(

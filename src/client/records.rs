@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::client::context::Context;
 use crate::client::get::read_header;
+use crate::client::holders;
 use crate::client::packer::{Packer, new_version};
 use crate::client::put;
 use crate::client::{
@@ -16,7 +17,7 @@ use crate::client::{
     Source,
 };
 use crate::crypto::seed::VaultKeys;
-use crate::message::{ShardRef, StoredVersion, VersionEntry, VersionState};
+use crate::message::{Descriptor, StoredVersion, VersionEntry, VersionState};
 use crate::net::Peers;
 use crate::runtime::wall_time;
 use crate::store::SharedIndex;
@@ -59,7 +60,8 @@ impl Client {
         let (home, key) = (config.home.clone(), *config.keys.index_key());
         let opened = tokio::task::spawn_blocking(move || SharedIndex::new(&home, &key)).await;
         let index = opened.map_err(std::io::Error::other).and_then(|opened| opened).map_err(|error| {
-            Error::new(ErrorKind::Config, format!("cannot use {}", config.home.display())).caused_by(error)
+            let kind = ErrorKind::of_io(&error, ErrorKind::Config);
+            Error::new(kind, format!("cannot use {}", config.home.display())).caused_by(error)
         })?;
         let peers = Peers::new(&config.network, config.keys.signing());
         let ctx = Arc::new(Context::new(config.home, config.network, owner, peers, index));
@@ -125,29 +127,23 @@ impl Client {
         for segment in segments {
             let descriptor = self.ctx.descriptor(segment).await?;
             let held = descriptor.holders.iter().flatten().count();
-            let reachable = if deep { Some(self.reachable(segment, &descriptor.roots).await) } else { None };
+            let reachable = if deep { Some(self.reachable(&descriptor).await) } else { None };
             let (code, len) = (descriptor.code, descriptor.len);
             health.push(SegmentHealth { segment, code, len, held, reachable });
         }
         Ok(RecordStat { info, metadata: header.metadata, segments: health })
     }
 
-    /// Shards of a segment that nodes say they hold now.
-    async fn reachable(&self, segment: SegmentId, roots: &[crate::types::Hash]) -> usize {
-        let shards: Vec<_> = (0..).zip(roots).map(|(index, _)| ShardRef { segment, index }).collect();
-        let mut asked = JoinSet::new();
-        for node in self.ctx.network.nodes.iter().map(|node| node.key) {
-            let (ctx, shards) = (Arc::clone(&self.ctx), shards.clone());
-            asked.spawn(async move { ctx.peers.have_shards(&node, shards).await });
-        }
-        let mut found = vec![false; roots.len()];
-        while let Some(answer) = asked.join_next().await {
-            let Ok(Ok(answer)) = answer else { continue };
-            for ((found, held), root) in found.iter_mut().zip(answer).zip(roots) {
-                *found |= held.as_ref() == Some(root);
-            }
-        }
-        found.into_iter().filter(|found| *found).count()
+    /// Shards of a segment that nodes say they hold now. What the index did not know of it is noted.
+    async fn reachable(&self, descriptor: &Descriptor) -> usize {
+        let holders = holders::who_holds(&self.ctx, holders::shards_of(descriptor)).await;
+        let found = holders.iter().filter_map(|(shard, nodes)| {
+            let index = usize::from(shard.index);
+            let is_known = descriptor.holders[index].is_some_and(|node| nodes.contains(&node));
+            nodes.first().filter(|_| !is_known).map(|node| (index, *node))
+        });
+        holders::note_found(&self.ctx, descriptor, &found.collect::<Vec<_>>());
+        holders.len()
     }
 
     /// A page of a collection's records.
@@ -272,9 +268,9 @@ impl Client {
             if let Err(error) = ctx.index.with(move |index| index.abandon_uploads(older_than)).await {
                 tracing::debug!(%error, "could not look for abandoned uploads");
             }
-            ctx.background().join_all().await;
+            end_background(&ctx).await;
             release(&ctx).await;
-            ctx.background().join_all().await;
+            end_background(&ctx).await;
             ctx.peers.close().await;
         };
         // What is not done by then is taken up by the next command.
@@ -285,7 +281,7 @@ impl Client {
         &self,
         at: &RecordAddress,
         entry: VersionEntry,
-        segments: Vec<crate::message::Descriptor>,
+        segments: Vec<Descriptor>,
     ) -> Result<RecordInfo, Error> {
         let made = info(&at.name, &entry);
         let commit = Commit {
@@ -351,6 +347,17 @@ fn info(name: &RecordName, entry: &VersionEntry) -> RecordInfo {
         size,
         content_type,
         modified,
+    }
+}
+
+/// Waits for what runs in the background, and for what that leaves there: late receipts to be written.
+async fn end_background(ctx: &Context) {
+    loop {
+        let background = ctx.background();
+        if background.is_empty() {
+            return;
+        }
+        background.join_all().await;
     }
 }
 

@@ -3,35 +3,51 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::AbortHandle;
 
 use crate::client::context::{Context, random};
-use crate::client::{Error, ErrorKind};
-use crate::message::{Descriptor, ExpectedReceipt, PutShard, Violation};
+use crate::client::holders;
+use crate::client::{Error, ErrorKind, TroubleKind};
+use crate::message::{Descriptor, ExpectedReceipt, PutShard, RefusalCode, Violation};
 use crate::net::CallError;
 use crate::runtime::Driver;
 use crate::stripe::placement::{Candidate, place};
 use crate::transfer::failure::{Failure, RequestId};
 use crate::transfer::seal::CodedSegment;
-use crate::transfer::upload::{Effect, Event, Outcome, Upload, UploadConfig, UploadError, UploadPlan};
+use crate::transfer::upload::{
+    Effect, Event, Outcome, Trouble, Upload, UploadConfig, UploadError, UploadPlan,
+};
 use crate::types::PublicKey;
 
-/// Places a coded segment on the network. `held` names nodes that have shards of it already.
+/// A segment that is placed.
+#[derive(Debug, Clone)]
+pub(crate) struct Placed {
+    pub(crate) descriptor: Descriptor,
+    /// Nodes that hold no shard though they should, and why.
+    pub(crate) troubles: Vec<(PublicKey, TroubleKind)>,
+}
+
+/// Places a coded segment on the network. `held` names nodes that have shards of it already; `room` is given back as soon as
+/// only the last shards are waited for, or with the answer.
 ///
-/// Shards that are still on their way when enough are held go on in the background.
+/// Shards that are still on their way then go on in the background.
 pub(crate) async fn upload(
     ctx: &Arc<Context>,
     coded: CodedSegment,
     held: Vec<Option<PublicKey>>,
-) -> Result<Outcome, Error> {
+    room: OwnedSemaphorePermit,
+) -> Result<Placed, Error> {
     let plan = plan(ctx, &coded, held)?;
+    let avoided: BTreeMap<_, _> =
+        ctx.network.nodes.iter().filter_map(|node| Some((node.key, ctx.avoided(&node.key)?))).collect();
     let machine = Upload::new(ctx.clock.now(), plan, UploadConfig::default());
     let mut run = Run {
         ctx: Arc::clone(ctx),
         coded,
         driver: Driver::new(machine, ctx.clock),
         requests: BTreeMap::new(),
+        room: Some(room),
     };
     let outcome = loop {
         let effect = run.driver.next_effect().await;
@@ -41,12 +57,51 @@ pub(crate) async fn upload(
     };
     match outcome {
         Ok(outcome) => {
+            run.room = None;
             if !run.driver.machine().is_finished() {
                 ctx.in_background(run.settle());
             }
-            Ok(outcome)
+            Ok(placed(outcome, &avoided))
         }
         Err(error) => Err(upload_error(ctx, &error)),
+    }
+}
+
+/// What nodes that were asked did, and why others were not asked.
+fn placed(outcome: Outcome, avoided: &BTreeMap<PublicKey, TroubleKind>) -> Placed {
+    let said = outcome.troubles.into_iter().map(|(node, trouble)| match trouble {
+        Trouble::Slow => (node, TroubleKind::Slow),
+        // That it is not even tried tells less than why.
+        Trouble::Failed(Failure::Unreachable) => {
+            (node, avoided.get(&node).copied().unwrap_or(TroubleKind::Down))
+        }
+        Trouble::Failed(failure) => (node, kind_of(&failure)),
+    });
+    let mut troubles = avoided.clone();
+    troubles.extend(said);
+    troubles.retain(|node, _| !outcome.descriptor.holders.contains(&Some(*node)));
+    Placed { descriptor: outcome.descriptor, troubles: troubles.into_iter().collect() }
+}
+
+/// The failure that an event tells of.
+fn trouble_in(event: &Event) -> Option<Failure> {
+    match event {
+        Event::Refused { refusal, .. } => Some(Failure::Refused(refusal.clone())),
+        Event::Failed { failure, .. } => Some(failure.clone()),
+        Event::Accepted { .. } | Event::Progressed { .. } | Event::Persisted => None,
+    }
+}
+
+fn kind_of(failure: &Failure) -> TroubleKind {
+    match failure {
+        Failure::Unreachable | Failure::Disconnected => TroubleKind::Down,
+        Failure::TimedOut => TroubleKind::Slow,
+        Failure::Refused(refusal) => match refusal.code {
+            RefusalCode::Full => TroubleKind::Full,
+            RefusalCode::Busy => TroubleKind::Busy,
+            _ => TroubleKind::Refuses,
+        },
+        Failure::WrongKey | Failure::Version | Failure::Violation(_) => TroubleKind::BrokeProtocol,
     }
 }
 
@@ -74,7 +129,7 @@ fn plan(ctx: &Context, coded: &CodedSegment, held: Vec<Option<PublicKey>>) -> Re
 
 fn upload_error(ctx: &Context, error: &UploadError) -> Error {
     let UploadError::NotEnoughReceipts { have, need, reasons, .. } = error;
-    let full = |(_, failure): &(PublicKey, Failure)| matches!(failure, Failure::Refused(refusal) if refusal.code == crate::message::RefusalCode::Full);
+    let full = |(_, failure): &(PublicKey, Failure)| matches!(failure, Failure::Refused(refusal) if refusal.code == RefusalCode::Full);
     let kind =
         if reasons.iter().any(full) && reasons.iter().all(|reason| full(reason) || !reason.1.is_passing()) {
             ErrorKind::Full
@@ -91,6 +146,8 @@ struct Run {
     coded: CodedSegment,
     driver: Driver<Upload>,
     requests: BTreeMap<RequestId, AbortHandle>,
+    /// Held while the segment keeps others from beginning.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Run {
@@ -111,7 +168,13 @@ impl Run {
             // The index is written when the record is complete, and before anybody is told.
             Effect::Persist(_) => self.driver.handle(Event::Persisted),
             Effect::Report(result) => return Some(result),
-            Effect::Amend(descriptor) => self.amend(descriptor),
+            Effect::Enough => {
+                // With too many in grace already this one keeps its room until it has ended.
+                if let Ok(in_grace) = Arc::clone(&self.ctx.in_grace).try_acquire_owned() {
+                    self.room = Some(in_grace);
+                }
+            }
+            Effect::Amend(descriptor) => holders::amend(&self.ctx, descriptor),
             Effect::Suspect { node } => self.ctx.note_slow(&[node]),
             Effect::Finished => {}
         }
@@ -123,6 +186,7 @@ impl Run {
         let body = self.coded.shard(usize::from(put.shard.index));
         let task = tokio::spawn(async move {
             let progress = progress(events.clone(), request);
+            let was_suspect = ctx.peers.is_suspect(&node);
             let answer = ctx.peers.put_shard(&node, put, body, &progress).await;
             let expected = ExpectedReceipt {
                 network: ctx.network.id,
@@ -139,20 +203,15 @@ impl Run {
                 Err(CallError::Refused(refusal)) => Event::Refused { request, refusal },
                 Err(error) => Event::Failed { request, failure: failure(&error) },
             };
+            match trouble_in(&event) {
+                // It was not even tried: what it did before is why.
+                Some(Failure::Unreachable) if was_suspect => {}
+                trouble => ctx.note_upload(&node, trouble.map(|failure| kind_of(&failure))),
+            }
             // The machine may be finished.
             drop(events.send(event).await);
         });
         self.requests.insert(request, task.abort_handle());
-    }
-
-    fn amend(&self, descriptor: Descriptor) {
-        self.ctx.forget_descriptor(&descriptor.segment);
-        let index = self.ctx.index.clone();
-        self.ctx.in_background(async move {
-            if let Err(error) = index.with(move |index| index.amend(&descriptor)).await {
-                tracing::warn!(%error, "could not note where the last shards of a segment are");
-            }
-        });
     }
 
     /// Goes on until every shard is placed or given up.

@@ -25,6 +25,15 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Takes over the holders that are known elsewhere; what is not known there stays. Whether anything changed.
+    pub fn learn(&mut self, holders: &[Option<PublicKey>]) -> bool {
+        let before = self.holders.clone();
+        for (known, told) in self.holders.iter_mut().zip(holders) {
+            *known = told.or(*known);
+        }
+        self.holders != before
+    }
+
     /// The protobuf bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -22,6 +22,11 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, Open
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+/// Whether an error of the system is for want of space.
+pub(crate) fn says_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 /// A flat set of named files.
 pub trait Disk: fmt::Debug + Send + Sync {
     /// Makes an empty file, open for reading and writing. Its name is durable after

@@ -13,6 +13,7 @@ pub mod shards;
 pub(crate) mod volume;
 pub mod wal;
 
+pub(crate) use disk::says_full;
 pub use disk::{Disk, DiskFile, FileDisk};
 pub use index::{Index, IndexError, SharedIndex};
 pub use shards::{

@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use crate::crypto::tree;
 use crate::message::ShardRef;
-use crate::store::disk::{Disk, DiskFile};
+use crate::store::disk::{Disk, DiskFile, says_full};
 use crate::store::volume::{ENTRY_ALIGN, ENTRY_ALIGN_LEN, HEADER_LEN, Header, Kind, file_name};
 
 pub use crate::store::volume::HeaderKey;
@@ -115,6 +115,50 @@ impl StoreError {
     ) -> impl Fn(E) -> Self {
         move |source| Self::Disk { during, source: Arc::new(source) }
     }
+
+    /// Whether it is for want of space, be it inside the database.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Disk { source, .. } => io_error(&**source).is_some_and(says_full),
+            _ => false,
+        }
+    }
+}
+
+/// The error of the system in an error, also where the database wraps it and shows it to nobody.
+fn io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    use redb::StorageError::Io;
+    let in_storage = |storage: &'a redb::StorageError| match storage {
+        Io(error) => Some(error),
+        _ => None,
+    };
+    if let Some(error) = error.downcast_ref() {
+        return Some(error);
+    }
+    match error.downcast_ref() {
+        Some(redb::Error::Io(error)) => return Some(error),
+        Some(_) => return None,
+        None => {}
+    }
+    let storage = error.downcast_ref().or_else(|| match error.downcast_ref()? {
+        redb::DatabaseError::Storage(storage) => Some(storage),
+        _ => None,
+    });
+    let storage = storage.or_else(|| match error.downcast_ref()? {
+        redb::TransactionError::Storage(storage) => Some(storage),
+        _ => None,
+    });
+    let storage = storage.or_else(|| match error.downcast_ref()? {
+        redb::TableError::Storage(storage) => Some(storage),
+        _ => None,
+    });
+    let storage = storage.or_else(|| match error.downcast_ref()? {
+        redb::CommitError::Storage(storage) => Some(storage),
+        _ => None,
+    });
+    storage.and_then(in_storage).or_else(|| error.source().and_then(io_error))
 }
 
 /// A verified range of a shard, as it is read.
@@ -155,6 +199,9 @@ pub struct ScrubReport {
     /// Whether the scrub came to the end and will begin anew.
     pub finished: bool,
 }
+
+/// With less than this, beside the reserve, it is said to be full: a shard of a whole segment may not fit.
+const FULL_BELOW: u64 = 4 << 20;
 
 /// Bytes of buffers kept for the next reads.
 const READ_BUFFERS_KEPT: usize = 32 << 20;
@@ -269,7 +316,13 @@ impl ShardReader {
         if self.0.index.is_condemned() {
             problems.push("the index is damaged: restart the node to have it made anew".to_owned());
         }
-        let free_bytes = free.saturating_sub(self.0.config.free_reserve);
+        let (free_bytes, reserve) =
+            (free.saturating_sub(self.0.config.free_reserve), self.0.config.free_reserve);
+        if free_bytes < FULL_BELOW {
+            problems.push(format!(
+                "it is full: {free} bytes are free on its disk, of which {reserve} are kept in reserve"
+            ));
+        }
         Usage { shards: totals.shards, shard_bytes: totals.bytes, disk_bytes, free_bytes, problems }
     }
 }
@@ -502,7 +555,7 @@ impl ShardStore {
     }
 
     fn write_error(&self, error: io::Error) -> StoreError {
-        if error.kind() == io::ErrorKind::StorageFull {
+        if says_full(&error) {
             let free = self.shared.disk.free_bytes().unwrap_or(0);
             return StoreError::Full { free, reserve: self.shared.config.free_reserve };
         }

@@ -5,6 +5,9 @@
 //! the range, for exactly their slices. Columns of nodes that fail, lie, refuse or are late are rebuilt
 //! instead: from any k columns over the *hull* of what is missing, never over the whole shard.
 //!
+//! Where the holders that the plan names are too few, because they fail or it does not name enough, all nodes are asked once
+//! which shards they hold. What they say is a hint: bytes are verified as from any other node.
+//!
 //! A node's bad answer is that node's [`Violation`], never the reader's error.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -59,9 +62,27 @@ struct Column {
     /// It became suspect because this read waited too long for it.
     late: bool,
     last: Option<Failure>,
+    /// Other nodes that say they hold it.
+    spares: Vec<PublicKey>,
+    /// It is read from a node that the plan does not name.
+    moved: bool,
+}
+
+/// Whether other holders of the shards have been looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Search {
+    NotYet,
+    UnderWay,
+    Over,
 }
 
 impl Column {
+    /// Nothing speaks against reading it, but perhaps that its node is busy.
+    fn is_sound(&self) -> bool {
+        let is_busy = |failure: &Failure| matches!(failure, Failure::Refused(refusal) if refusal.code == RefusalCode::Busy);
+        !self.lost && !self.late && self.last.as_ref().is_none_or(is_busy)
+    }
+
     fn is_ready(&self) -> bool {
         !self.lost && self.rest_until.is_none()
     }
@@ -107,6 +128,9 @@ pub struct Download {
     started: Timestamp,
     columns: Vec<Column>,
     violations: Vec<(PublicKey, Violation)>,
+    search: Search,
+    /// Failures of nodes whose shard is now asked of another, and of those that did not say what they hold.
+    past: Vec<(PublicKey, Failure)>,
     next_request: u64,
     finished: bool,
     effects: VecDeque<Effect>,
@@ -133,6 +157,8 @@ impl Download {
             suspect: plan.holders[shard].is_some_and(|node| plan.suspects.contains(&node)),
             late: false,
             last: None,
+            spares: Vec::new(),
+            moved: false,
         };
         let mut download = Self {
             segment: plan.segment,
@@ -141,6 +167,8 @@ impl Download {
             started: now,
             columns: (0..total).map(column).collect(),
             violations: Vec::new(),
+            search: Search::NotYet,
+            past: Vec::new(),
             next_request: 0,
             finished: false,
             effects: VecDeque::new(),
@@ -246,8 +274,46 @@ impl Download {
 
     fn verified(&mut self, request: RequestId) {
         if let Some((shard, at)) = self.pending(request) {
-            self.columns[shard].pieces[at].verified = true;
+            let column = &mut self.columns[shard];
+            column.pieces[at].verified = true;
+            column.last = None;
         }
+    }
+
+    /// A node says it holds shards: those in trouble are asked of it, for the others it is a spare.
+    fn located(&mut self, node: PublicKey, shards: &[usize]) {
+        let of_node = |column: &&Column| column.node == Some(node);
+        let is_trusted = self.columns.iter().filter(of_node).all(Column::is_sound);
+        for &shard in shards {
+            let Some(column) = self.columns.get_mut(shard) else { continue };
+            if column.node == Some(node) || column.spares.contains(&node) {
+                continue;
+            }
+            column.spares.push(node);
+            if is_trusted && !column.is_sound() {
+                self.take_spare(shard);
+            }
+        }
+    }
+
+    /// Reads a shard from another node that says it holds it, if there is one.
+    fn take_spare(&mut self, shard: usize) {
+        let Some(node) = self.columns[shard].spares.pop() else { return };
+        self.cancel_pending(shard);
+        let column = &mut self.columns[shard];
+        if let (Some(before), Some(failure)) = (column.node, column.last.take()) {
+            self.past.push((before, failure));
+        }
+        (column.node, column.moved) = (Some(node), true);
+        (column.lost, column.late, column.suspect) = (false, false, false);
+        (column.failures, column.rest_until) = (0, None);
+    }
+
+    /// Something is needed that the sound shards do not give.
+    fn is_short(&self) -> bool {
+        let in_trouble = self.incomplete(|column| !column.is_sound());
+        self.hull(&in_trouble)
+            .is_some_and(|hull| self.sources(&in_trouble, &hull, Column::is_sound).len() < self.code.k())
     }
 
     /// Ends a request and notes what it says of its shard and node.
@@ -273,6 +339,7 @@ impl Download {
         column.last = Some(failure);
         if column.lost {
             self.cancel_pending(shard);
+            self.take_spare(shard);
         }
     }
 
@@ -308,7 +375,13 @@ impl Download {
         let over = self.started + self.config.limit <= now;
         if let Some(columns) = self.complete() {
             self.finish(Ok(columns));
-        } else if over || self.is_hopeless() {
+            return;
+        }
+        if self.search == Search::NotYet && self.is_short() {
+            self.search = Search::UnderWay;
+            self.effects.push_back(Effect::Locate);
+        }
+        if over || (self.search != Search::UnderWay && self.is_hopeless()) {
             self.finish(Err(self.error()));
         } else {
             for (shard, range) in self.goal() {
@@ -340,11 +413,16 @@ impl Download {
         let verified = |(shard, column): (usize, &'_ Column)| -> Vec<Part> {
             column.pieces.iter().filter(|piece| piece.verified).map(|piece| part(shard, piece)).collect()
         };
+        let found = |(shard, column): (usize, &Column)| {
+            let is_read = column.moved && column.pieces.iter().any(|piece| piece.verified);
+            column.node.filter(|_| is_read).map(|node| (shard, node))
+        };
         Columns {
             parts: self.columns.iter().enumerate().flat_map(verified).collect(),
             rebuild,
             late: self.columns.iter().filter(|column| column.late).filter_map(|column| column.node).collect(),
             violations: self.violations.clone(),
+            found: self.columns.iter().enumerate().filter_map(found).collect(),
         }
     }
 
@@ -357,11 +435,19 @@ impl Download {
 
     fn error(&self) -> DownloadError {
         let reason = |column: &Column| Some((column.node?, column.last.clone()?));
+        // One failure for each node tells enough; what a shard's own node said of it comes first.
+        let mut reasons: Vec<(PublicKey, Failure)> = Vec::new();
+        for (node, failure) in self.columns.iter().filter_map(reason).chain(self.past.iter().cloned()) {
+            if !reasons.iter().any(|(named, _)| *named == node) {
+                reasons.push((node, failure));
+            }
+        }
+        let have = |column: &&Column| column.is_sound() || column.pieces.iter().any(|piece| piece.verified);
         DownloadError::NotEnoughShards {
             segment: self.segment,
-            have: self.columns.iter().filter(|column| !column.lost).count(),
+            have: self.columns.iter().filter(have).count(),
             need: self.code.k(),
-            reasons: self.columns.iter().filter_map(reason).collect(),
+            reasons,
         }
     }
 
@@ -436,6 +522,13 @@ impl Machine for Download {
             }
             Event::Refused { request, refusal } => self.failed(now, request, Failure::Refused(refusal)),
             Event::Failed { request, failure } => self.failed(now, request, failure),
+            Event::Located { node, shards } => self.located(node, &shards),
+            Event::LocateEnded { silent } => {
+                self.search = Search::Over;
+                self.past.extend(silent);
+                let lost = (0..self.columns.len()).filter(|shard| self.columns[*shard].lost);
+                lost.collect::<Vec<_>>().into_iter().for_each(|shard| self.take_spare(shard));
+            }
             Event::HedgeGranted { request } => {
                 if let Some((shard, _)) = self.pending(request) {
                     self.be_late(shard);

@@ -4,8 +4,12 @@
 //! ranking; a node that fails, lies, is full or too slow loses the shard to the next. Once
 //! [`Code::ack_threshold`](crate::types::Code::ack_threshold) receipts are in, *and* the loss of any one node would leave k shards, it has the
 //! descriptor persisted and only then reports success (I2: nothing is acknowledged that one
-//! node could take away). Shards still under way go on in the background; the descriptor
-//! is amended once they are settled.
+//! node could take away).
+//!
+//! A healthy network under load gives all receipts, only some of them late. So with enough of them it waits for the rest
+//! for as long as their nodes take bytes, and for [`UploadConfig::slow_after`] once they do not; not for nodes
+//! that fail or refuse. Shards still under way then go on in the background, and every receipt amends the
+//! descriptor when it comes.
 //!
 //! With fewer nodes than shards a node takes several, but never more than m.
 
@@ -21,9 +25,9 @@ mod protocol;
 #[cfg(test)]
 mod tests;
 
-pub use protocol::{Effect, Event, Outcome, UploadConfig, UploadError, UploadPlan};
+pub use protocol::{Effect, Event, Outcome, Trouble, UploadConfig, UploadError, UploadPlan};
 
-/// The rest of the shards may take this many times as long as the first k took.
+/// A shard that takes this many times as long as the first k took is late: an unused node may have it sooner.
 const TAIL_FACTOR: u32 = 3;
 
 /// A request that takes this many times as long as the first k took is no better than a silent one.
@@ -75,6 +79,8 @@ struct Node {
     last: Option<Failure>,
     /// It was sent a shard whose fate is unknown.
     asked: bool,
+    /// It kept a shard waiting for longer than others did.
+    late: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +103,9 @@ pub struct Upload {
     phase: Phase,
     /// By shard: the node whose receipt is in.
     holders: Vec<Option<PublicKey>>,
+    /// By shard that is being moved: the node that has it beside another one. It counts again if the move fails.
+    /// Invariant: `None` where there is a holder.
+    fallbacks: Vec<Option<PublicKey>>,
     /// Invariant: no attempt is for a shard that has a holder.
     attempts: BTreeMap<RequestId, Attempt>,
     nodes: BTreeMap<PublicKey, Node>,
@@ -127,6 +136,7 @@ impl Upload {
             started: now,
             phase: Phase::Placing,
             holders: plan.held.clone(),
+            fallbacks: vec![None; total],
             attempts: BTreeMap::new(),
             nodes: BTreeMap::new(),
             violations: Vec::new(),
@@ -138,8 +148,42 @@ impl Upload {
             effects: VecDeque::new(),
             plan,
         };
+        upload.spread();
         upload.advance(now);
         upload
+    }
+
+    /// Lets go of shards that share their node while another node has none, as far as there are such nodes: they are
+    /// sent to where they belong.
+    fn spread(&mut self) {
+        let holds_any = |holders: &[Option<PublicKey>], node: &PublicKey| holders.contains(&Some(*node));
+        let nodes: BTreeSet<_> = self.plan.ranking.iter().flatten().copied().collect();
+        let mut free = nodes.iter().filter(|node| !holds_any(&self.holders, node)).count();
+        for shard in 0..self.holders.len() {
+            let Some(node) = self.holders[shard] else { continue };
+            let at_home = |shard: usize| self.plan.ranking[shard].first() == Some(&node);
+            let with_it = (0..self.holders.len()).filter(|other| self.holders[*other] == Some(node));
+            let others: Vec<_> = with_it.filter(|other| *other != shard).collect();
+            // Of those on one node the one that belongs there stays, else the last.
+            let is_last = others.iter().all(|other| *other < shard);
+            let stays = at_home(shard) || (is_last && !others.iter().any(|other| at_home(*other)));
+            if free > 0 && !others.is_empty() && !stays {
+                self.fallbacks[shard] = self.holders[shard].take();
+                free -= 1;
+            }
+        }
+    }
+
+    /// Gives up moving a shard: it counts where it was.
+    fn fall_back(&mut self, now: Timestamp, shard: usize) -> bool {
+        let Some(node) = self.fallbacks[shard].take() else { return false };
+        self.holders[shard] = Some(node);
+        for attempt in self.attempts.values().filter(|attempt| attempt.shard == shard) {
+            self.nodes.entry(attempt.node).or_default().late = true;
+        }
+        self.cancel_where(|attempt| attempt.shard == shard);
+        self.note_enough(now);
+        true
     }
 
     /// Nothing is under way and nothing more will be: the driver may forget the shards and the machine.
@@ -171,9 +215,10 @@ impl Upload {
         self.holders.iter().flatten().count()
     }
 
-    /// Shards that a node holds or is being sent.
+    /// Shards that a node holds or is being sent, and those that may be counted there again.
     fn load(&self, node: &PublicKey) -> usize {
-        let held = self.holders.iter().flatten().filter(|holder| *holder == node).count();
+        let held =
+            self.holders.iter().chain(&self.fallbacks).flatten().filter(|holder| *holder == node).count();
         held + self.attempts.values().filter(|attempt| attempt.node == *node).count()
     }
 
@@ -256,15 +301,31 @@ impl Upload {
         }
         let (shard, node) = (attempt.shard, attempt.node);
         self.attempts.remove(&request);
-        self.holders[shard] = Some(node);
+        (self.holders[shard], self.fallbacks[shard]) = (Some(node), None);
         let known = self.nodes.entry(node).or_default();
         (known.strikes, known.busy) = (0, 0);
         self.cancel_where(|attempt| attempt.shard == shard);
         if self.held() == self.plan.code.k() {
             self.pace = Some(now.since(self.started));
         }
+        self.note_enough(now);
+        if self.phase == Phase::Settling {
+            self.amend();
+        }
+    }
+
+    fn note_enough(&mut self, now: Timestamp) {
         if self.enough_at.is_none() && self.held() >= self.need() {
             self.enough_at = Some(now);
+            self.effects.push_back(Effect::Enough);
+        }
+    }
+
+    /// Has the descriptor replaced if more is known than was persisted.
+    fn amend(&mut self) {
+        if self.holders != self.persisted {
+            self.persisted.clone_from(&self.holders);
+            self.effects.push_back(Effect::Amend(self.descriptor()));
         }
     }
 
@@ -315,10 +376,17 @@ impl Upload {
         }
     }
 
-    /// When a request counts as silent: no byte was acknowledged, or only a trickle while k others were done.
+    /// When a request counts as silent: no byte was acknowledged, or only a trickle while k others were done. Once enough
+    /// receipts are in it has time anew, for it is all that is waited for.
     fn silent_at(&self, attempt: &Attempt) -> Timestamp {
-        let silent_at = attempt.heard_at + self.config.slow_after;
-        let trickles = |pace: Duration| attempt.sent_at + (pace * TRICKLE_FACTOR).max(self.config.slow_after);
+        let wait = self.config.slow_after;
+        let no_sooner =
+            |at: Timestamp, grace| self.enough_at.map_or(at, |enough_at| at.max(enough_at + grace));
+        let silent_at = no_sooner(attempt.heard_at + wait, wait);
+        // So early that another node has a chance before the grace ends.
+        let trickle = self.config.grace_max.saturating_sub(wait);
+        let trickles =
+            |pace: Duration| no_sooner(attempt.sent_at + (pace * TRICKLE_FACTOR).max(wait), trickle);
         self.pace.map_or(silent_at, |pace| silent_at.min(trickles(pace)))
     }
 
@@ -340,7 +408,11 @@ impl Upload {
         let Some(attempt) = self.attempts.get_mut(&request) else { return };
         attempt.hedge = if silent { Hedge::Decided } else { Hedge::WhenSilent };
         let (shard, node) = (attempt.shard, attempt.node);
+        self.nodes.entry(node).or_default().late = true;
         self.effects.extend(silent.then_some(Effect::Suspect { node }));
+        if silent && self.fall_back(now, shard) {
+            return;
+        }
         // A second shard on a node costs redundancy: only while somebody waits and the node is silent.
         let may_double = silent && self.phase == Phase::Placing;
         let spare = self.choose(now, shard).filter(|(ready_at, node)| {
@@ -364,11 +436,27 @@ impl Upload {
         }
     }
 
-    /// When the long tail has had its time.
-    fn tail_over_at(&self) -> Option<Timestamp> {
-        let pace = self.pace.unwrap_or_default();
-        let tail = (pace * TAIL_FACTOR).clamp(self.config.tail_min, self.config.tail_max);
-        self.enough_at.map(|at| at + tail)
+    /// When what is still missing need not be waited for any more, if enough is there.
+    fn grace_over_at(&self) -> Option<Timestamp> {
+        let enough_at = self.enough_at?;
+        let has_failed = |node: &PublicKey| self.nodes.get(node).is_some_and(|known| known.strikes > 0);
+        let soon = enough_at + self.config.tail_min;
+        let attempts = self.attempts.values().map(|attempt| {
+            let is_hopeful = !has_failed(&attempt.node) || attempt.heard_at > attempt.sent_at;
+            if is_hopeful { self.silent_at(attempt) } else { soon }
+        });
+        // A node that is busy is waited for like one that is slow, one that failed is not.
+        let waiting = (0..self.holders.len()).filter(|shard| self.is_idle(*shard)).filter_map(|shard| {
+            let (_, node) = self.choose(Timestamp::ZERO, shard)?;
+            Some(if has_failed(&node) { soon } else { enough_at + self.config.slow_after })
+        });
+        let over_at = attempts.chain(waiting).max().unwrap_or(enough_at);
+        Some(over_at.min(enough_at + self.config.grace_max))
+    }
+
+    /// It has no holder, and nobody is being sent it.
+    fn is_idle(&self, shard: usize) -> bool {
+        self.holders[shard].is_none() && !self.is_sending(shard)
     }
 
     /// Sends what can be sent, then moves to the next phase if it is time.
@@ -378,10 +466,17 @@ impl Upload {
         }
         let mut waiting = false;
         for shard in 0..self.holders.len() {
-            if self.holders[shard].is_some() || self.is_sending(shard) {
+            if !self.is_idle(shard) {
                 continue;
             }
-            match self.choose(now, shard) {
+            let chosen = self.choose(now, shard);
+            let is_better =
+                |(_, node): (Timestamp, PublicKey)| !self.is_doubtful(&node) && self.load(&node) == 0;
+            if self.fallbacks[shard].is_some() && !chosen.is_some_and(is_better) {
+                self.fall_back(now, shard);
+                continue;
+            }
+            match chosen {
                 Some((ready_at, node)) if ready_at <= now => self.send(now, shard, node),
                 other => waiting |= other.is_some(),
             }
@@ -397,8 +492,14 @@ impl Upload {
 
     /// Acknowledges if enough receipts are in and the rest need not be waited for; fails if they never will be.
     fn conclude(&mut self, now: Timestamp, settled: bool) {
+        let over = settled || self.grace_over_at().is_some_and(|at| at <= now);
+        if over {
+            for shard in 0..self.fallbacks.len() {
+                self.fall_back(now, shard);
+            }
+        }
         let enough = self.held() >= self.need();
-        if enough && (settled || self.tail_over_at().is_some_and(|at| at <= now)) {
+        if enough && over {
             self.phase = Phase::Persisting;
             self.persisted.clone_from(&self.holders);
             self.effects.push_back(Effect::Persist(self.descriptor()));
@@ -406,10 +507,11 @@ impl Upload {
             self.cancel_where(|_| true);
             self.phase = Phase::Finished;
             let reason = |(key, node): (&PublicKey, &Node)| Some((*key, node.last.clone()?));
+            let (have, threshold) = (self.held(), self.plan.code.ack_threshold());
             let error = UploadError::NotEnoughReceipts {
                 segment: self.plan.segment,
-                have: self.held(),
-                need: self.need(),
+                have,
+                need: if have < threshold { threshold } else { self.need() },
                 reasons: self.nodes.iter().filter_map(reason).collect(),
             };
             self.effects.extend([Effect::Report(Err(error)), Effect::Finished]);
@@ -424,17 +526,29 @@ impl Upload {
             held,
             degraded: distinct.len() < self.plan.code.total(),
             violations: self.violations.clone(),
+            troubles: self.troubles(),
             descriptor,
         };
         self.effects.push_back(Effect::Report(Ok(outcome)));
     }
 
+    /// Nodes that were sent a shard and hold none, and why.
+    fn troubles(&self) -> Vec<(PublicKey, Trouble)> {
+        let trouble = |(key, node): (&PublicKey, &Node)| {
+            if self.persisted.contains(&Some(*key)) {
+                return None;
+            }
+            let is_slow = node.late || self.attempts.values().any(|attempt| attempt.node == *key);
+            let why = node.last.clone().map(Trouble::Failed).or_else(|| is_slow.then_some(Trouble::Slow));
+            Some((*key, why?))
+        };
+        self.nodes.iter().filter_map(trouble).collect()
+    }
+
     fn finish(&mut self) {
         self.cancel_where(|_| true);
         self.phase = Phase::Finished;
-        if self.holders != self.persisted {
-            self.effects.push_back(Effect::Amend(self.descriptor()));
-        }
+        self.amend();
         self.effects.push_back(Effect::Finished);
     }
 
@@ -453,7 +567,7 @@ impl Upload {
 
     /// When the next waiting shard may be sent.
     fn wake_at(&self) -> Option<Timestamp> {
-        let idle = |shard: &usize| self.holders[*shard].is_none() && !self.is_sending(*shard);
+        let idle = |shard: &usize| self.is_idle(*shard);
         let ready = |shard| self.choose(Timestamp::ZERO, shard).map(|(ready_at, _)| ready_at);
         (0..self.holders.len()).filter(idle).filter_map(ready).min()
     }
@@ -477,8 +591,12 @@ impl Machine for Upload {
                 self.phase = Phase::Settling;
                 self.reported_at = Some(now);
                 self.report();
+                self.amend();
             }
             Event::Persisted => {}
+        }
+        if self.phase != Phase::Finished {
+            self.hedge(now);
         }
         self.advance(now);
     }
@@ -493,8 +611,8 @@ impl Machine for Upload {
         }
         let stalls = self.attempts.values().map(|attempt| attempt.heard_at + self.config.stall);
         let hedges = self.attempts.values().filter_map(|attempt| self.hedge_at(attempt));
-        let tail = self.tail_over_at().filter(|_| self.phase == Phase::Placing);
-        stalls.chain(hedges).chain(tail).chain(self.wake_at()).chain(self.ends_at()).min()
+        let grace = self.grace_over_at().filter(|_| self.phase == Phase::Placing);
+        stalls.chain(hedges).chain(grace).chain(self.wake_at()).chain(self.ends_at()).min()
     }
 
     fn expire(&mut self, now: Timestamp) {

@@ -64,6 +64,17 @@ pub const MAX_READ_LEN: u64 = 4 << 20;
 /// Body segments that an upload holds in memory at once: with 4+2 each costs 12 MiB.
 pub const UPLOAD_SEGMENTS_IN_FLIGHT: usize = 4;
 
+/// Segments that hold enough shards and wait only for their last ones, beside those in flight: room for all in flight to wait
+/// without keeping new ones back, for twice the memory.
+pub const UPLOAD_SEGMENTS_IN_GRACE: usize = UPLOAD_SEGMENTS_IN_FLIGHT;
+
+/// Milliseconds that an upload with enough receipts waits for one that is missing, counted anew when its node takes
+/// more bytes. A healthy node under load syncs a batch of shards in less; a put of a small record waits no longer for a silent one.
+pub const UPLOAD_GRACE_MILLIS: u64 = 2_000;
+
+/// Milliseconds of such waiting in all: a node that goes on taking bytes for longer is no better than a silent one.
+pub const UPLOAD_GRACE_MAX_MILLIS: u64 = 6_000;
+
 /// Ciphertext bytes of one read unit of a download, before parity.
 pub const READ_UNIT_LEN: usize = 8 << 20;
 

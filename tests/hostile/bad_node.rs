@@ -37,6 +37,8 @@ pub(crate) enum Vice {
     Busy,
     /// Every answer takes seconds.
     Slow,
+    /// It is full for a second shard of a segment.
+    RoomForOne,
     /// It takes every request and never answers.
     Hangs,
     /// It sends half an answer and then nothing.
@@ -181,6 +183,9 @@ impl BadNode {
 
     fn answer(&self, vice: Vice, from: PublicKey, request: Request, body: Bytes) -> Answer {
         let (response, body) = match request {
+            Request::PutShard(put) if vice == Vice::RoomForOne && self.has_another(from, put.shard) => {
+                (Response::Refusal(Refusal::new(RefusalCode::Full, "no space left")), Vec::new())
+            }
             Request::PutShard(put) => {
                 self.0.shards.lock().unwrap().insert((from, put.shard), body);
                 (Response::Receipt(self.sign(vice, from, &put)), Vec::new())
@@ -197,6 +202,12 @@ impl BadNode {
             _ => (Response::Done, Vec::new()),
         };
         (response.encode(), body)
+    }
+
+    /// Whether it holds another shard of the segment.
+    fn has_another(&self, from: PublicKey, of: ShardRef) -> bool {
+        let shards = self.0.shards.lock().unwrap();
+        shards.keys().any(|(owner, held)| *owner == from && held.segment == of.segment && *held != of)
     }
 
     fn sign(&self, vice: Vice, owner: PublicKey, put: &PutShard) -> SignedReceipt {

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
 use xvault::client::{
-    ByteRange, Client, ClientConfig, Error, ErrorKind, GetOptions, PutOptions, RecordAddress, Source,
+    ByteRange, Client, ClientConfig, Error, ErrorKind, GetOptions, PutOptions, RecordAddress, RecordStat,
+    Source, TroubleKind,
 };
 use xvault::crypto::seed::Seed;
 use xvault::crypto::sign::KeyPair;
@@ -362,4 +364,69 @@ async fn nodes_that_return_are_found_although_they_are_taken_for_dead() {
         world.stop().await;
     };
     in_time(test).await;
+}
+
+/// Six nodes of which the first takes seconds for every answer and the others have room for one shard of each segment.
+async fn a_slow_one() -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let bad: Vec<_> = (0..NODES).map(|number| BadNode::start(NETWORK, node_key(number), tls::ALPN)).collect();
+    let nodes = (0..).zip(&bad).map(|(number, node)| info(number, node.key(), node.address())).collect();
+    let network = Network { id: NETWORK, code: Code::DEFAULT, genesis: None, nodes };
+    bad[0].become_so(Vice::Slow);
+    bad[1..].iter().for_each(|node| node.become_so(Vice::RoomForOne));
+    World { dir, network, bad, good: Vec::new() }
+}
+
+/// Two segments, the second of which begins when the first has long been reported.
+fn two_segments() -> (Vec<u8>, Source) {
+    let bytes = content(1, 9_500_000);
+    let (mut to, from) = tokio::io::duplex(1 << 20);
+    let sent = bytes.clone();
+    tokio::spawn(async move {
+        let (first, last) = sent.split_at(9_000_000);
+        to.write_all(first).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        to.write_all(last).await.unwrap();
+    });
+    (bytes.to_vec(), Source::Reader(Box::new(from)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_that_come_after_the_report_are_in_the_index_when_the_client_is_closed() {
+    let world = a_slow_one().await;
+    let client = world.client().await;
+    let (_, source) = two_segments();
+    let report = in_time(client.put(&at("late"), source, PutOptions::default())).await.unwrap();
+    // The first segment's came before the commit, so it is no shortfall; the pack's comes after it.
+    assert_eq!(report.shards_held + 1, report.shards_total, "{report:?}");
+    let [trouble] = &report.troubles[..] else { panic!("{report:?}") };
+    assert_eq!((trouble.node.as_str(), trouble.kind), ("node-0", TroubleKind::Slow));
+    client.close().await;
+    let stat = world.client().await.stat(&at("late"), None, false).await.unwrap();
+    assert!(stat.segments.iter().all(|segment| segment.held == usize::from(NODES)), "{stat:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_whose_receipt_never_came_is_found_when_it_is_needed() {
+    let world = a_slow_one().await;
+    let client = world.client().await;
+    let bytes = content(1, 3_000_000);
+    let at_lost = at("lost");
+    let put = client.put(&at_lost, Source::Bytes(bytes.clone()), PutOptions::default());
+    assert!(in_time(put).await.unwrap().degraded);
+    // Not closed: the last receipts are lost, but the node takes the shards.
+    drop(client);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let client = world.client().await;
+    let before = client.stat(&at("lost"), None, false).await.unwrap();
+    assert!(before.segments.iter().any(|segment| segment.held < usize::from(NODES)), "{before:?}");
+    world.bad.iter().for_each(|node| node.become_so(Vice::None));
+    for dead in [2, 5] {
+        world.bad[dead].become_so(Vice::LeavesMidway);
+    }
+    assert_eq!(in_time(read(&client, "lost", None)).await.unwrap(), bytes);
+    client.close().await;
+    let after = world.client().await.stat(&at("lost"), None, false).await.unwrap();
+    let held = |stat: &RecordStat| stat.segments.iter().map(|segment| segment.held).sum::<usize>();
+    assert!(held(&after) > held(&before), "{before:?} {after:?}");
 }

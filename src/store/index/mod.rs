@@ -11,6 +11,7 @@ mod shared;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, WriteTransaction};
 
 use crate::message::{Descriptor, VersionEntry};
-use crate::store::disk::Disk;
+use crate::store::disk::{Disk, says_full};
 use crate::store::sealed_file::{Entropy, SealedFile, UnsealError};
 use crate::types::{CollectionName, RecordName, SegmentId, Timestamp, VersionId};
 
@@ -26,6 +27,8 @@ pub use commit::{Commit, Condition, ConditionFailed, Erased, Which};
 pub use journal::{JournaledChunk, UploadId, UploadRow};
 pub use list::{ListItem, ListQuery, Listing};
 pub use shared::SharedIndex;
+
+use watched::{Fate, Watched};
 
 use tables::{COLLECTIONS, LATEST, RELEASES, SEGMENTS, VERSIONS};
 
@@ -64,7 +67,7 @@ pub enum IndexError {
 impl<E: Into<redb::Error>> From<E> for IndexError {
     fn from(error: E) -> Self {
         match error.into() {
-            redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => Self::Full,
+            redb::Error::Io(error) if says_full(&error) => Self::Full,
             redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
                 Self::Damaged { what: "a sector" }
             }
@@ -82,6 +85,7 @@ const fn damaged(what: &'static str) -> IndexError {
 #[derive(Debug)]
 pub struct Index {
     db: Database,
+    fate: Fate,
 }
 
 impl Index {
@@ -122,17 +126,33 @@ impl Index {
         let file = disk.create(MAKING_FILE).map_err(redb::Error::Io)?;
         let sealed = SealedFile::create(file, key, entropy).map_err(redb::Error::Io)?;
         let index = Self::from_sealed(sealed)?;
-        let txn = index.begin_write()?;
-        tables::create_all(&txn)?;
-        txn.commit()?;
+        let made = index.make_tables();
+        made.map_err(|error| index.explain(error))?;
         drop(index);
         disk.rename(MAKING_FILE, INDEX_FILE).map_err(redb::Error::Io)?;
         Ok(disk.sync_dir().map_err(redb::Error::Io)?)
     }
 
     fn from_sealed(sealed: SealedFile) -> Result<Self, IndexError> {
-        let db = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(sealed)?;
-        Ok(Self { db })
+        let (sealed, fate) = Watched::new(sealed);
+        let db = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(sealed);
+        Ok(Self { db: db.map_err(|error| fate.explain(error.into()))?, fate })
+    }
+
+    fn make_tables(&self) -> Result<(), IndexError> {
+        let txn = self.begin_write()?;
+        tables::create_all(&txn)?;
+        Ok(txn.commit()?)
+    }
+
+    /// An error of this index, with what its storage said before.
+    pub(crate) fn explain(&self, error: IndexError) -> IndexError {
+        self.fate.explain(error)
+    }
+
+    /// Its storage failed: it is of no use any more until it is opened anew.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.fate.has_failed()
     }
 
     /// A transaction that is durable once committed. Two phases, as the sealed file needs them.
@@ -229,20 +249,25 @@ impl Index {
         row.map(|row| tables::decode_descriptor(row.value().1)).transpose()
     }
 
-    /// Replaces what is known of a segment's holders. A segment that is not known stays so.
+    /// Takes over holders of a segment's shards: those that are given replace those that are known. Whether the index knows
+    /// the segment; one that it does not know stays so.
     ///
     /// # Errors
     /// [`IndexError`].
-    pub fn amend(&mut self, descriptor: &Descriptor) -> Result<(), IndexError> {
+    pub fn amend(&mut self, descriptor: &Descriptor) -> Result<bool, IndexError> {
+        let Some(mut known) = self.descriptor(&descriptor.segment)? else { return Ok(false) };
+        if known.roots != descriptor.roots || !known.learn(&descriptor.holders) {
+            return Ok(true);
+        }
         let txn = self.begin_write()?;
         let mut table = txn.open_table(SEGMENTS)?;
         let refs = table.get(descriptor.segment.as_bytes())?.map(|row| row.value().0);
         if let Some(refs) = refs {
-            table.insert(descriptor.segment.as_bytes(), (refs, &descriptor.encode()[..]))?;
+            table.insert(descriptor.segment.as_bytes(), (refs, &known.encode()[..]))?;
         }
         drop(table);
         txn.commit()?;
-        Ok(())
+        Ok(true)
     }
 
     /// Segments that nothing uses any more and that nodes have yet to be told of, at most `limit`.

@@ -93,7 +93,7 @@ impl SharedIndex {
         let (answer, answered) = oneshot::channel();
         let work: Work = Box::new(move |index| {
             // Who asked may be gone.
-            drop(answer.send(index.and_then(work)));
+            drop(answer.send(index.and_then(|index| work(index).map_err(|error| index.explain(error)))));
         });
         self.submit(Job::Work(work)).await?;
         answered.await.map_err(|_| IndexError::Closed)?
@@ -149,6 +149,10 @@ impl Owner {
             }
             waiting.extend(queue.try_iter().take(QUEUE_LEN));
             self.step(&mut waiting);
+            if self.open.as_ref().is_some_and(|open| open.index.has_failed()) {
+                // The next job finds what is durable, and the disk may have space again.
+                self.open = None;
+            }
             self.give_way();
         }
     }
@@ -173,7 +177,7 @@ impl Owner {
     }
 
     fn commit(&mut self, commits: &[Commit], answers: Vec<(usize, CommitAnswer)>) {
-        if let Ok(results) = self.index().and_then(|index| index.commit(commits)) {
+        if let Ok(results) = self.try_commit(commits) {
             let mut results = results.into_iter();
             for (count, answer) in answers {
                 // Who asked may be gone.
@@ -186,8 +190,12 @@ impl Owner {
         for (count, answer) in answers {
             let (own, others) = rest.split_at(count);
             rest = others;
-            drop(answer.send(self.index().and_then(|index| index.commit(own))));
+            drop(answer.send(self.try_commit(own)));
         }
+    }
+
+    fn try_commit(&mut self, commits: &[Commit]) -> Result<Vec<Result<(), ConditionFailed>>, IndexError> {
+        self.index().and_then(|index| index.commit(commits).map_err(|error| index.explain(error)))
     }
 
     fn index(&mut self) -> Result<&mut Index, IndexError> {
@@ -201,7 +209,7 @@ impl Owner {
 
     fn lock_file(&self, name: &str) -> Result<File, IndexError> {
         let options = File::options().create(true).truncate(false).write(true).open(self.folder.join(name));
-        options.map_err(|error| IndexError::Database(redb::Error::Io(error)))
+        options.map_err(|error| redb::Error::Io(error).into())
     }
 
     fn lock(&self) -> Result<File, IndexError> {

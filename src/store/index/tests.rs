@@ -582,3 +582,72 @@ fn nothing_of_the_rows_rests_in_clear() {
         assert!(!has(&KEY[..8]) && !has(b"redb"));
     }
 }
+
+#[test]
+fn a_full_disk_is_called_full_every_time_and_costs_nothing_that_is_durable() {
+    let disk = MemDisk::new(4 << 20);
+    let mut index = open(&disk);
+    let big = |n: u8| {
+        let mut descriptors = Vec::new();
+        for m in 0..=255 {
+            let mut id = [m; 32];
+            id[0] = n;
+            let roots = vec![Hash([n; 32]); Code::DEFAULT.total()];
+            let holders = vec![None; Code::DEFAULT.total()];
+            descriptors.push(Descriptor {
+                segment: SegmentId(id),
+                code: Code::DEFAULT,
+                len: 9,
+                roots,
+                holders,
+            });
+        }
+        descriptors
+    };
+    let upload = |n: u8| UploadId([n; 32]);
+    let fill = |index: &mut Index, n: u8| -> Result<(), IndexError> {
+        for (number, descriptor) in (0..).zip(big(n)) {
+            let chunk = JournaledChunk { number, salt: [0; 16], plain_len: 1, descriptor };
+            index.put_chunk(&upload(n), &chunk).map_err(|error| index.explain(error))?;
+        }
+        Ok(())
+    };
+    let failed = (0..=255).find_map(|n| fill(&mut index, n).err().map(|error| (n, error)));
+    let (at, error) = failed.expect("the disk is small");
+    assert!(matches!(error, IndexError::Full), "{error:?}");
+    assert!(at > 0 && index.has_failed());
+    for _ in 0..3 {
+        let error = fill(&mut index, at).unwrap_err();
+        assert!(matches!(error, IndexError::Full), "{error:?}");
+    }
+    drop(index);
+    assert!(!open(&disk).has_failed());
+}
+
+#[test]
+fn amending_learns_holders_and_forgets_none() {
+    let disk = MemDisk::new(ROOM);
+    let mut index = open(&disk);
+    let mut known = descriptor(7);
+    let holders = |nodes: [u8; 6]| -> Vec<_> {
+        nodes.iter().map(|node| (*node > 0).then_some(crate::types::PublicKey([*node; 32]))).collect()
+    };
+    known.holders = holders([1, 2, 3, 4, 5, 0]);
+    assert!(!index.amend(&known).unwrap(), "it is not known yet");
+    let entry = stored(1, &[7]);
+    let commit = Commit {
+        collection: docs(),
+        name: name("a"),
+        entry,
+        condition: Condition::Any,
+        segments: vec![known.clone()],
+        upload: None,
+    };
+    index.commit(&[commit]).unwrap()[0].unwrap();
+    assert!(index.amend(&Descriptor { holders: holders([0, 9, 0, 0, 0, 6]), ..known.clone() }).unwrap());
+    assert_eq!(index.descriptor(&known.segment).unwrap().unwrap().holders, holders([1, 9, 3, 4, 5, 6]));
+    // Roots of something else are not believed.
+    let other = Descriptor { roots: vec![Hash([9; 32]); 6], holders: holders([8; 6]), ..known.clone() };
+    index.amend(&other).unwrap();
+    assert_eq!(index.descriptor(&known.segment).unwrap().unwrap().holders, holders([1, 9, 3, 4, 5, 6]));
+}

@@ -95,6 +95,19 @@ impl World {
         self.after_client(0, result)
     }
 
+    /// Shards that lack a node of their own, over all segments of a record, as the client's index has it.
+    #[must_use]
+    pub fn shards_without_node(&self, nth: u64) -> usize {
+        let Some(client) = &self.seats[0].client else { return usize::MAX };
+        let lacks = |holders: &Vec<Option<_>>| {
+            holders.len() - holders.iter().flatten().collect::<std::collections::BTreeSet<_>>().len()
+        };
+        match client.holders(&record_name(nth)) {
+            Ok(segments) if !segments.is_empty() => segments.iter().map(lacks).sum(),
+            _ => usize::MAX,
+        }
+    }
+
     /// Shards at each node.
     #[must_use]
     pub fn shards(&self) -> Vec<u64> {

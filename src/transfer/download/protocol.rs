@@ -85,6 +85,18 @@ pub enum Event {
         /// How.
         failure: Failure,
     },
+    /// The answer to [`Effect::Locate`] of one node; others may follow.
+    Located {
+        /// Who answered.
+        node: PublicKey,
+        /// Shards of the segment, by index, that it says it holds, with the right roots.
+        shards: Vec<usize>,
+    },
+    /// Every node that was asked by [`Effect::Locate`] has answered, or failed to.
+    LocateEnded {
+        /// Those that failed to, and how.
+        silent: Vec<(PublicKey, Failure)>,
+    },
     /// Leave to work around the request of an [`Effect::AskHedge`]. To deny it, say nothing.
     HedgeGranted {
         /// The request that is slow.
@@ -117,6 +129,8 @@ pub enum Effect {
         /// The slow request.
         request: RequestId,
     },
+    /// The nodes that are known to hold shards are too few: ask all nodes which they hold. Once for each read.
+    Locate,
     /// The end; no effect follows but cancellations before it.
     Report(Result<Columns, DownloadError>),
 }
@@ -133,6 +147,8 @@ pub struct Columns {
     pub late: Vec<PublicKey>,
     /// Who broke the protocol, and how.
     pub violations: Vec<(PublicKey, Violation)>,
+    /// Shards that were read from nodes which the plan did not name as their holders.
+    pub found: Vec<(usize, PublicKey)>,
 }
 
 /// Verified bytes of a shard.
@@ -165,7 +181,7 @@ pub enum DownloadError {
     NotEnoughShards {
         /// The segment.
         segment: SegmentId,
-        /// Shards whose nodes have not failed for good.
+        /// Shards that were read, or whose nodes have not failed.
         have: usize,
         /// Shards needed: k.
         need: usize,

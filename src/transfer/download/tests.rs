@@ -37,6 +37,7 @@ struct Run {
     /// Bytes asked for, by shard.
     asked: Vec<u64>,
     hedges_asked: usize,
+    located: usize,
 }
 
 struct World {
@@ -49,6 +50,10 @@ struct World {
     reads: Vec<u32>,
     asked: Vec<u64>,
     hedges_asked: usize,
+    /// Shards that nodes say they hold when they are asked, and how many milliseconds they take for it.
+    holdings: Vec<(usize, Vec<usize>)>,
+    locate_ms: u64,
+    located: usize,
 }
 
 fn key(node: usize) -> PublicKey {
@@ -85,6 +90,9 @@ impl World {
             reads: vec![0; total],
             asked: vec![0; total],
             hedges_asked: 0,
+            holdings: Vec::new(),
+            locate_ms: 3,
+            located: 0,
         }
     }
 
@@ -131,11 +139,18 @@ impl World {
                             self.after(0, Event::HedgeGranted { request });
                         }
                     }
+                    Effect::Locate => {
+                        self.located += 1;
+                        for (node, shards) in std::mem::take(&mut self.holdings) {
+                            self.after(self.locate_ms, Event::Located { node: key(node), shards });
+                        }
+                        self.after(self.locate_ms, Event::LocateEnded { silent: Vec::new() });
+                    }
                     Effect::Report(result) => {
                         assert!(self.download.is_finished() && self.download.deadline().is_none());
                         let took_ms = self.now.since(START).as_millis().try_into().unwrap();
-                        let Self { asked, hedges_asked, .. } = self;
-                        return Run { result, took_ms, asked, hedges_asked };
+                        let Self { asked, hedges_asked, located, .. } = self;
+                        return Run { result, took_ms, asked, hedges_asked, located };
                     }
                 }
             }
@@ -205,7 +220,7 @@ fn a_healthy_read_asks_only_for_the_slices_it_needs() {
     let run = run(&wanted, &[Serves(5); 6]);
     let columns = run.result.unwrap();
     assert_eq!(run.asked, [0, 2 * SLICE, SLICE, 0, 0, 0]);
-    assert_eq!((run.took_ms, run.hedges_asked), (5, 0));
+    assert_eq!((run.took_ms, run.hedges_asked, run.located), (5, 0, 0));
     assert!(columns.rebuild.is_none() && columns.late.is_empty());
     assert_sufficient(&columns, &wanted);
 }
@@ -339,4 +354,59 @@ fn what_cannot_be_read_is_refused_with_reasons() {
         "the dead node may be one that restarts: {}",
         run.took_ms
     );
+}
+
+#[test]
+fn a_shard_whose_holder_is_unknown_is_found_when_it_is_needed() {
+    let mut unknown = plan(Code::DEFAULT, &a_row());
+    unknown.holders[2] = None;
+    for bad in [Unreachable, Hangs, Lacks, Lies] {
+        let mut world = World::new(unknown.clone(), &[bad, Serves(5), Serves(5), Serves(5), bad, Serves(5)]);
+        world.holdings = vec![(1, vec![1]), (2, vec![2]), (3, vec![3]), (5, vec![5])];
+        let run = world.run();
+        let columns = run.result.unwrap_or_else(|error| panic!("{bad:?}: {error}"));
+        assert_sufficient(&columns, &a_row());
+        assert_eq!((run.located, &columns.found[..]), (1, &[(2, key(2))][..]), "{bad:?}");
+        assert!(run.took_ms < 5_000, "{bad:?}: {} ms", run.took_ms);
+    }
+    // With one dead node the others suffice.
+    let run =
+        World::new(unknown, &[Unreachable, Serves(5), Serves(5), Serves(5), Serves(5), Serves(5)]).run();
+    assert_eq!((run.located, run.result.unwrap().found), (0, vec![]));
+}
+
+#[test]
+fn a_shard_whose_holder_lost_it_is_read_from_another_that_has_it() {
+    let mut world = World::new(
+        plan(Code::DEFAULT, &a_row()),
+        &[Lacks, Lacks, Unreachable, Serves(5), Serves(5), Serves(5)],
+    );
+    // A node that lost its own shard is not the first to be believed.
+    world.holdings = vec![(5, vec![5, 0]), (1, vec![0, 2]), (4, vec![4])];
+    let run = world.run();
+    let columns = run.result.unwrap();
+    assert_sufficient(&columns, &a_row());
+    assert_eq!((run.located, columns.found), (1, vec![(0, key(5))]));
+}
+
+#[test]
+fn a_read_does_not_give_up_while_holders_are_looked_for() {
+    let mut unknown = plan(Code::DEFAULT, &a_row());
+    (1..5).for_each(|shard| unknown.holders[shard] = None);
+    let mut world = World::new(unknown, &[Serves(5); 6]);
+    (world.holdings, world.locate_ms) = ((1..5).map(|node| (node, vec![node])).collect(), 3_000);
+    let run = world.run();
+    // The last of them may be rebuilt from the others.
+    assert!((2..=3).contains(&run.result.unwrap().found.len()));
+    assert_eq!(run.took_ms, 3_005);
+}
+
+#[test]
+fn an_error_counts_only_shards_that_can_be_read() {
+    for (scripts, can) in
+        [([Unreachable; 6], 0), ([Unreachable, Unreachable, Hangs, Serves(5), Lacks, Lies], 1)]
+    {
+        let DownloadError::NotEnoughShards { have, need, .. } = run(&a_row(), &scripts).result.unwrap_err();
+        assert_eq!((have, need), (can, 4));
+    }
 }

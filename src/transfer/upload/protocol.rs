@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::message::request::PutShard;
 use crate::message::{CustodyReceipt, Descriptor, Refusal, Violation};
 use crate::transfer::failure::{Failure, Reasons, RequestId};
+use crate::types::limits::{UPLOAD_GRACE_MAX_MILLIS, UPLOAD_GRACE_MILLIS};
 use crate::types::{Code, Hash, PublicKey, SegmentId};
 
 /// What is to be placed where.
@@ -22,7 +23,8 @@ pub struct UploadPlan {
     pub roots: Vec<Hash>,
     /// For each shard the nodes that may hold it, the best first: its place, then its spares.
     pub ranking: Vec<Vec<PublicKey>>,
-    /// By shard: the node whose receipt is in from an earlier, interrupted upload of the same segment.
+    /// By shard: the node whose receipt is in from an earlier, interrupted upload of the same segment. Where a node
+    /// has several while another has none, one of them is sent again to where it belongs.
     pub held: Vec<Option<PublicKey>>,
     /// 32 fresh random bytes: the nonces of all requests derive from them, so no node can foresee one.
     pub nonce_seed: [u8; 32],
@@ -31,14 +33,15 @@ pub struct UploadPlan {
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UploadConfig {
-    /// A shard of which no byte was acknowledged for this long is also sent to another node.
+    /// A shard of which no byte was acknowledged for this long is also sent to another node, and once enough receipts are
+    /// in it is not waited for any more.
     pub slow_after: Duration,
     /// A request of which no byte was acknowledged for this long is given up.
     pub stall: Duration,
-    /// Least wait for the last shards once enough receipts are in.
+    /// A shard that takes less than this longer than others is not late.
     pub tail_min: Duration,
-    /// Longest wait for the last shards once enough receipts are in.
-    pub tail_max: Duration,
+    /// Longest wait for the last shards once enough receipts are in, while their nodes go on taking bytes.
+    pub grace_max: Duration,
     /// Wait before a failed node is tried again; doubles each time.
     pub backoff: Duration,
     /// Failures in a row after which a node is not tried again.
@@ -53,10 +56,10 @@ impl Default for UploadConfig {
     /// For a network whose round trips take less than a second.
     fn default() -> Self {
         Self {
-            slow_after: Duration::from_secs(1),
+            slow_after: Duration::from_millis(UPLOAD_GRACE_MILLIS),
             stall: Duration::from_secs(10),
             tail_min: Duration::from_millis(50),
-            tail_max: Duration::from_secs(2),
+            grace_max: Duration::from_millis(UPLOAD_GRACE_MAX_MILLIS),
             backoff: Duration::from_millis(100),
             tries: 4,
             settle: Duration::from_secs(30),
@@ -123,12 +126,14 @@ pub enum Effect {
         /// Whom.
         node: PublicKey,
     },
+    /// Enough receipts are in; only the last shards are waited for, so another segment may begin.
+    Enough,
     /// Make the descriptor durable, then say [`Event::Persisted`].
     Persist(Descriptor),
     /// The answer for who asked for the upload. Shards may still be on their way: see [`Upload::is_finished`](super::Upload::is_finished).
     Report(Result<Outcome, UploadError>),
-    /// Shards were placed after the report: replace the persisted descriptor. Losing this loses only knowledge
-    /// of spare shards.
+    /// A shard was placed after the report: replace the persisted descriptor. Losing this loses only knowledge
+    /// of spare shards, which a read that needs them finds again.
     Amend(Descriptor),
     /// The last effect of every upload: nothing is under way any more, and the shards may be forgotten.
     Finished,
@@ -145,6 +150,17 @@ pub struct Outcome {
     pub degraded: bool,
     /// Who broke the protocol, and how.
     pub violations: Vec<(PublicKey, Violation)>,
+    /// Nodes that were sent a shard and hold none, and why.
+    pub troubles: Vec<(PublicKey, Trouble)>,
+}
+
+/// Why a node that was sent a shard does not hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// It took too long.
+    Slow,
+    /// It failed or refused.
+    Failed(Failure),
 }
 
 /// Why a segment could not be placed.
@@ -157,7 +173,7 @@ pub enum UploadError {
         segment: SegmentId,
         /// Receipts held.
         have: usize,
-        /// Receipts needed; more than the usual threshold where nodes hold several shards.
+        /// Receipts needed: the threshold, and more only where that is reached but one node holds too many of them.
         need: usize,
         /// The last failure of each node that failed.
         reasons: Vec<(PublicKey, Failure)>,

@@ -127,7 +127,7 @@ impl Client {
 
     pub(super) fn amend(&mut self, descriptor: &Descriptor) -> Result<(), Died> {
         let result = self.index.amend(descriptor);
-        self.check(result)
+        self.check(result).map(drop)
     }
 
     pub(super) fn descriptor(&self, segment: &SegmentId) -> Result<Option<Descriptor>, Died> {
@@ -138,6 +138,21 @@ impl Client {
     pub(in crate::testing::sim) fn versions(&self, name: &RecordName) -> Result<Vec<VersionId>, Died> {
         let entries = self.check(self.index.versions(&self.collection, name))?;
         Ok(entries.into_iter().map(|entry| entry.version).collect())
+    }
+
+    /// The holders of every segment of a record's latest version, as the index has them.
+    pub(in crate::testing::sim) fn holders(
+        &self,
+        name: &RecordName,
+    ) -> Result<Vec<Vec<Option<PublicKey>>>, Died> {
+        let latest = self.check(self.index.latest(&self.collection, name))?;
+        let Some(VersionState::Stored(stored)) = latest.map(|entry| entry.state) else {
+            return Ok(Vec::new());
+        };
+        let body = stored.extents.iter().map(|extent| extent.segment);
+        let segments: BTreeSet<_> = body.chain([stored.header.segment]).collect();
+        let found = segments.iter().map(|segment| Ok(self.descriptor(segment)?.map(|found| found.holders)));
+        found.filter_map(Result::transpose).collect()
     }
 
     pub(super) fn version(

@@ -1,6 +1,6 @@
 //! Gets: units of a record read by the real machine, verified, decoded, opened and compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use super::{Answer, Call, Client, Died, Job, JobError, JobId, Shared, Target};
 use crate::crypto::frame::{Dek, Stream, plain_len};
 use crate::crypto::tree;
 use crate::message::record::{StoredVersion, VersionState};
-use crate::message::request::ReadShard;
+use crate::message::request::{ReadShard, ShardRef};
 use crate::message::{Descriptor, Extent, RecordHeader, Request, Response, Violation};
 use crate::stripe::Layout;
 use crate::testing::sim::content::Content;
@@ -17,7 +17,7 @@ use crate::transfer::download::{Columns, Download, DownloadConfig, DownloadError
 use crate::transfer::open::{ShardBytes, assemble, open_unit};
 use crate::transfer::plan::{ReadUnit, read_units};
 use crate::transfer::seal::as_usize;
-use crate::transfer::{RequestId, Window};
+use crate::transfer::{Failure, RequestId, Window};
 use crate::types::{Machine as _, PublicKey, RecordName, Timestamp, VersionId};
 
 /// A get under way.
@@ -50,6 +50,9 @@ pub(super) struct DownloadSlot {
     machine: Download,
     /// Verified bytes, by the request that brought them.
     bytes: BTreeMap<RequestId, ShardBytes>,
+    /// Nodes that have yet to say which shards they hold, and those that failed to.
+    asked: BTreeSet<PublicKey>,
+    silent: Vec<(PublicKey, Failure)>,
 }
 
 impl DownloadSlot {
@@ -164,7 +167,18 @@ impl Client {
         let machine = Download::new(now, plan, DownloadConfig::default());
         let id = self.id();
         let bytes = BTreeMap::new();
-        let slot = DownloadSlot { job, nth, stream, unit, descriptor, layout, machine, bytes };
+        let slot = DownloadSlot {
+            job,
+            nth,
+            stream,
+            unit,
+            descriptor,
+            layout,
+            machine,
+            bytes,
+            asked: BTreeSet::new(),
+            silent: Vec::new(),
+        };
         self.downloads.insert(id, slot);
         self.run_download(now, id, shared)
     }
@@ -243,10 +257,63 @@ impl Client {
                         slot.machine.handle(now, Event::HedgeGranted { request });
                     }
                 }
+                Effect::Locate => self.locate(now, id),
                 Effect::Report(result) => self.read(now, id, result, shared)?,
             }
         }
         Ok(())
+    }
+
+    /// Asks all nodes which shards of a read's segment they hold.
+    fn locate(&mut self, now: Timestamp, id: u64) {
+        let nodes: Vec<PublicKey> = self.network.nodes.iter().map(|node| node.key).collect();
+        let Some(slot) = self.downloads.get_mut(&id) else { return };
+        let segment = slot.descriptor.segment;
+        let shards = (0..).zip(&slot.descriptor.roots).map(|(index, _)| ShardRef { segment, index });
+        let request = Request::HaveShards(shards.collect());
+        slot.asked.extend(&nodes);
+        for node in nodes {
+            self.call(now, node, Target::Locate(id), &request, Vec::new());
+        }
+    }
+
+    /// A node said which shards of a read's segment it holds, or failed to.
+    pub(super) fn located(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        node: PublicKey,
+        answer: Answer,
+        shared: &mut Shared,
+    ) -> Result<(), Died> {
+        let Some(slot) = self.downloads.get_mut(&id) else { return Ok(()) };
+        slot.asked.remove(&node);
+        match answer {
+            Answer::Response(Response::Holdings(found), body) if body.is_empty() => {
+                let held = found.iter().zip(&slot.descriptor.roots).enumerate();
+                let held = held.filter(|(_, (found, root))| found.as_ref() == Some(*root));
+                let shards = held.map(|(shard, _)| shard).collect();
+                slot.machine.handle(now, Event::Located { node, shards });
+            }
+            Answer::Response(..) => {
+                slot.silent.push((node, Failure::Violation(Violation::WrongResponse)));
+            }
+            Answer::Refused(refusal) => slot.silent.push((node, Failure::Refused(refusal))),
+            Answer::Failed(failure) => slot.silent.push((node, failure)),
+        }
+        if slot.asked.is_empty() {
+            let silent = std::mem::take(&mut slot.silent);
+            slot.machine.handle(now, Event::LocateEnded { silent });
+        }
+        self.run_download(now, id, shared)
+    }
+
+    /// Notes in the index where shards were found of which it did not know.
+    fn note_found(&mut self, mut descriptor: Descriptor, found: &[(usize, PublicKey)]) -> Result<(), Died> {
+        for (shard, node) in found {
+            descriptor.holders[*shard] = Some(*node);
+        }
+        if found.is_empty() { Ok(()) } else { self.amend(&descriptor) }
     }
 
     fn read(
@@ -268,6 +335,7 @@ impl Client {
         for node in &columns.late {
             self.suspects.insert(*node, now + super::SUSPICION);
         }
+        self.note_found(slot.descriptor.clone(), &columns.found)?;
         let plain = self.open_read(slot.job, &slot, &columns);
         let Some(get) = self.get_job(slot.job) else { return Ok(()) };
         get.window.end();

@@ -94,6 +94,8 @@ pub(in crate::testing::sim) struct Shared {
 enum Target {
     Upload(u64, RequestId, PutShard),
     Download(u64, RequestId, ReadShard),
+    /// Which shards of a read's segment a node holds.
+    Locate(u64),
     Release,
 }
 
@@ -274,6 +276,7 @@ impl Client {
                 let event = self.download_event(now, id, request, &read, call, answer);
                 self.tell_download(now, id, event, shared)
             }
+            Target::Locate(id) => self.located(now, id, call.node, answer, shared),
             Target::Release => self.release_answered(now, call.node, &answer),
         }
     }

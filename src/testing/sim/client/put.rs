@@ -409,6 +409,8 @@ impl Client {
                 }
                 Effect::Report(result) => self.reported(now, id, result, shared)?,
                 Effect::Amend(descriptor) => self.amend_segment(descriptor)?,
+                // A segment more or less at a time: its window is wide enough.
+                Effect::Enough => {}
                 Effect::Suspect { node } => drop(self.suspects.insert(node, now + super::SUSPICION)),
                 Effect::Finished => drop(self.uploads.remove(&id)),
             }
