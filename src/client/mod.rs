@@ -10,6 +10,7 @@ mod download;
 mod error;
 mod get;
 pub mod keystore;
+mod nodes;
 mod packer;
 mod put;
 mod range;
@@ -24,6 +25,7 @@ pub use api::{
 };
 pub use error::{Error, ErrorKind};
 pub use get::Download;
+pub use nodes::Nodes;
 pub use range::{ByteRange, ByteRangeError};
 pub use records::{Client, ClientConfig};
 

@@ -110,6 +110,7 @@ fn report(version: VersionId, size: u64, resumed_bytes: u64, outcomes: &[Outcome
         version,
         size,
         resumed_bytes,
+        restarted: false,
         shards_held: outcomes.iter().map(|outcome| outcome.held).sum(),
         shards_total: outcomes.iter().map(|outcome| outcome.descriptor.holders.len()).sum(),
         degraded: outcomes.iter().any(|outcome| outcome.degraded),
@@ -433,7 +434,7 @@ impl SendChunk {
             self.ctx.index.with(move |index| index.abandon_upload(&id)).await?;
             let message = "the file has changed since its interrupted upload began";
             return Err(
-                Error::new(ErrorKind::Invalid, message).with_hint("put it again: a new upload begins")
+                Error::new(ErrorKind::Changed, message).with_hint("put it again: a new upload begins")
             );
         }
         let extent = Extent { segment, offset: 0, plain_len, salt };
@@ -458,6 +459,7 @@ impl SendChunk {
             self.ctx.index.with(move |index| index.put_chunk(&id, &chunk)).await?;
         }
         let resumed = held.iter().all(Option::is_some);
+        tracing::debug!(segment = %segment.short(), number = self.number, plain_len, resumed, "places a chunk");
         let outcome = upload(&self.ctx, coded, held).await?;
         Ok(Sent { number: self.number, extent, outcome, resumed })
     }

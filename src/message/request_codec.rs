@@ -10,7 +10,7 @@ use crate::message::request::{
 };
 use crate::message::{CustodyReceipt, Violation, wire};
 use crate::types::limits::{MAX_BATCH_ITEMS, MAX_READ_LEN, MAX_SHARD_LEN, SLICE_LEN};
-use crate::types::{Hash, Timestamp};
+use crate::types::{Hash, NetworkId, Timestamp};
 
 /// Chaining values of one proof: two a level, and no shard's tree is this deep.
 const MAX_PROOF_LEN: usize = 64;
@@ -267,12 +267,14 @@ impl NodeStatus {
             uptime_seconds: self.uptime_seconds,
             clock_micros: self.clock.unix_micros(),
             problems: self.problems.iter().take(MAX_PROBLEMS).map(|text| wire::plain_text(text)).collect(),
+            network: self.network.0.to_vec(),
         }
     }
 
     fn decode(found: wire_format::NodeStatus) -> Result<Self, Violation> {
         wire::within(found.problems.len() <= MAX_PROBLEMS)?;
         Ok(Self {
+            network: NetworkId(wire::array(&found.network)?),
             version: wire::text(found.version)?,
             shards: found.shards,
             shard_bytes: found.shard_bytes,
