@@ -167,6 +167,7 @@ const VIOLATIONS: [Violation; 15] = [
 
 fn status() -> NodeStatus {
     NodeStatus {
+        network: NetworkId([9; 32]),
         version: "0.1.0".into(),
         shards: 1,
         shard_bytes: 2,
@@ -175,6 +176,20 @@ fn status() -> NodeStatus {
         uptime_seconds: 5,
         clock: Timestamp::from_unix_millis(6),
         problems: vec!["disk is slow".into()],
+    }
+}
+
+fn empty_status() -> NodeStatus {
+    NodeStatus {
+        network: NetworkId([0; 32]),
+        version: String::new(),
+        shards: 0,
+        shard_bytes: 0,
+        disk_bytes: 0,
+        free_bytes: 0,
+        uptime_seconds: 0,
+        clock: Timestamp::ZERO,
+        problems: vec![],
     }
 }
 
@@ -187,7 +202,7 @@ fn responses() -> Vec<Response> {
         Response::Holdings(vec![Some(hash), None]),
         Response::Released { shards: 1, bytes: 2 },
         Response::Status(status()),
-        Response::Status(NodeStatus::default()),
+        Response::Status(empty_status()),
         Response::Done,
         Response::Answer { len: 9 },
     ]);

@@ -16,13 +16,14 @@ pub(crate) const QUEUE_LEN: usize = 1_024;
 /// Works on each item, at most `jobs` at a time, and hands each result to `done` as it comes.
 ///
 /// Items that are errors go straight to `done`. When it breaks, nothing new begins and what is in
-/// work is given up.
+/// work is given up; the answer is how many those are, counted to the end.
 pub(crate) async fn each<T, R, F, Fut>(
     jobs: NonZeroUsize,
     mut items: Receiver<anyhow::Result<T>>,
     work: F,
     mut done: impl FnMut(anyhow::Result<R>) -> ControlFlow<()>,
-) where
+) -> u64
+where
     R: Send + 'static,
     F: Fn(T) -> Fut,
     Fut: Future<Output = anyhow::Result<R>> + Send + 'static,
@@ -46,9 +47,15 @@ pub(crate) async fn each<T, R, F, Fut>(
             },
         };
         if flow.is_break() {
-            return;
+            let mut left = tasks.len() as u64;
+            tasks.abort_all();
+            while let Some(item) = items.recv().await {
+                left += u64::from(item.is_ok());
+            }
+            return left;
         }
     }
+    0
 }
 
 fn lost(error: &tokio::task::JoinError) -> Failure {
@@ -62,8 +69,12 @@ pub(crate) struct Tally {
     pub(crate) done: u64,
     /// Their bytes.
     pub(crate) bytes: u64,
+    /// How many of the bytes an earlier attempt had stored.
+    pub(crate) resumed: u64,
     /// Records that failed.
     pub(crate) failed: u64,
+    /// Records that were not tried, or given up, because the others had no chance any more.
+    pub(crate) left: u64,
     /// The exit code of all failures so far; `Failed` if they differ.
     exit: Option<Exit>,
 }
@@ -103,7 +114,12 @@ impl Tally {
             None => Ok(Exit::Ok),
             Some(exit) => {
                 let (failed, done) = (format::count(self.failed, "record"), self.done);
-                let message = format!("{failed} could not be {past}; {done} were");
+                let left = match self.left {
+                    0 => String::new(),
+                    1 => ", 1 was not tried".to_owned(),
+                    left => format!(", {left} were not tried"),
+                };
+                let message = format!("{failed} could not be {past}; {done} were{left}");
                 Err(Failure::new(exit, message).into())
             }
         }
@@ -119,11 +135,11 @@ mod tests {
 
     use super::*;
 
-    fn run(jobs: usize, items: Vec<anyhow::Result<u32>>, break_at: u32) -> (Vec<String>, usize) {
+    fn run(jobs: usize, items: Vec<anyhow::Result<u32>>, break_at: u32) -> (Vec<String>, usize, u64) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut seen = Vec::new();
-        runtime.block_on(async {
+        let left = runtime.block_on(async {
             let (to, from) = mpsc::channel(items.len().max(1));
             for item in items {
                 to.send(item).await.unwrap();
@@ -143,24 +159,25 @@ mod tests {
                 seen.push(result.map_or_else(|error| error.to_string(), |item| item.to_string()));
                 if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
-            .await;
+            .await
         });
-        (seen, most.load(Ordering::SeqCst))
+        (seen, most.load(Ordering::SeqCst), left)
     }
 
     #[test]
     fn every_item_has_a_result_and_no_more_than_allowed_run_at_once() {
         let items = (0..100).map(Ok).chain([Err(anyhow::anyhow!("unnamed"))]).collect();
-        let (mut seen, most) = run(7, items, u32::MAX);
+        let (mut seen, most, left) = run(7, items, u32::MAX);
         seen.sort();
-        assert_eq!((seen.len(), most), (101, 7));
+        assert_eq!((seen.len(), most, left), (101, 7, 0));
         assert!(seen.contains(&"unnamed".to_owned()) && seen.contains(&"99 is odd".to_owned()));
     }
 
     #[test]
-    fn a_break_ends_the_work() {
-        let (seen, _) = run(1, (0..100).map(Ok).collect(), 4);
+    fn a_break_ends_the_work_and_what_is_left_is_counted() {
+        let (seen, _, left) = run(1, (0..100).map(Ok).collect(), 4);
         assert_eq!(seen.last().map(String::as_str), Some("4"));
+        assert_eq!(seen.len() as u64 + left, 100);
     }
 
     #[test]
@@ -173,6 +190,9 @@ mod tests {
         assert!(fail(&mut tally, Exit::NotFound).is_continue());
         assert_eq!(tally.result("put").map_err(|error| Exit::of(&error)).unwrap_err(), Exit::Failed);
         assert!(fail(&mut tally, Exit::Unavailable).is_break());
-        assert_eq!(tally.result("put").map_err(|error| Exit::of(&error)).unwrap_err(), Exit::Unavailable);
+        tally.left = 7;
+        let error = tally.result("put").unwrap_err();
+        assert_eq!(Exit::of(&error), Exit::Unavailable);
+        assert_eq!(error.to_string(), "3 records could not be put; 0 were, 7 were not tried");
     }
 }

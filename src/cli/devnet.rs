@@ -1,13 +1,16 @@
 //! `xvault devnet`
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::format;
 use crate::cli::node::signals;
 use crate::cli::session::Session;
 use crate::roles::{Devnet, DevnetConfig};
+use crate::stripe::placement::survived_losses;
 use crate::types::Code;
 
 /// Run a whole network on this machine, to try things out.
@@ -21,7 +24,7 @@ pub(crate) struct Args {
     dir: Option<PathBuf>,
     /// Storage nodes of a new devnet [default: 6].
     #[arg(long, value_name = "N")]
-    nodes: Option<usize>,
+    nodes: Option<NonZeroUsize>,
     /// Erasure code of a new devnet: data and parity shards [default: 4+2].
     #[arg(long, value_name = "K+M")]
     code: Option<Code>,
@@ -40,7 +43,7 @@ pub(crate) fn run(session: &Session, args: Args) -> anyhow::Result<Exit> {
     };
     let config = DevnetConfig {
         dir,
-        nodes: args.nodes,
+        nodes: args.nodes.map(NonZeroUsize::get),
         code: args.code,
         statics: args.statics,
         base_port: args.base_port,
@@ -63,10 +66,20 @@ pub(crate) fn run(session: &Session, args: Args) -> anyhow::Result<Exit> {
 fn announce(session: &Session, devnet: &Devnet) -> anyhow::Result<()> {
     let output = session.output();
     let (network, file) = (devnet.network(), devnet.network_file());
+    let (nodes, survives) = (network.nodes.len(), survived_losses(network.code, network.nodes.len()));
+    if survives < network.code.m() {
+        output.warn(format_args!(
+            "with code {} on {nodes} nodes, records survive the loss of {}, not of {}: that takes {} nodes",
+            network.code,
+            format::count(survives as u64, "node"),
+            network.code.m(),
+            network.code.total(),
+        ));
+    }
     if output.is_json() {
         output.json(&json!({
-            "message_type": "ready", "v": 1, "network_file": file, "nodes": network.nodes.len(), "statics": devnet.statics().len(),
-            "code": network.code.to_string(),
+            "message_type": "ready", "v": 1, "network_file": file, "nodes": network.nodes.len(),
+            "statics": devnet.statics().len(), "code": network.code.to_string(), "survives_nodes": survives,
         }))?;
         output.finish()?;
         return Ok(());
@@ -104,7 +117,7 @@ fn announce(session: &Session, devnet: &Devnet) -> anyhow::Result<()> {
 }
 
 /// A word as a shell reads it.
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@".contains(c);
     if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -1,20 +1,27 @@
 //! `xvault doctor`
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
-use crate::cli::node::{ask_all, reason};
+use crate::cli::node::{Answer, ask_all, reason};
 use crate::cli::output::{Output, Paint};
 use crate::cli::session::Session;
 use crate::client::keystore::Keystore;
-use crate::client::{Client, NodeReport};
+use crate::client::{Client, ClientConfig, ErrorKind, Nodes};
+use crate::runtime::wall_time;
 use crate::store::{Disk as _, FileDisk};
 use crate::stripe::placement::survives_any_operator;
-use crate::types::{Network, NodeInfo};
+use crate::types::{Network, NetworkId, Timestamp};
 
-/// Clocks that differ by more are worth a warning.
-const MAX_CLOCK_OFFSET_MS: i64 = 2_000;
+/// How far our clock may be from the nodes' without a warning.
+const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(2);
+/// How far a node's clock may be from the other nodes' without a warning.
+const MAX_NODE_CLOCK_OFFSET: Duration = Duration::from_secs(5);
+/// 2020 began: before this there was no xvault, so a clock that says so is wrong.
+const EARLIEST: Timestamp = Timestamp::from_unix_millis(1_577_836_800_000);
 /// Less free space than this in the home folder is worth a warning.
 const MIN_FREE_BYTES: u64 = 256 << 20;
 
@@ -49,6 +56,7 @@ impl Check {
 
 pub(crate) fn run(session: &Session, _args: Args) -> anyhow::Result<Exit> {
     let mut checks = vec![keystore(session), disk(session)];
+    checks.extend(own_clock(wall_time()));
     let network = session.network();
     match &network {
         Err(error) => {
@@ -128,25 +136,33 @@ fn vault(session: &Session) -> anyhow::Result<Vec<Check>> {
         }
     };
     session.run(async {
-        let client = match Client::open(config).await {
-            Ok(client) => client,
-            Err(error) => return Ok(vec![broken_index(&error)]),
-        };
-        let mut checks = vec![index(&client).await];
-        let answers = ask_all(&client, client.network().nodes.clone()).await;
-        checks.extend(answers.iter().map(|(node, report)| node_check(node, report)));
-        checks.extend(clock(&answers));
-        checks.push(reach(client.network(), &answers));
-        client.close().await;
+        let nodes = Nodes::new(&config);
+        let mut checks = vec![index(config).await];
+        let answers = ask_all(&nodes, nodes.network().nodes.clone()).await;
+        let median = median_offset(&answers);
+        checks.extend(answers.iter().map(|answer| node_check(nodes.network().id, median, answer)));
+        checks.extend(median.map(clock));
+        checks.push(reach(nodes.network(), &answers));
+        nodes.close().await;
         Ok(checks)
     })
 }
 
-async fn index(client: &Client) -> Check {
-    match client.collections().await {
+/// Looks at the index, if there is one; this must not be what makes it.
+async fn index(config: ClientConfig) -> Check {
+    if !config.home.exists() {
+        return Check::ok("index", "none yet: nothing was stored from here in this network");
+    }
+    let client = match Client::open(config).await {
+        Ok(client) => client,
+        Err(error) => return broken_index(&error),
+    };
+    let check = match client.collections().await {
         Ok(found) => Check::ok("index", format::count(found.len() as u64, "collection")),
         Err(error) => broken_index(&error),
-    }
+    };
+    client.close().await;
+    check
 }
 
 fn broken_index(error: &crate::client::Error) -> Check {
@@ -156,44 +172,73 @@ fn broken_index(error: &crate::client::Error) -> Check {
     Check::bad(Verdict::Fail, "index", found, remedy)
 }
 
-type Answer = (NodeInfo, Result<NodeReport, crate::client::Error>);
-
-fn node_check(node: &NodeInfo, report: &Result<NodeReport, crate::client::Error>) -> Check {
-    match report {
-        Ok(report) if report.status.problems.is_empty() => {
-            let free = format::size(report.status.free_bytes);
-            Check::ok(
-                "node",
-                format!(
-                    "{} answers in {:.1} ms, {free} free",
-                    node.name,
-                    report.round_trip.as_secs_f64() * 1e3
-                ),
-            )
-        }
-        Ok(report) => {
-            let found = format!("{}: {}", node.name, report.status.problems.join("; "));
-            Check::bad(Verdict::Warn, "node", found, "tell its operator")
+fn node_check(network: NetworkId, median_ms: Option<i64>, (node, report): &Answer) -> Check {
+    let name = &node.name;
+    let report = match report {
+        Ok(report) => report,
+        Err(error) if error.kind() == ErrorKind::Config => {
+            let remedy = error.hint().unwrap_or("check the network file");
+            return Check::bad(Verdict::Fail, "node", error.to_string(), remedy);
         }
         Err(error) => {
-            let found = format!("{} at {}: {}", node.name, node.address, reason(error));
-            Check::bad(Verdict::Warn, "node", found, "start it, or open its UDP port in the firewall")
+            let found = format!("{name} at {}: {}", node.address, reason(error));
+            let remedy = "start it, or open its UDP port in the firewall";
+            return Check::bad(Verdict::Warn, "node", found, remedy);
         }
+    };
+    if report.status.network != network {
+        let (theirs, ours) = (report.status.network.short(), network.short());
+        let found = format!("{name} belongs to another network: {theirs}, not {ours}");
+        let remedy = "correct the network file: its `id`, or the table of this node";
+        return Check::bad(Verdict::Fail, "node", found, remedy);
     }
+    if !report.status.problems.is_empty() {
+        let found = format!("{name}: {}", report.status.problems.join("; "));
+        return Check::bad(Verdict::Warn, "node", found, "tell its operator");
+    }
+    let off = report.clock_offset_ms.saturating_sub(median_ms.unwrap_or(0));
+    if span(off) > MAX_NODE_CLOCK_OFFSET {
+        let found = format!("{name}: its clock is {} the other nodes'", ahead(off));
+        return Check::bad(Verdict::Warn, "node", found, "tell its operator to set it, for example by NTP");
+    }
+    let free = format::size(report.status.free_bytes);
+    let millis = report.round_trip.as_secs_f64() * 1e3;
+    Check::ok("node", format!("{name} answers in {millis:.1} ms, {free} free"))
 }
 
-/// How far our clock is from the middle one of the nodes'.
-fn clock(answers: &[Answer]) -> Option<Check> {
+/// How far the middle one of the nodes' clocks is ahead of ours, milliseconds.
+fn median_offset(answers: &[Answer]) -> Option<i64> {
     let mut offsets: Vec<i64> =
         answers.iter().filter_map(|(_, report)| Some(report.as_ref().ok()?.clock_offset_ms)).collect();
     offsets.sort_unstable();
-    let median = *offsets.get(offsets.len() / 2)?;
-    let found = format!("{median} ms from the nodes' clocks");
-    Some(if median.abs() <= MAX_CLOCK_OFFSET_MS {
+    offsets.get(offsets.len() / 2).copied()
+}
+
+/// Judges our clock by the nodes'.
+fn clock(median_ms: i64) -> Check {
+    let found = format!("{} the nodes' clocks", ahead(median_ms.saturating_neg()));
+    if span(median_ms) <= MAX_CLOCK_OFFSET {
         Check::ok("clock", found)
     } else {
         Check::bad(Verdict::Warn, "clock", found, "set this machine's clock, for example by NTP")
-    })
+    }
+}
+
+/// A clock that cannot be right.
+fn own_clock(now: Timestamp) -> Option<Check> {
+    let found = || format!("this machine's clock says {}", format::time(now));
+    let remedy = "set it: versions of records are dated by it";
+    (now < EARLIEST).then(|| Check::bad(Verdict::Fail, "clock", found(), remedy))
+}
+
+const fn span(offset_ms: i64) -> Duration {
+    Duration::from_millis(offset_ms.unsigned_abs())
+}
+
+/// `0.1 s ahead of`, `3 min behind`.
+fn ahead(offset_ms: i64) -> String {
+    let side = if offset_ms >= 0 { "ahead of" } else { "behind" };
+    format!("{} {side}", format::duration(span(offset_ms)))
 }
 
 /// Whether enough nodes answer to read every record: at most m shards of a segment may be silent, and a
@@ -232,4 +277,64 @@ fn show(output: &Output, check: &Check) -> anyhow::Result<()> {
         output.line(format_args!("                -> {remedy}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::client::NodeReport;
+    use crate::message::NodeStatus;
+    use crate::types::{NodeInfo, PublicKey};
+
+    const OURS: NetworkId = NetworkId([7; 32]);
+
+    fn answer(network: NetworkId, clock_offset_ms: i64) -> Answer {
+        let node = NodeInfo {
+            name: "node-1".into(),
+            key: PublicKey([1; 32]),
+            address: SocketAddr::from(([127, 0, 0, 1], 4_433)),
+            operator: "operator".into(),
+            site: "here".into(),
+        };
+        let status = NodeStatus {
+            network,
+            version: String::new(),
+            shards: 0,
+            shard_bytes: 0,
+            disk_bytes: 0,
+            free_bytes: 0,
+            uptime_seconds: 0,
+            clock: Timestamp::ZERO,
+            problems: Vec::new(),
+        };
+        (node, Ok(NodeReport { status, round_trip: Duration::ZERO, clock_offset_ms }))
+    }
+
+    #[test]
+    fn a_node_of_another_network_fails() {
+        let check = node_check(OURS, Some(0), &answer(NetworkId([8; 32]), 0));
+        assert!(check.verdict == Verdict::Fail && check.found.contains("another network"), "{}", check.found);
+        assert_eq!(node_check(OURS, Some(0), &answer(OURS, 0)).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_clock_is_judged_by_those_of_the_others() {
+        let answers = [answer(OURS, 60_000), answer(OURS, 60_100), answer(OURS, 54_000)];
+        let median = median_offset(&answers);
+        assert_eq!(median, Some(60_000));
+        let verdicts = answers.each_ref().map(|answer| node_check(OURS, median, answer).verdict);
+        assert_eq!(verdicts, [Verdict::Ok, Verdict::Ok, Verdict::Warn]);
+        assert!(node_check(OURS, median, &answers[2]).found.contains("6.0 s behind"));
+        assert_eq!(clock(60_000).found, "1 min behind the nodes' clocks");
+        assert_eq!(clock(60_000).verdict, Verdict::Warn);
+        assert_eq!(clock(-1_500).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_clock_before_2020_is_wrong() {
+        assert!(own_clock(Timestamp::ZERO).is_some_and(|check| check.verdict == Verdict::Fail));
+        assert!(own_clock(Timestamp::from_unix_millis(1_795_478_400_123)).is_none());
+    }
 }

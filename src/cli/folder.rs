@@ -55,7 +55,12 @@ pub(crate) struct NewFile {
 impl Folder {
     /// Opens a folder that the user named, through links if that is what the name means.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        let fd = openat(CWD, path, FOLDER, Mode::empty()).map_err(|error| failure(path, error))?;
+        let fd = openat(CWD, path, FOLDER, Mode::empty()).map_err(|error| {
+            Failure::new(
+                Exit::Failed,
+                format!("cannot use the folder {}: {}", shown(path), io::Error::from(error)),
+            )
+        })?;
         Ok(Self { fd, path: path.to_owned() })
     }
 
@@ -90,18 +95,23 @@ impl Folder {
         match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(failure(&self.path.join(name), error).into()),
+            Err(error) => Err(failure(&self.path_of(name), error).into()),
         }
     }
 
-    /// Begins a file.
-    pub(crate) fn create(self) -> anyhow::Result<NewFile> {
+    /// How the file of this name is called where the user stands.
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
+        if self.path == Path::new(".") { PathBuf::from(name) } else { self.path.join(name) }
+    }
+
+    /// Begins the file that is to have this name.
+    pub(crate) fn create(self, name: &str) -> anyhow::Result<NewFile> {
         let mut random = [0; 8];
         getrandom::fill(&mut random)?;
         let temporary = format!(".xvault-{}.part", data_encoding::HEXLOWER.encode(&random));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let fd = openat(&self.fd, &temporary, flags, Mode::from(0o666))
-            .map_err(|error| failure(&self.path, error))?;
+            .map_err(|error| failure(&self.path_of(name), error))?;
         Ok(NewFile { file: fd.into(), folder: self, temporary: Some(temporary) })
     }
 }
@@ -118,7 +128,7 @@ impl NewFile {
     /// # Errors
     /// A refusal if the name is taken, unless `force` is set.
     pub(crate) fn keep(mut self, name: &str, force: bool) -> anyhow::Result<()> {
-        let path = self.folder.path.join(name);
+        let path = self.folder.path_of(name);
         self.file.sync_all().map_err(|error| full_or_failed(&path, &error))?;
         let Some(temporary) = self.temporary.take() else { return Ok(()) };
         let renamed = self.rename(&temporary, name, force);
@@ -187,7 +197,7 @@ mod tests {
 
     fn write(root: &Folder, name: &str, force: bool) -> anyhow::Result<()> {
         let parts = parts(name)?;
-        let mut file = root.parent_of(&parts)?.create()?;
+        let mut file = root.parent_of(&parts)?.create(parts.last().unwrap())?;
         file.file().write_all(name.as_bytes())?;
         file.keep(parts.last().unwrap(), force)
     }
@@ -204,7 +214,7 @@ mod tests {
         assert_eq!(std::fs::read(dir.path().join("a/b/c")).unwrap(), b"a/b/c");
         assert_eq!(exit(write(&root, "a/b/c", false)), Exit::Refused);
         write(&root, "a/b/c", true).unwrap();
-        drop(root.parent_of(&["x"]).unwrap().create().unwrap());
+        drop(root.parent_of(&["x"]).unwrap().create("x").unwrap());
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
     }

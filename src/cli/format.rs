@@ -30,6 +30,26 @@ pub(crate) fn rate(bytes: u64, took: Duration) -> String {
     format!("{}/s", size(u64::try_from(each_second).unwrap_or(u64::MAX)))
 }
 
+/// A span of time in its two largest units at most: `0.8 s`, `12 s`, `3 min 5 s`, `2 d 1 h`.
+pub(crate) fn duration(span: Duration) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let seconds = span.as_secs();
+    if seconds < 10 {
+        // Tenths, rounded down.
+        return format!("{seconds}.{} s", span.subsec_millis() / 100);
+    }
+    let largest = UNITS.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(UNITS.len() - 1);
+    let mut rest = seconds;
+    let mut shown = Vec::new();
+    for (unit, name) in UNITS.iter().skip(largest).take(2) {
+        if rest >= *unit {
+            shown.push(format!("{} {name}", rest / unit));
+        }
+        rest %= unit;
+    }
+    shown.join(" ")
+}
+
 /// A count with its noun: `1 record`, `12 records`.
 pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
@@ -87,6 +107,22 @@ mod tests {
             (u64::MAX, "15.9 EiB"),
         ] {
             assert_eq!(size(bytes), shown);
+        }
+    }
+
+    #[test]
+    fn spans_have_at_most_two_units() {
+        for (millis, shown) in [
+            (0, "0.0 s"),
+            (899, "0.8 s"),
+            (9_999, "9.9 s"),
+            (12_345, "12 s"),
+            (185_000, "3 min 5 s"),
+            (180_000, "3 min"),
+            (176_400_000, "2 d 1 h"),
+            (86_400_000, "1 d"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(millis)), shown);
         }
     }
 

@@ -12,11 +12,13 @@ use tokio::sync::mpsc::{Sender, channel};
 
 use crate::cli::batch::{self, Tally};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::folder::{self, Folder, NewFile};
+use crate::cli::folder::{self, Folder};
 use crate::cli::output::{Output, escape};
 use crate::cli::session::Session;
 use crate::cli::{address, format};
-use crate::client::{ByteRange, Client, GetOptions, ListEntry, ListOptions, Progress, RecordAddress};
+use crate::client::{
+    ByteRange, Client, Download, GetOptions, ListEntry, ListOptions, Progress, RecordAddress,
+};
 use crate::types::{CollectionName, RecordPath, VersionId};
 
 /// Names asked for at once.
@@ -65,17 +67,37 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
         return Ok(Exit::Ok);
     }
     let begun = Instant::now();
+    // First the record, then what is here: a missing one is missing whatever there is here.
+    let download = client.get(&at, options).await?;
     let (folder, name) = place(&args, &at)?;
-    if !args.force && folder.holds(&name)? {
-        return Err(folder::exists(&args.target.clone().unwrap_or_default().join(&name)).into());
-    }
-    let mut file = folder.create()?;
-    let bytes = fill(client, &at, options, &mut file).await?;
-    tokio::task::block_in_place(|| file.keep(&name, args.force))?;
+    let got = fill(at, download, folder, &name, args.force).await?;
     let mut tally = Tally::default();
-    tally.done(bytes);
+    tally.done(got.bytes);
+    show(session.output(), &got, false)?;
     summary(session.output(), &tally, begun)?;
     Ok(Exit::Ok)
+}
+
+/// A record that is a file now.
+struct Got {
+    at: RecordAddress,
+    version: VersionId,
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// Reports a record; a line of text only if `each` is to have one.
+fn show(output: &Output, got: &Got, each: bool) -> anyhow::Result<()> {
+    if output.is_json() {
+        output.json(&json!({
+            "message_type": "item", "v": 1, "address": got.at.to_string(), "version": got.version.to_string(),
+            "size": got.bytes, "path": got.path.to_string_lossy(),
+        }))?;
+    } else if each {
+        let (address, path) = (escape(&got.at.to_string()), escape(&got.path.to_string_lossy()));
+        output.line(format_args!("{address}  {path}  {}", format::size(got.bytes)))?;
+    }
+    Ok(())
 }
 
 /// The folder and name of the file that a record becomes.
@@ -100,20 +122,27 @@ fn place(args: &Args, at: &RecordAddress) -> anyhow::Result<(Folder, String)> {
     Ok((Folder::open(parent)?, name.to_owned()))
 }
 
+/// Writes a record to a file, which appears once it is whole.
 async fn fill(
-    client: &Client,
-    at: &RecordAddress,
-    options: GetOptions,
-    file: &mut NewFile,
-) -> anyhow::Result<u64> {
-    let mut download = client.get(at, options).await?;
-    let mut written = 0;
-    while let Some(bytes) = download.next().await? {
-        let wrote = tokio::task::block_in_place(|| file.file().write_all(&bytes));
-        wrote.map_err(|error| folder::full_or_failed(Path::new("the file"), &error))?;
-        written += bytes.len() as u64;
+    at: RecordAddress,
+    mut download: Download,
+    folder: Folder,
+    name: &str,
+    force: bool,
+) -> anyhow::Result<Got> {
+    let path = folder.path_of(name);
+    if !force && folder.holds(name)? {
+        return Err(folder::exists(&path).into());
     }
-    Ok(written)
+    let mut file = folder.create(name)?;
+    let mut bytes = 0;
+    while let Some(piece) = download.next().await? {
+        let wrote = tokio::task::block_in_place(|| file.file().write_all(&piece));
+        wrote.map_err(|error| folder::full_or_failed(&path, &error))?;
+        bytes += piece.len() as u64;
+    }
+    tokio::task::block_in_place(|| file.keep(name, force))?;
+    Ok(Got { at, version: download.info.version, path, bytes })
 }
 
 async fn get_folder(
@@ -138,14 +167,17 @@ async fn get_folder(
         let (client, root, progress) = (client.clone(), Arc::clone(&root), progress.clone());
         get_one(client, root, prefix.len(), at, args.force, progress)
     };
-    batch::each(args.jobs, names, work, |result| match result {
-        Ok(bytes) => {
-            tally.done(bytes);
-            ControlFlow::Continue(())
+    let left = batch::each(args.jobs, names, work, |result| {
+        match result.and_then(|got| show(output, &got, output.is_verbose()).map(|()| got)) {
+            Ok(got) => {
+                tally.done(got.bytes);
+                ControlFlow::Continue(())
+            }
+            Err(error) => tally.fail(output, &error),
         }
-        Err(error) => tally.fail(output, &error),
     })
     .await;
+    tally.left = left;
     listing.await?;
     if tally.done == 0 && tally.failed == 0 {
         let message = format!("there is nothing in {}", escape(&args.source.to_string()));
@@ -199,17 +231,12 @@ async fn get_one(
     at: RecordAddress,
     force: bool,
     progress: Progress,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<Got> {
+    let download = client.get(&at, GetOptions { progress, ..GetOptions::default() }).await?;
     let parts = folder::parts(&at.name.as_str()[skip..])?;
+    let name = parts.last().copied().unwrap_or_default().to_owned();
     let folder = root.parent_of(&parts)?;
-    let name = parts.last().copied().unwrap_or_default();
-    if !force && folder.holds(name)? {
-        return Err(folder::exists(Path::new(&at.name.as_str()[skip..])).into());
-    }
-    let mut file = folder.create()?;
-    let bytes = fill(&client, &at, GetOptions { progress, ..GetOptions::default() }, &mut file).await?;
-    tokio::task::block_in_place(|| file.keep(name, force))?;
-    Ok(bytes)
+    fill(at, download, folder, &name, force).await
 }
 
 fn summary(output: &Output, tally: &Tally, begun: Instant) -> anyhow::Result<()> {
@@ -217,7 +244,7 @@ fn summary(output: &Output, tally: &Tally, begun: Instant) -> anyhow::Result<()>
     if output.is_json() {
         output.json(&json!({
             "message_type": "summary", "v": 1, "records": tally.done, "bytes": tally.bytes,
-            "failed": tally.failed, "seconds": took.as_secs_f64(),
+            "failed": tally.failed, "not_tried": tally.left, "seconds": took.as_secs_f64(),
         }))?;
     } else if tally.done > 0 {
         let (records, bytes) = (format::count(tally.done, "record"), format::size(tally.bytes));

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cli::address;
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::format::{self, RecordJson};
 use crate::cli::output::{Output, escape};
 use crate::cli::session::Session;
@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// At most so many entries.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Go on after this name: the one that a listing cut by --limit ends with.
+    #[arg(long, value_name = "NAME")]
+    after: Option<String>,
 }
 
 /// What to list.
@@ -61,7 +64,8 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
         return Ok(Exit::Ok);
     };
     let mut left = args.limit.unwrap_or(usize::MAX);
-    let mut after = None;
+    let mut after = args.after.clone();
+    let (mut first, mut cut) = (true, None);
     while left > 0 {
         let options = ListOptions {
             prefix: path.rest.clone(),
@@ -72,15 +76,41 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
         };
         let page = client.list(&path.collection, options).await?;
         left -= page.entries.len();
+        if first && page.entries.is_empty() {
+            must_exist(client, path).await?;
+        }
+        first = false;
         for entry in &page.entries {
             show(output, &path.collection, entry, args.long)?;
         }
+        cut.clone_from(&page.next);
         after = page.next;
         if after.is_none() {
             break;
         }
     }
+    if let Some(next) = cut {
+        if output.is_json() {
+            output.json(&json!({ "next": next }))?;
+        } else {
+            output.note(format_args!("there is more: go on with --after {}", quoted(&next)));
+        }
+    }
     Ok(Exit::Ok)
+}
+
+/// A folder without records is empty; a collection without any is none.
+async fn must_exist(client: &Client, path: &RecordPath) -> anyhow::Result<()> {
+    if client.collections().await?.iter().any(|found| found.name == path.collection) {
+        return Ok(());
+    }
+    let message = format!("there is no collection xv://{}", path.collection);
+    Err(Failure::new(Exit::NotFound, message).hint("`xvault ls` lists what there is").into())
+}
+
+/// A name as one word of a shell.
+fn quoted(name: &str) -> String {
+    crate::cli::devnet::quote(&escape(name))
 }
 
 fn show(output: &Output, collection: &CollectionName, entry: &ListEntry, long: bool) -> anyhow::Result<()> {

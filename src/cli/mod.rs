@@ -35,6 +35,7 @@ mod versions;
 mod walk;
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,16 +60,30 @@ struct Cli {
     command: Command,
 }
 
-/// Arguments of every command.
+/// Arguments of every command. `-h` shows the everyday ones only.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
     /// Folder of the keystore and the vaults' local state [default: the user's data folder for xvault].
-    #[arg(long, global = true, value_name = "DIR", env = "XVAULT_HOME", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        hide_short_help = true,
+        value_name = "DIR",
+        env = "XVAULT_HOME",
+        hide_env_values = true
+    )]
     pub(crate) home: Option<PathBuf>,
 
     /// Network file [default: network.toml in the home folder, else that of the devnet there].
-    #[arg(long, global = true, value_name = "FILE", env = "XVAULT_NETWORK", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        hide_short_help = true,
+        value_name = "FILE",
+        env = "XVAULT_NETWORK",
+        hide_env_values = true
+    )]
     pub(crate) network: Option<PathBuf>,
 
     /// Read the passphrase from the first line of this file.
@@ -76,7 +91,7 @@ pub(crate) struct Globals {
     /// Without it the passphrase is taken from XVAULT_PASSPHRASE, from the file that
     /// XVAULT_PASSPHRASE_FILE names, from the output of the command in XVAULT_PASSPHRASE_COMMAND, or
     /// asked for on the terminal, in this order. It is never an argument: others can see those.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
 
     /// Write results and errors as JSON, for programs.
@@ -87,16 +102,16 @@ pub(crate) struct Globals {
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
 
-    /// Log what happens to stderr; twice for details.
+    /// A line for every item, and a log of what happens on stderr; twice for details.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 
     /// When to colour text.
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
+    #[arg(long, global = true, hide_short_help = true, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
     pub(crate) color: ColorChoice,
 
     /// How to show progress.
-    #[arg(long, global = true, value_name = "HOW", value_enum, default_value_t = ProgressMode::Auto)]
+    #[arg(long, global = true, hide_short_help = true, value_name = "HOW", value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,
 }
 
@@ -166,7 +181,7 @@ fn usage(json: bool, error: &clap::Error) -> Exit {
 }
 
 fn execute(cli: Cli) -> anyhow::Result<Exit> {
-    start_log(cli.globals.verbose, cli.globals.quiet);
+    start_log(&cli.globals);
     let session = Session::new(cli.globals)?;
     let exit = dispatch(cli.command, &session)?;
     session.output().finish()?;
@@ -176,7 +191,10 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
 fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
     match command {
         Command::Key(command) => key::run(session, command),
-        Command::Put(args) => session.with_client(async |client| put::run(session, client, args).await),
+        Command::Put(args) => {
+            let hint = args.interrupted_hint();
+            session.with_client_hinting(hint, async |client| put::run(session, client, args).await)
+        }
         Command::Get(args) => session.with_client(async |client| get::run(session, client, args).await),
         Command::Cat(args) => session.with_client(async |client| cat::run(session, client, args).await),
         Command::Ls(args) => session.with_client(async |client| ls::run(session, client, args).await),
@@ -198,16 +216,18 @@ fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
 }
 
 /// Logs to stderr: errors only by default, since commands report their own; XVAULT_LOG overrides.
-fn start_log(verbose: u8, quiet: bool) {
+fn start_log(globals: &Globals) {
     use tracing_subscriber::EnvFilter;
-    let default = match (quiet, verbose) {
+    let default = match (globals.quiet, globals.verbose) {
         (true, _) => "off",
         (false, 0) => "error",
         (false, 1) => "xvault=info,warn",
         (false, _) => "xvault=debug,info",
     };
     let filter = EnvFilter::try_from_env("XVAULT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init().ok();
+    let color = globals.color.applies(std::io::stderr().is_terminal());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color);
+    log.with_writer(std::io::stderr).try_init().ok();
 }
 
 #[cfg(test)]

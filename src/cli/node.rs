@@ -11,10 +11,10 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
 use crate::cli::output::{Output, Paint, escape};
 use crate::cli::session::Session;
-use crate::client::{Client, NodeReport};
+use crate::client::{ErrorKind, NodeReport, Nodes};
 use crate::crypto::sign::KeyPair;
 use crate::roles::storage_node::{NodeConfig, NodeFolder, StorageNode};
-use crate::types::NodeInfo;
+use crate::types::{NetworkId, NodeInfo};
 
 /// Run storage nodes, and see how those of the network are.
 #[derive(Debug, clap::Subcommand)]
@@ -41,6 +41,9 @@ pub(crate) struct Init {
     /// Address and UDP port to listen on.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
+    /// Address and UDP port by which clients reach it, for the network file [default: that of --listen].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    advertise: Option<SocketAddr>,
     /// Who runs it: nodes of one operator are taken to fail together.
     #[arg(long, value_name = "NAME")]
     operator: String,
@@ -49,7 +52,7 @@ pub(crate) struct Init {
     site: String,
     /// Id of the network it serves [default: that of the network file].
     #[arg(long, value_name = "ID")]
-    network_id: Option<crate::types::NetworkId>,
+    network_id: Option<NetworkId>,
 }
 
 /// Arguments of `node run`.
@@ -73,12 +76,27 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
         Command::Run(args) => serve(session, &args),
         Command::Ls => ls(session),
         Command::Status(args) => {
-            session.with_client(async |client| status(session.output(), client, &args).await)
+            session.with_nodes(async |nodes| status(session.output(), nodes, &args).await)
         }
     }
 }
 
+/// The address that clients connect to: one that means the same to all of them.
+fn advertised(listen: SocketAddr, advertise: Option<SocketAddr>) -> Result<SocketAddr, Failure> {
+    let address = advertise.unwrap_or(listen);
+    let wrong = if address.ip().is_unspecified() {
+        "is every address of this machine, not one that others can connect to"
+    } else if address.port() == 0 {
+        "has no port"
+    } else {
+        return Ok(address);
+    };
+    let hint = "name the address and port by which clients reach the node with --advertise";
+    Err(Failure::usage(format!("{address} {wrong}")).hint(hint))
+}
+
 fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
+    let address = advertised(args.listen, args.advertise)?;
     let network = match args.network_id {
         Some(id) => id,
         None => session.network()?.id,
@@ -89,7 +107,7 @@ fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
     let info = NodeInfo {
         name: args.name.clone(),
         key: key.public(),
-        address: args.listen,
+        address,
         operator: args.operator,
         site: args.site,
     };
@@ -142,18 +160,26 @@ fn ls(session: &Session) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-async fn status(output: &Output, client: &Client, args: &Status) -> anyhow::Result<Exit> {
+async fn status(output: &Output, nodes: &Nodes, args: &Status) -> anyhow::Result<Exit> {
     let wanted = |node: &&NodeInfo| args.name.as_ref().is_none_or(|name| *name == node.name);
-    let nodes: Vec<NodeInfo> = client.network().nodes.iter().filter(wanted).cloned().collect();
-    if nodes.is_empty() {
+    let asked: Vec<NodeInfo> = nodes.network().nodes.iter().filter(wanted).cloned().collect();
+    if asked.is_empty() {
         let name = args.name.as_deref().unwrap_or_default();
         let message = format!("the network file has no node {}", escape(name));
         return Err(Failure::new(Exit::NotFound, message).hint("`xvault node ls` lists them").into());
     }
-    let mut silent = 0_u64;
-    for (node, report) in ask_all(client, nodes).await {
-        silent += u64::from(report.is_err());
-        show(output, &node, &report)?;
+    let (mut silent, mut other) = (0_u64, 0_u64);
+    for (node, report) in ask_all(nodes, asked).await {
+        match &report {
+            Ok(report) => other += u64::from(report.status.network != nodes.network().id),
+            Err(error) if error.kind() == ErrorKind::Config => other += 1,
+            Err(_) => silent += 1,
+        }
+        show(output, nodes.network().id, &node, &report)?;
+    }
+    if other > 0 {
+        let message = format!("{} not what the network file says", is_are(other, "node"));
+        return Err(Failure::new(Exit::Failed, message).hint("see `xvault doctor`").into());
     }
     if silent > 0 {
         let message = format!("{} did not answer", format::count(silent, "node"));
@@ -162,17 +188,19 @@ async fn status(output: &Output, client: &Client, args: &Status) -> anyhow::Resu
     Ok(Exit::Ok)
 }
 
+/// `1 node is`, `2 nodes are`.
+fn is_are(number: u64, noun: &str) -> String {
+    format!("{} {}", format::count(number, noun), if number == 1 { "is" } else { "are" })
+}
+
 /// Asks nodes at the same time; answers in the order asked.
-pub(crate) async fn ask_all(
-    client: &Client,
-    nodes: Vec<NodeInfo>,
-) -> Vec<(NodeInfo, Result<NodeReport, crate::client::Error>)> {
-    let asked: Vec<_> = nodes
+pub(crate) async fn ask_all(nodes: &Nodes, asked: Vec<NodeInfo>) -> Vec<Answer> {
+    let asked: Vec<_> = asked
         .into_iter()
         .map(|node| {
-            let client = client.clone();
+            let nodes = nodes.clone();
             tokio::spawn(async move {
-                let report = client.node_status(&node).await;
+                let report = nodes.status(&node).await;
                 (node, report)
             })
         })
@@ -184,8 +212,12 @@ pub(crate) async fn ask_all(
     answers
 }
 
+/// A node and what it answered.
+pub(crate) type Answer = (NodeInfo, Result<NodeReport, crate::client::Error>);
+
 fn show(
     output: &Output,
+    network: NetworkId,
     node: &NodeInfo,
     report: &Result<NodeReport, crate::client::Error>,
 ) -> anyhow::Result<()> {
@@ -194,7 +226,7 @@ fn show(
         Ok(report) if output.is_json() => {
             let status = &report.status;
             output.json(&json!({
-                "node": node.name, "reachable": true, "version": status.version, "shards": status.shards,
+                "node": node.name, "reachable": true, "network": status.network.to_string(), "version": status.version, "shards": status.shards,
                 "shard_bytes": status.shard_bytes, "disk_bytes": status.disk_bytes, "free_bytes": status.free_bytes,
                 "uptime_seconds": status.uptime_seconds, "problems": status.problems,
                 "round_trip_ms": report.round_trip.as_secs_f64() * 1e3, "clock_offset_ms": report.clock_offset_ms,
@@ -202,7 +234,9 @@ fn show(
         }
         Ok(report) => {
             let status = &report.status;
-            let good = status.problems.is_empty();
+            let elsewhere = (status.network != network).then(|| "it belongs to another network".to_owned());
+            let problems: Vec<_> = elsewhere.iter().chain(&status.problems).collect();
+            let good = problems.is_empty();
             let word = output
                 .paint(if good { Paint::Good } else { Paint::Caution }, if good { "ok" } else { "warn" });
             output.line(format_args!(
@@ -212,7 +246,7 @@ fn show(
                 format::size(status.free_bytes),
                 report.round_trip.as_secs_f64() * 1e3,
             ))?;
-            for problem in &status.problems {
+            for problem in problems {
                 output.line(format_args!("{:16}  {}", "", escape(problem)))?;
             }
         }
@@ -234,4 +268,21 @@ pub(crate) fn reason(error: &crate::client::Error) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_the_network_file_can_be_connected_to() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let (every, good) = (address("0.0.0.0:4433"), address("192.0.2.7:4433"));
+        assert_eq!(advertised(good, None).unwrap(), good);
+        assert_eq!(advertised(every, Some(good)).unwrap(), good);
+        for wrong in ["0.0.0.0:4433", "[::]:4433", "192.0.2.7:0"] {
+            assert!(advertised(address(wrong), None).is_err(), "{wrong}");
+            assert!(advertised(good, Some(address(wrong))).is_err(), "{wrong}");
+        }
+    }
 }

@@ -23,6 +23,17 @@ pub(crate) enum ColorChoice {
     Never,
 }
 
+impl ColorChoice {
+    /// Whether what goes to a terminal, or to something else, is coloured.
+    pub(crate) fn applies(self, terminal: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        }
+    }
+}
+
 /// Colours that carry a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Paint {
@@ -38,6 +49,8 @@ pub(crate) enum Paint {
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
+    /// Whether every item is worth a line.
+    verbose: bool,
     color: bool,
     stdout: Mutex<Box<dyn Write + Send>>,
     bars: MultiProgress,
@@ -47,17 +60,23 @@ impl Output {
     /// An output with no bars on the screen yet; they are added to `bars`.
     pub(crate) fn new(json: bool, quiet: bool, color: ColorChoice, bars: MultiProgress) -> Self {
         let terminal = io::stdout().is_terminal();
-        let color = match color {
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-        };
+        let color = color.applies(terminal);
         let stdout: Box<dyn Write + Send> = if terminal {
             Box::new(LineWriter::new(io::stdout()))
         } else {
             Box::new(BufWriter::with_capacity(64 * 1024, unbuffered_stdout()))
         };
-        Self { json, quiet, color, stdout: Mutex::new(stdout), bars }
+        Self { json, quiet, verbose: false, color, stdout: Mutex::new(stdout), bars }
+    }
+
+    /// The same, with a line for every item if it is to be verbose.
+    pub(crate) fn verbose(self, verbose: bool) -> Self {
+        Self { verbose, ..self }
+    }
+
+    /// Whether every item is worth a line.
+    pub(crate) const fn is_verbose(&self) -> bool {
+        self.verbose
     }
 
     /// Whether machines read the output.

@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ID")]
     if_version: Option<VersionId>,
     /// Media type [default: by the file's extension].
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", value_parser = content_type)]
     content_type: Option<String>,
     /// Metadata of your own, sealed with the record; can be given several times.
     #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = key_value)]
@@ -51,6 +51,37 @@ pub(crate) struct Args {
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("expected KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A media type travels in headers of other protocols: plain text on one line.
+fn content_type(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err("expected a media type such as application/dicom, without control characters".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// The metadata by their keys.
+fn metadata(given: &[(String, String)]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut metadata = BTreeMap::new();
+    for (key, value) in given {
+        if metadata.insert(key.clone(), value.clone()).is_some() {
+            return Err(Failure::usage(format!("--meta gives {} twice", escape(key))));
+        }
+    }
+    Ok(metadata)
+}
+
+impl Args {
+    fn is_stdin(&self) -> bool {
+        self.sources.iter().any(|source| source == Path::new("-"))
+    }
+
+    /// What to do after Ctrl-C; standard input cannot be read a second time.
+    pub(crate) fn interrupted_hint(&self) -> Option<&'static str> {
+        let resumes = "run the same command again; a put of a large file goes on where it stopped";
+        (!self.is_stdin()).then_some(resumes)
+    }
 }
 
 /// What a put did, with its address.
@@ -65,7 +96,7 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
     let options = Arc::new(PutOptions {
         content_type: args.content_type.clone(),
         modified: None,
-        metadata: args.metadata.iter().cloned().collect::<BTreeMap<_, _>>(),
+        metadata: metadata(&args.metadata)?,
         condition: match (args.if_version, args.if_absent) {
             (Some(version), _) => Condition::IfVersion(version),
             (None, true) => Condition::IfAbsent,
@@ -73,11 +104,13 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
         },
         progress,
     });
-    if args.sources.iter().any(|source| source == Path::new("-")) {
+    if args.is_stdin() {
         return put_stdin(session, client, &args, &options).await;
     }
     let begun = Instant::now();
     let tasks = walk::tasks(&args.sources, &args.target)?;
+    // Files that were named one by one are worth a line each; those of folders are only counted.
+    let each = session.output().is_verbose() || !tasks.iter().any(|task| task.is_folder);
     let (to, found) = channel(batch::QUEUE_LEN);
     let output = Arc::clone(session.output());
     let walking = tokio::task::spawn_blocking(move || walk::send_files(tasks, &output, &to));
@@ -85,16 +118,18 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
     let output = session.output();
     let collection = args.target.collection.clone();
     let work = |file: Found| put_file(client.clone(), collection.clone(), Arc::clone(&options), file);
-    batch::each(args.jobs, found, work, |result| {
-        match result.and_then(|done| show(output, &done).map(|()| done)) {
+    let left = batch::each(args.jobs, found, work, |result| {
+        match result.and_then(|done| show(output, &done, each).map(|()| done)) {
             Ok(done) => {
                 tally.done(done.report.size);
+                tally.resumed += done.report.resumed_bytes;
                 ControlFlow::Continue(())
             }
             Err(error) => tally.fail(output, &error),
         }
     })
     .await;
+    tally.left = left;
     walking.await?;
     summary(output, &tally, begun)?;
     tally.result("put")
@@ -139,24 +174,31 @@ async fn put_stdin(
     let report = client.put(&at, Source::Reader(Box::new(tokio::io::stdin())), options.clone()).await?;
     let mut tally = Tally::default();
     tally.done(report.size);
-    show(session.output(), &Done { at, report })?;
+    show(session.output(), &Done { at, report }, true)?;
     summary(session.output(), &tally, begun)?;
     Ok(Exit::Ok)
 }
 
-fn show(output: &Output, done: &Done) -> anyhow::Result<()> {
+/// Reports a record; a line of text only if `each` is to have one.
+fn show(output: &Output, done: &Done, each: bool) -> anyhow::Result<()> {
     let report = &done.report;
+    if report.restarted {
+        let address = escape(&done.at.to_string());
+        output.note(format_args!(
+            "the file of {address} has changed since its interrupted put: all of it was put again"
+        ));
+    }
     if output.is_json() {
         output.json(&json!({
             "message_type": "item", "v": 1, "address": done.at.to_string(), "version": report.version.to_string(),
-            "size": report.size, "resumed_bytes": report.resumed_bytes,
+            "size": report.size, "resumed_bytes": report.resumed_bytes, "restarted": report.restarted,
             "shards_held": report.shards_held, "shards_total": report.shards_total, "degraded": report.degraded,
             "shards_doubled": report.shards_doubled, "troubles": troubles(report),
         }))?;
         return Ok(());
     }
     let address = escape(&done.at.to_string());
-    if !output.is_quiet() {
+    if each && !output.is_quiet() {
         let resumed = match report.resumed_bytes {
             0 => String::new(),
             bytes => format!("  ({} were there already)", format::size(bytes)),
@@ -196,11 +238,14 @@ fn summary(output: &Output, tally: &Tally, begun: Instant) -> anyhow::Result<()>
     if output.is_json() {
         output.json(&json!({
             "message_type": "summary", "v": 1, "records": tally.done, "bytes": tally.bytes,
-            "failed": tally.failed, "seconds": took.as_secs_f64(),
+            "resumed_bytes": tally.resumed, "failed": tally.failed, "not_tried": tally.left,
+            "seconds": took.as_secs_f64(),
         }))?;
     } else if tally.done > 0 {
         let (records, bytes) = (format::count(tally.done, "record"), format::size(tally.bytes));
-        output.note(format_args!("stored {records}, {bytes}, {}", format::rate(tally.bytes, took)));
+        // What was there already took no time.
+        let rate = format::rate(tally.bytes.saturating_sub(tally.resumed), took);
+        output.note(format_args!("stored {records}, {bytes}, {rate}"));
     }
     Ok(())
 }

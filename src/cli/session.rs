@@ -14,7 +14,7 @@ use crate::cli::output::Output;
 use crate::cli::passphrase::{self, Given};
 use crate::cli::progress::Meter;
 use crate::client::keystore::{Keystore, KeystoreError, vault_keys};
-use crate::client::{AtomicProgress, Client, ClientConfig, LedgerClient};
+use crate::client::{AtomicProgress, Client, ClientConfig, LedgerClient, Nodes};
 use crate::crypto::seed::Seed;
 use crate::crypto::sign::KeyPair;
 use crate::types::Network;
@@ -36,7 +36,8 @@ impl Session {
             None => default_home()?,
         };
         let bars = MultiProgress::with_draw_target(globals.progress.target(globals.quiet || globals.json));
-        let output = Arc::new(Output::new(globals.json, globals.quiet, globals.color, bars));
+        let output = Output::new(globals.json, globals.quiet, globals.color, bars);
+        let output = Arc::new(output.verbose(globals.verbose > 0));
         Ok(Self { globals, home, output })
     }
 
@@ -133,8 +134,27 @@ impl Session {
     where
         F: AsyncFnOnce(&Client) -> anyhow::Result<Exit>,
     {
+        self.with_client_hinting(None, command)
+    }
+
+    /// The same, with what to do after Ctrl-C.
+    pub(crate) fn with_client_hinting<F>(
+        &self,
+        hint: Option<&'static str>,
+        command: F,
+    ) -> anyhow::Result<Exit>
+    where
+        F: AsyncFnOnce(&Client) -> anyhow::Result<Exit>,
+    {
         let config = self.client_config()?;
-        self.run(interruptible(async {
+        self.run(interruptible(hint, async {
+            if !config.home.exists() {
+                // The first command of a vault: a wrong network id would begin a folder of its own.
+                let nodes = Nodes::new(&config);
+                let checked = nodes.serve_this_network().await;
+                nodes.close().await;
+                checked?;
+            }
             let client = Client::open(config).await?;
             let result = command(&client).await;
             client.close().await;
@@ -152,7 +172,21 @@ impl Session {
         let mut secret = zeroize::Zeroizing::new([0; 32]);
         getrandom::fill(&mut *secret)?;
         let ledger = LedgerClient::new(&network, &KeyPair::from_secret(&secret))?;
-        self.run(interruptible(async { command(&ledger).await }))
+        self.run(interruptible(None, async { command(&ledger).await }))
+    }
+
+    /// Asks the nodes how they are, without the vault's index; Ctrl-C ends it.
+    pub(crate) fn with_nodes<F>(&self, command: F) -> anyhow::Result<Exit>
+    where
+        F: AsyncFnOnce(&Nodes) -> anyhow::Result<Exit>,
+    {
+        let config = self.client_config()?;
+        self.run(interruptible(None, async {
+            let nodes = Nodes::new(&config);
+            let result = command(&nodes).await;
+            nodes.close().await;
+            result
+        }))
     }
 
     /// Runs to the end whatever signals come; the caller handles those.
@@ -168,13 +202,20 @@ impl Session {
 }
 
 /// The same, but Ctrl-C ends it.
-pub(crate) async fn interruptible<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+async fn interruptible<T>(
+    hint: Option<&str>,
+    future: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     tokio::select! {
         result = future => result,
         signal = tokio::signal::ctrl_c() => {
             signal.context("waiting for Ctrl-C")?;
-            let hint = "run the same command again; a put of a large file goes on where it stopped";
-            Err(Failure::new(Exit::Interrupted, "interrupted").hint(hint).into())
+            let interrupted = Failure::new(Exit::Interrupted, "interrupted");
+            Err(match hint {
+                Some(hint) => interrupted.hint(hint),
+                None => interrupted,
+            }
+            .into())
         }
     }
 }

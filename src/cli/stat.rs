@@ -1,5 +1,7 @@
 //! `xvault stat`
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use crate::cli::address;
@@ -11,6 +13,8 @@ use crate::client::{Client, RecordAddress, RecordStat, SegmentHealth};
 use crate::types::VersionId;
 
 /// Show what is known of a record: size, times, metadata, and how well its segments are kept.
+///
+/// With -v or --json each segment is shown by itself.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The record.
@@ -66,23 +70,60 @@ fn print(output: &Output, at: &RecordAddress, stat: &RecordStat) -> anyhow::Resu
     for (key, value) in &stat.metadata {
         output.line(format_args!("meta      {} = {}", escape(key), escape(value)))?;
     }
-    for health in &stat.segments {
-        let total = health.code.total();
-        let shards = match health.reachable {
-            Some(reachable) => format!("{reachable} of {total} shards answer"),
-            None => format!("{} of {total} shards held", health.held),
-        };
-        let have = health.reachable.unwrap_or(health.held);
-        let paint = if have == total {
-            Paint::Good
-        } else if have >= health.code.k() {
-            Paint::Caution
-        } else {
-            Paint::Bad
-        };
-        let shards = output.paint(paint, &shards);
-        let (id, code) = (health.segment.short(), health.code);
-        output.line(format_args!("segment   {id}  {code}  {:>10}  {shards}", format::size(health.len)))?;
+    totals(output, stat)?;
+    if output.is_verbose() {
+        stat.segments.iter().try_for_each(|health| segment(output, health))?;
     }
+    Ok(())
+}
+
+/// Shards that are there, as well as is known, and what that means.
+fn shards(health: &SegmentHealth) -> (usize, Paint, String) {
+    let total = health.code.total();
+    let (have, shown) = match health.reachable {
+        Some(reachable) => (reachable, format!("{reachable} of {total} shards answer")),
+        None => (health.held, format!("{} of {total} shards held", health.held)),
+    };
+    let paint = if have == total {
+        Paint::Good
+    } else if have >= health.code.k() {
+        Paint::Caution
+    } else {
+        Paint::Bad
+    };
+    (have, paint, shown)
+}
+
+/// A line for all segments of which as many shards are there, the worst first.
+fn totals(output: &Output, stat: &RecordStat) -> anyhow::Result<()> {
+    let mut groups: BTreeMap<(usize, usize, usize), (u64, u64, &SegmentHealth)> = BTreeMap::new();
+    for health in &stat.segments {
+        let key = (shards(health).0, health.code.k(), health.code.m());
+        let group = groups.entry(key).or_insert((0, 0, health));
+        group.0 += 1;
+        group.1 += health.len;
+    }
+    let all = stat.segments.len();
+    for (count, bytes, example) in groups.values() {
+        let (_, paint, shown) = shards(example);
+        let segments = format::count(*count, "segment");
+        let which = if *count > 1 && groups.len() == 1 {
+            format!("all {segments}")
+        } else if groups.len() == 1 {
+            segments
+        } else {
+            format!("{count} of {all} segments")
+        };
+        let (shown, code, size) = (output.paint(paint, &shown), example.code, format::size(*bytes));
+        output.line(format_args!("kept      {which}: {shown}  ({code}, {size})"))?;
+    }
+    Ok(())
+}
+
+fn segment(output: &Output, health: &SegmentHealth) -> anyhow::Result<()> {
+    let (_, paint, shown) = shards(health);
+    let shown = output.paint(paint, &shown);
+    let (id, code) = (health.segment.short(), health.code);
+    output.line(format_args!("segment   {id}  {code}  {:>10}  {shown}", format::size(health.len)))?;
     Ok(())
 }

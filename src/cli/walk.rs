@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio::sync::mpsc::Sender;
 
 use crate::cli::address::folder_prefix;
-use crate::cli::exit::Failure;
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{Output, escape};
 use crate::types::{RecordName, RecordPath, Timestamp};
 
@@ -135,7 +135,10 @@ fn found(path: PathBuf, name: &[u8], metadata: &Metadata) -> anyhow::Result<Foun
             format!("{} is not a file; to put what a program writes, pipe it into `put -`", shown(&path));
         return Err(Failure::refused(message).into());
     }
-    let name = RecordName::from_bytes(name).with_context(|| format!("cannot put {}", shown(&path)))?;
+    let name = RecordName::from_bytes(name).map_err(|error| {
+        // A file in a folder: the command line makes sense.
+        Failure::new(Exit::Failed, format!("cannot put {}: {error}", shown(&path)))
+    })?;
     let modified = metadata.modified().ok().and_then(|at| {
         let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;
         u64::try_from(since.as_micros()).ok().map(Timestamp::from_unix_micros)

@@ -124,6 +124,8 @@ pub struct PutReport {
     pub size: u64,
     /// Bytes that an earlier, interrupted put had already stored.
     pub resumed_bytes: u64,
+    /// Whether the file had changed since an interrupted put of it, so that this one began anew.
+    pub restarted: bool,
     /// Shards for which a node signed custody.
     pub shards_held: usize,
     /// Shards of all segments of the record.

@@ -214,8 +214,21 @@ pub(crate) fn random<const LEN: usize>() -> Result<[u8; LEN], Error> {
     Ok(bytes)
 }
 
+/// Whether the system lets us read but not write.
+fn is_forbidden(error: &IndexError) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    let IndexError::Database(redb::Error::Io(error)) = error else { return false };
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+}
+
 impl From<IndexError> for Error {
     fn from(error: IndexError) -> Self {
+        if is_forbidden(&error) {
+            let hint = "make the home folder and what is in it writable for you, or copy it and name the copy with --home";
+            return Self::new(ErrorKind::Config, "the local index cannot be used")
+                .with_hint(hint)
+                .caused_by(error);
+        }
         let (kind, hint) = match &error {
             IndexError::Locked => (ErrorKind::Locked, "wait for the other command to end"),
             IndexError::WrongKey => {

@@ -69,7 +69,7 @@ async fn fetch(
     layout: &Layout,
     range: Range<u64>,
 ) -> Result<(Columns, Vec<ShardBytes>), Error> {
-    let plan = plan(ctx, descriptor, layout, range);
+    let plan = plan(ctx, descriptor, layout, range.clone());
     let machine = Download::new(ctx.clock.now(), plan, DownloadConfig::default());
     let mut run = Run {
         ctx: Arc::clone(ctx),
@@ -88,6 +88,9 @@ async fn fetch(
     };
     ctx.note_slow(&columns.late);
     holders::note_found(ctx, descriptor, &columns.found);
+    let rebuilt = columns.rebuild.is_some();
+    tracing::debug!(segment = %descriptor.segment.short(), start = range.start, len = range.end - range.start,
+        shards = columns.parts.len(), rebuilt, "read of a segment");
     let mut arrived = guard(&run.arrived);
     let bytes = columns.parts.iter().filter_map(|part| {
         let bytes = arrived.remove(&part.request)?;
@@ -159,6 +162,7 @@ impl Run {
             }
             Effect::AskHedge { request } => {
                 if guard(&self.ctx.hedges).spend() {
+                    tracing::debug!(segment = %self.descriptor.segment.short(), "a node is slow: asks another too");
                     self.driver.handle(Event::HedgeGranted { request });
                 }
             }

@@ -19,6 +19,12 @@ pub enum ErrorKind {
     Corrupt,
     /// The request makes no sense.
     Invalid,
+    /// The record has not one byte of the range.
+    Range,
+    /// What is to be put cannot be read, or not as a whole.
+    Source,
+    /// What is to be put is not what it was when its upload began.
+    Changed,
     /// Keys, network file or local state do not fit.
     Config,
     /// Another process holds the local index.

@@ -12,6 +12,7 @@ mod get;
 mod holders;
 pub mod keystore;
 pub mod ledger;
+mod nodes;
 mod packer;
 mod put;
 mod range;
@@ -27,6 +28,7 @@ pub use api::{
 pub use error::{Error, ErrorKind};
 pub use get::Download;
 pub use ledger::LedgerClient;
+pub use nodes::Nodes;
 pub use range::{ByteRange, ByteRangeError};
 pub use records::{Client, ClientConfig};
 

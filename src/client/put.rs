@@ -117,6 +117,7 @@ fn report(
         version,
         size,
         resumed_bytes,
+        restarted: false,
         shards_held: 0,
         shards_total: 0,
         shards_doubled: 0,
@@ -448,7 +449,7 @@ impl SendChunk {
             self.ctx.index.with(move |index| index.abandon_upload(&id)).await?;
             let message = "the file has changed since its interrupted upload began";
             return Err(
-                Error::new(ErrorKind::Invalid, message).with_hint("put it again: a new upload begins")
+                Error::new(ErrorKind::Changed, message).with_hint("put it again: a new upload begins")
             );
         }
         let extent = Extent { segment, offset: 0, plain_len, salt };
@@ -471,6 +472,7 @@ impl SendChunk {
             self.ctx.index.with(move |index| index.put_chunk(&id, &chunk)).await?;
         }
         let resumed = held.iter().all(Option::is_some);
+        tracing::debug!(segment = %segment.short(), number = self.number, plain_len, resumed, "places a chunk");
         let placed = upload(&self.ctx, coded, held, room).await?;
         Ok(Sent { number: self.number, extent, placed, resumed })
     }

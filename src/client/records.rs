@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use crate::client::context::Context;
 use crate::client::get::read_header;
 use crate::client::holders;
+use crate::client::nodes::status;
 use crate::client::packer::{Packer, new_version};
 use crate::client::put;
 use crate::client::{
@@ -90,21 +91,42 @@ impl Client {
         source: Source,
         options: PutOptions,
     ) -> Result<PutReport, Error> {
-        put::put(&self.ctx, &self.packer, at, source, options).await
+        let again = match &source {
+            Source::File(path) => Some((Source::File(path.clone()), options.clone())),
+            Source::Bytes(_) | Source::Reader(_) => None,
+        };
+        let mut put = put::put(&self.ctx, &self.packer, at, source, options).await;
+        if let (Err(error), Some((source, options))) = (&put, again)
+            && error.kind() == ErrorKind::Changed
+        {
+            // What was stored of it is given up already; the second attempt is an upload of its own.
+            tracing::info!(%at, "the file has changed since its interrupted upload: a new one begins");
+            put = put::put(&self.ctx, &self.packer, at, source, options).await;
+            if let Ok(report) = &mut put {
+                report.restarted = true;
+            }
+        }
+        let report = put?;
+        tracing::info!(
+            %at, version = %report.version, size = report.size, resumed_bytes = report.resumed_bytes,
+            shards_held = report.shards_held, shards_total = report.shards_total, "stored a record"
+        );
+        Ok(report)
     }
 
     /// Begins to get a record.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], or [`ErrorKind::Invalid`] for a range that the record does not have.
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Range`] for a range that the record does not have.
     pub async fn get(&self, at: &RecordAddress, options: GetOptions) -> Result<Download, Error> {
         let (info, stored) = self.stored(at, options.version).await?;
         let range = match options.range {
             None => 0..stored.size,
             Some(range) => range
                 .within(stored.size)
-                .map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()).caused_by(error))?,
+                .map_err(|error| Error::new(ErrorKind::Range, error.to_string()).caused_by(error))?,
         };
+        tracing::info!(%at, version = %info.version, ?range, "reads a record");
         Download::begin(&self.ctx, info, stored, range, options.progress).await
     }
 
@@ -244,18 +266,9 @@ impl Client {
     /// How a node is, and how far its clock is from ours.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] if it does not answer.
+    /// As [`Nodes::status`](crate::client::Nodes::status).
     pub async fn node_status(&self, node: &NodeInfo) -> Result<NodeReport, Error> {
-        // The first call also connects: the second tells how long an answer takes.
-        self.ctx.peers.status(&node.key).await.map_err(|error| node_error(node, error))?;
-        let begun = Instant::now();
-        let asked = wall_time();
-        let status = self.ctx.peers.status(&node.key).await.map_err(|error| node_error(node, error))?;
-        let round_trip = begun.elapsed();
-        let ours = asked + round_trip / 2;
-        let micros = |at: crate::types::Timestamp| i64::try_from(at.unix_micros()).unwrap_or(i64::MAX);
-        let clock_offset_ms = (micros(status.clock) - micros(ours)) / 1_000;
-        Ok(NodeReport { status, round_trip, clock_offset_ms })
+        status(&self.ctx.peers, node).await
     }
 
     /// Waits, within bounds, for what is still on its way: last shards, and segments to release.
@@ -327,11 +340,6 @@ fn micros(duration: Duration) -> u64 {
 
 fn not_found(at: &RecordAddress) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no {at}"))
-}
-
-fn node_error(node: &NodeInfo, error: crate::net::CallError) -> Error {
-    let message = format!("node {} at {} does not answer", node.name, node.address);
-    Error::new(ErrorKind::Unavailable, message).caused_by(error)
 }
 
 fn info(name: &RecordName, entry: &VersionEntry) -> RecordInfo {

@@ -132,13 +132,9 @@ pub(crate) async fn fill_from(
 }
 
 pub(crate) fn read_error(what: &str, error: io::Error) -> Error {
-    let kind = match error.kind() {
-        io::ErrorKind::NotFound => ErrorKind::NotFound,
-        io::ErrorKind::UnexpectedEof => {
-            return Error::new(ErrorKind::Invalid, format!("{what} became shorter while it was read"))
-                .with_hint("put it again when nothing writes to it");
-        }
-        _ => ErrorKind::Invalid,
-    };
-    Error::new(kind, format!("cannot read {what}")).caused_by(error)
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return Error::new(ErrorKind::Source, format!("{what} became shorter while it was read"))
+            .with_hint("put it again when nothing writes to it");
+    }
+    Error::new(ErrorKind::Source, format!("cannot read {what}")).caused_by(error)
 }

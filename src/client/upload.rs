@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 
 use crate::client::context::{Context, random};
 use crate::client::holders;
+use crate::client::nodes::CHECK_NETWORK_ID;
 use crate::client::{Error, ErrorKind, TroubleKind};
 use crate::message::{Descriptor, ExpectedReceipt, PutShard, RefusalCode, Violation};
 use crate::net::CallError;
@@ -58,6 +59,7 @@ pub(crate) async fn upload(
     match outcome {
         Ok(outcome) => {
             run.room = None;
+            log_placed(ctx, &outcome);
             if !run.driver.machine().is_finished() {
                 ctx.in_background(run.settle());
             }
@@ -105,6 +107,18 @@ fn kind_of(failure: &Failure) -> TroubleKind {
     }
 }
 
+/// Tells the log which nodes hold a segment.
+fn log_placed(ctx: &Context, outcome: &Outcome) {
+    if !tracing::enabled!(tracing::Level::INFO) {
+        return;
+    }
+    let holders = &outcome.descriptor.holders;
+    let name = |holder: &Option<PublicKey>| holder.map_or_else(|| "-".into(), |node| ctx.node_name(&node));
+    let nodes = holders.iter().map(name).collect::<Vec<_>>().join(" ");
+    let (segment, len) = (outcome.descriptor.segment.short(), outcome.descriptor.len);
+    tracing::info!(%segment, len, held = outcome.held, degraded = outcome.degraded, %nodes, "placed a segment");
+}
+
 fn plan(ctx: &Context, coded: &CodedSegment, held: Vec<Option<PublicKey>>) -> Result<UploadPlan, Error> {
     let nodes = &ctx.network.nodes;
     let candidates: Vec<_> =
@@ -130,14 +144,23 @@ fn plan(ctx: &Context, coded: &CodedSegment, held: Vec<Option<PublicKey>>) -> Re
 fn upload_error(ctx: &Context, error: &UploadError) -> Error {
     let UploadError::NotEnoughReceipts { have, need, reasons, .. } = error;
     let full = |(_, failure): &(PublicKey, Failure)| matches!(failure, Failure::Refused(refusal) if refusal.code == RefusalCode::Full);
+    let message =
+        format!("only {have} of the {need} shards needed were taken: {}", ctx.name_failures(reasons));
+    let elsewhere = |(_, failure): &&(PublicKey, Failure)| failure.is_elsewhere();
+    if reasons.iter().filter(elsewhere).count() * 2 > reasons.len() {
+        // Trying again would not help; a few liars among good nodes are no reason to blame the file.
+        let hint = match reasons.iter().find(elsewhere) {
+            Some((_, Failure::WrongKey)) => "check the nodes' keys and addresses in the network file",
+            _ => CHECK_NETWORK_ID,
+        };
+        return Error::new(ErrorKind::Config, message).with_hint(hint);
+    }
     let kind =
         if reasons.iter().any(full) && reasons.iter().all(|reason| full(reason) || !reason.1.is_passing()) {
             ErrorKind::Full
         } else {
             ErrorKind::Unavailable
         };
-    let message =
-        format!("only {have} of the {need} shards needed were taken: {}", ctx.name_failures(reasons));
     Error::new(kind, message).with_hint("see `xvault doctor`; what was stored so far is kept, so try again")
 }
 

@@ -1,7 +1,7 @@
 //! Requests to a node, storage or static, and its responses, as words; their codec is `request_codec`.
 
 use crate::message::Violation;
-use crate::types::{Hash, Height, SegmentId, Timestamp};
+use crate::types::{Hash, Height, NetworkId, SegmentId, Timestamp};
 
 /// Version of the protocol spoken here.
 pub const PROTOCOL: u32 = 1;
@@ -173,8 +173,10 @@ pub enum RefusalCode {
 }
 
 /// How a storage node is.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeStatus {
+    /// The network that it serves: what it promises, it promises there.
+    pub network: NetworkId,
     /// Version of the program.
     pub version: String,
     /// Shards held.

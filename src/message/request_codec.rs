@@ -13,7 +13,7 @@ use crate::types::limits::{
     MAX_ANSWER_LEN, MAX_BATCH_ITEMS, MAX_CONSENSUS_MESSAGE_LEN, MAX_READ_LEN, MAX_SHARD_LEN,
     MAX_TRANSACTION_LEN, SLICE_LEN,
 };
-use crate::types::{Hash, Height, Timestamp};
+use crate::types::{Hash, Height, NetworkId, Timestamp};
 
 /// Chaining values of one proof: two a level, and no shard's tree is this deep.
 const MAX_PROOF_LEN: usize = 64;
@@ -302,12 +302,14 @@ impl NodeStatus {
             uptime_seconds: self.uptime_seconds,
             clock_micros: self.clock.unix_micros(),
             problems: self.problems.iter().take(MAX_PROBLEMS).map(|text| wire::plain_text(text)).collect(),
+            network: self.network.0.to_vec(),
         }
     }
 
     fn decode(found: wire_format::NodeStatus) -> Result<Self, Violation> {
         wire::within(found.problems.len() <= MAX_PROBLEMS)?;
         Ok(Self {
+            network: NetworkId(wire::array(&found.network)?),
             version: wire::text(found.version)?,
             shards: found.shards,
             shard_bytes: found.shard_bytes,

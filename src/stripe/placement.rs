@@ -120,6 +120,20 @@ pub fn survives_any_operator(code: Code, nodes: &[NodeInfo]) -> bool {
     operators.values().map(|nodes| code.m().min(*nodes)).sum::<usize>() >= code.total()
 }
 
+/// How many of so many nodes, whichever they are, may be lost with every segment still readable: m where there
+/// are as many nodes as shards, fewer where a node holds several.
+#[must_use]
+pub fn survived_losses(code: Code, nodes: usize) -> usize {
+    let Some(each) = code.total().checked_div(nodes) else { return 0 };
+    // As even as can be: so many nodes hold one shard more than the others.
+    let fuller = code.total() % nodes;
+    (0..=nodes)
+        .take_while(|&lost| lost * each + lost.min(fuller) <= code.m())
+        .last()
+        .unwrap_or(0)
+        .min(code.m())
+}
+
 /// What placing one segment looks at.
 struct Field<'a> {
     code: Code,

@@ -46,6 +46,12 @@ impl Failure {
         }
     }
 
+    /// Whether it tells that the network file is about other nodes or another network than these.
+    #[must_use]
+    pub const fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::WrongKey | Self::Violation(Violation::WrongNetwork))
+    }
+
     /// Whether it tells of the shard, not of the node: that it is not there, or not as it was stored.
     #[must_use]
     pub fn is_loss(&self) -> bool {

@@ -197,7 +197,7 @@ impl BadNode {
                 (Response::Holdings(asked.iter().map(root).collect()), Vec::new())
             }
             Request::ReleaseSegments(_) => (Response::Released { shards: 0, bytes: 0 }, Vec::new()),
-            Request::GetStatus => (Response::Status(NodeStatus::default()), Vec::new()),
+            Request::GetStatus => (Response::Status(self.status()), Vec::new()),
             // Asked of static nodes only.
             _ => (Response::Done, Vec::new()),
         };
@@ -208,6 +208,20 @@ impl BadNode {
     fn has_another(&self, from: PublicKey, of: ShardRef) -> bool {
         let shards = self.0.shards.lock().unwrap();
         shards.keys().any(|(owner, held)| *owner == from && held.segment == of.segment && *held != of)
+    }
+
+    fn status(&self) -> NodeStatus {
+        NodeStatus {
+            network: self.0.signer.network,
+            version: String::new(),
+            shards: 0,
+            shard_bytes: 0,
+            disk_bytes: 0,
+            free_bytes: 0,
+            uptime_seconds: 0,
+            clock: Timestamp::from_unix_millis(1),
+            problems: Vec::new(),
+        }
     }
 
     fn sign(&self, vice: Vice, owner: PublicKey, put: &PutShard) -> SignedReceipt {

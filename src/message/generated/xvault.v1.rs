@@ -407,6 +407,9 @@ pub struct NodeStatus {
     /// Empty while all is well; else what is wrong, for people.
     #[prost(string, repeated, tag = "8")]
     pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// 32 bytes: the id of the network that the node serves.
+    #[prost(bytes = "vec", tag = "9")]
+    pub network: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -127,6 +127,7 @@ impl StorageNode {
         let signer = Signer { network: config.network, key: config.key };
         let writer = Writer::start(store, signer);
         let handler = Node {
+            network: config.network,
             reader,
             writer: writer.handle(),
             intake: Arc::new(Semaphore::new(NODE_INTAKE_BYTES)),
@@ -187,6 +188,7 @@ fn open(dir: &Path, config: StoreConfig) -> Result<(File, ShardStore), NodeError
 /// Answers requests.
 #[derive(Debug)]
 struct Node {
+    network: NetworkId,
     reader: ShardReader,
     writer: writer::Handle,
     /// Bytes of shards that may be held in memory.
@@ -228,6 +230,7 @@ impl Node {
     fn status(&self) -> NodeStatus {
         let usage = self.reader.usage();
         NodeStatus {
+            network: self.network,
             version: env!("CARGO_PKG_VERSION").into(),
             shards: usage.shards,
             shard_bytes: usage.shard_bytes,

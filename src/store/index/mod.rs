@@ -162,16 +162,22 @@ impl Index {
         Ok(txn)
     }
 
-    /// The collections and when each was begun, in order of name.
+    /// The collections that have records, be it removed ones, and when each was begun, in order of name.
     ///
     /// # Errors
     /// [`IndexError`].
     pub fn collections(&self) -> Result<Vec<(CollectionName, Timestamp)>, IndexError> {
         let txn = self.db.begin_read()?;
         let table = txn.open_table(COLLECTIONS)?;
+        let records = txn.open_table(LATEST)?;
         let mut found = Vec::new();
         for row in table.iter()? {
             let (name, row) = row?;
+            let number = row.value().0;
+            let first = records.range((number, "")..)?.next().transpose()?;
+            if first.is_none_or(|(key, _)| key.value().0 != number) {
+                continue;
+            }
             let name = name.value().parse().map_err(|_| damaged("a collection's name"))?;
             found.push((name, Timestamp::from_unix_micros(row.value().1)));
         }

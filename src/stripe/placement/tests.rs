@@ -180,3 +180,22 @@ proptest! {
         prop_assert_eq!(place_on(&segment(n), &nodes, &[]), placement, "whatever the order of the nodes");
     }
 }
+
+#[test]
+fn losses_that_are_survived_are_those_of_the_fullest_nodes() {
+    let code = |k, m| Code::new(k, m).unwrap();
+    for (code, nodes, survived) in [
+        (code(4, 2), 6, 2),
+        (code(4, 2), 7, 2),
+        (code(4, 2), 5, 1),
+        (code(4, 2), 3, 1),
+        (code(4, 2), 2, 0),
+        (code(4, 2), 1, 0),
+        (code(4, 2), 0, 0),
+        (code(2, 2), 4, 2),
+        (code(1, 4), 3, 2),
+        (code(2, 1), 3, 1),
+    ] {
+        assert_eq!(survived_losses(code, nodes), survived, "{code} on {nodes}");
+    }
+}
