@@ -367,7 +367,7 @@ async fn nodes_that_return_are_found_although_they_are_taken_for_dead() {
 }
 
 /// Six nodes of which the first takes seconds for every answer and the others have room for one shard of each segment.
-async fn a_slow_one() -> World {
+fn a_slow_one() -> World {
     let dir = tempfile::tempdir().unwrap();
     let bad: Vec<_> = (0..NODES).map(|number| BadNode::start(NETWORK, node_key(number), tls::ALPN)).collect();
     let nodes = (0..).zip(&bad).map(|(number, node)| info(number, node.key(), node.address())).collect();
@@ -393,7 +393,7 @@ fn two_segments() -> (Vec<u8>, Source) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_that_come_after_the_report_are_in_the_index_when_the_client_is_closed() {
-    let world = a_slow_one().await;
+    let world = a_slow_one();
     let client = world.client().await;
     let (_, source) = two_segments();
     let report = in_time(client.put(&at("late"), source, PutOptions::default())).await.unwrap();
@@ -408,7 +408,7 @@ async fn receipts_that_come_after_the_report_are_in_the_index_when_the_client_is
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shard_whose_receipt_never_came_is_found_when_it_is_needed() {
-    let world = a_slow_one().await;
+    let world = a_slow_one();
     let client = world.client().await;
     let bytes = content(1, 3_000_000);
     let at_lost = at("lost");
