@@ -265,12 +265,14 @@ fn slow_nodes_get_their_shards_too() -> Checked {
 #[test]
 fn a_put_that_resumes_moves_shards_that_share_a_node() -> Checked {
     let mut moved = 0;
-    for effects in [60, 120, 180] {
+    for effects in (8..).step_by(8) {
         let mut world = world()?;
         world.trouble(1, Trouble::Crash)?;
         world.trouble(4, Trouble::Crash)?;
         world.light(Fuse::Effects(effects));
-        assert!(!world.put_record(0, 3_000_000)?);
+        if world.put_record(0, 3_000_000)? {
+            break;
+        }
         // What is placed by now shares four nodes. The client comes back to six and puts the same again.
         world.mend(1)?;
         world.mend(4)?;
@@ -279,7 +281,7 @@ fn a_put_that_resumes_moves_shards_that_share_a_node() -> Checked {
         moved += 1;
         world.read_everything()?;
     }
-    assert_eq!(moved, 3);
+    assert!(moved >= 3, "{moved} puts were cut off");
     Ok(())
 }
 

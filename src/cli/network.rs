@@ -31,12 +31,12 @@ pub(crate) struct Make {
     /// Where to write the network file.
     #[arg(long, value_name = "FILE", default_value = "network.toml")]
     network_out: PathBuf,
-    /// A network file with the `[[node]]` tables of the first storage nodes.
+    /// A network file with the `[[node]]` tables of the first storage nodes; its id and code become the network's.
     #[arg(long, value_name = "FILE")]
     nodes: Option<PathBuf>,
-    /// Erasure code of new segments: data and parity shards.
-    #[arg(long, value_name = "K+M", default_value_t = Code::DEFAULT)]
-    code: Code,
+    /// Erasure code of new segments: data and parity shards [default: 4+2].
+    #[arg(long, value_name = "K+M", conflicts_with = "nodes")]
+    code: Option<Code>,
     /// Allow fewer than four static nodes, which tolerate no fault, and let anybody in.
     #[arg(long)]
     dev: bool,
@@ -50,16 +50,14 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
             format!("{} static nodes tolerate no fault: at least {MIN_COMMITTEE} are needed", members.len());
         return Err(Failure::new(Exit::Usage, message).hint("for trying things out there is --dev").into());
     }
-    let mut id = [0; 32];
-    getrandom::fill(&mut id)?;
-    let nodes = match &args.nodes {
-        None => Vec::new(),
+    let Network { id, code, nodes, .. } = match &args.nodes {
+        None => empty(args.code.unwrap_or(Code::DEFAULT))?,
         Some(path) => read_nodes(path)?,
     };
     let genesis = Genesis {
-        network: NetworkId(id),
+        network: id,
         time: wall_time(),
-        code: args.code,
+        code,
         admission: if args.dev { Admission::Open } else { Admission::Sponsored },
         params: Params::DEFAULT,
         roster: Roster::new(members).context("two static nodes have one key, or there are too many")?,
@@ -91,11 +89,16 @@ fn read_member(path: &PathBuf) -> anyhow::Result<Member> {
     Member::decode(&bytes).with_context(|| format!("{} is not what `static init` printed", path.display()))
 }
 
-fn read_nodes(path: &PathBuf) -> anyhow::Result<Vec<NodeInfo>> {
+/// A network of a new id, with no storage nodes yet.
+fn empty(code: Code) -> anyhow::Result<Network> {
+    let mut id = [0; 32];
+    getrandom::fill(&mut id)?;
+    Ok(Network { id: NetworkId(id), code, genesis: None, nodes: Vec::new() })
+}
+
+fn read_nodes(path: &PathBuf) -> anyhow::Result<Network> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let network =
-        Network::from_toml(&text).with_context(|| format!("the network file {}", path.display()))?;
-    Ok(network.nodes)
+    Network::from_toml(&text).with_context(|| format!("the network file {}", path.display()))
 }
 
 fn genesis_node(info: &NodeInfo) -> GenesisNode {
@@ -111,6 +114,10 @@ fn genesis_node(info: &NodeInfo) -> GenesisNode {
 /// Writes a file that is not there yet.
 fn write(path: &PathBuf, text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
+    if path.exists() {
+        let exists = Failure::new(Exit::Refused, format!("{} exists", path.display()));
+        return Err(exists.hint("name other files with --out and --network-out").into());
+    }
     let mut file =
         std::fs::File::create_new(path).with_context(|| format!("cannot make {}", path.display()))?;
     file.write_all(text.as_bytes())?;

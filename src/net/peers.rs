@@ -43,11 +43,23 @@ struct Peer {
     /// Locked while a connection is made, so that all who want one wait for the same attempt.
     connection: tokio::sync::Mutex<Option<Connection>>,
     record: Mutex<Record>,
+    /// Why the last attempt at a connection failed, where trying again does not help: whoever asks while the peer
+    /// is suspect is told this, not that it is down.
+    misfit: Mutex<Option<CallError>>,
 }
 
 impl Peer {
     fn new(info: &NodeInfo) -> Self {
-        Self { info: info.clone(), connection: tokio::sync::Mutex::default(), record: Mutex::default() }
+        Self {
+            info: info.clone(),
+            connection: tokio::sync::Mutex::default(),
+            record: Mutex::default(),
+            misfit: Mutex::default(),
+        }
+    }
+
+    fn misfit(&self) -> MutexGuard<'_, Option<CallError>> {
+        self.misfit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {
@@ -316,9 +328,11 @@ impl Peers {
             return Ok((open.clone(), Reused(true)));
         }
         if let Some(reason) = peer.record().suspicion(Instant::now()) {
-            return Err(CallError::Unreachable(reason));
+            return Err(peer.misfit().clone().unwrap_or(CallError::Unreachable(reason)));
         }
         let made = self.connect(peer).await;
+        let is_misfit = |error: &&CallError| matches!(error, CallError::WrongKey | CallError::Version { .. });
+        *peer.misfit() = made.as_ref().err().filter(is_misfit).cloned();
         if let Err(error) = &made {
             // Before the lock is free: who waits for it shares the outcome.
             peer.record().failed(Instant::now(), &error.to_string());

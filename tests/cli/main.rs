@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test is a shell: it touches files and starts programs")]
 
 mod faults;
+mod ledger;
 mod mended;
 mod user;
 
@@ -36,6 +37,18 @@ fn every_command_explains_itself() {
         "node run",
         "node ls",
         "node status",
+        "static",
+        "static init",
+        "static run",
+        "static ls",
+        "static status",
+        "network",
+        "network genesis",
+        "ledger",
+        "ledger log",
+        "ledger show",
+        "ledger watch",
+        "ledger verify",
         "doctor",
         "devnet",
         "completions",

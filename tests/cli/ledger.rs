@@ -1,0 +1,57 @@
+//! The ledger's commands.
+
+use crate::user::User;
+
+#[test]
+fn a_genesis_takes_four_static_nodes_or_says_that_it_is_for_trying_out() {
+    let user = User::new();
+    let mut members = Vec::new();
+    for nth in 1..=4 {
+        let (dir, name, listen) =
+            (format!("s{nth}"), format!("static-{nth}"), format!("127.0.0.1:{}", 4_400 + nth));
+        let args =
+            ["static", "init", "--dir", &dir, "--name", &name, "--operator", "op", "--listen", &listen];
+        let ran = user.run(args).ends(0);
+        members.push(format!("m{nth}"));
+        user.write(&members[nth - 1], &ran.stdout);
+    }
+    let genesis = |args: &[&str]| user.run([&["network", "genesis"], args].concat());
+    let few = genesis(&["m1", "m2", "m3"]).ends(2);
+    assert!(few.stderr.contains("at least 4"), "{}", few.stderr);
+    genesis(&["m1", "m2", "m3", "--dev", "--out", "dev", "--network-out", "dev.toml"]).ends(0);
+    genesis(&["m1", "m2", "m3", "m4"]).ends(0);
+    let text = std::fs::read_to_string(user.path("network.toml")).unwrap();
+    assert!(text.contains("xvault genesis v1"), "{text}");
+    // Nothing is overwritten, a member counts once, and names that no ledger takes are refused.
+    genesis(&["m1", "m2", "m3", "m4"]).ends(7);
+    genesis(&["m1", "m1", "m2", "m3", "--out", "x", "--network-out", "y"]).ends(1);
+    let odd =
+        ["static", "init", "--dir", "odd", "--name", "a b", "--operator", "op", "--listen", "127.0.0.1:1"];
+    user.run(odd).ends(2);
+    user.run(["static", "run", "--dir", "s1", "--genesis", "m1"]).ends(1);
+}
+
+#[test]
+fn the_static_nodes_of_a_devnet_are_shown_and_their_ledger_checks() {
+    let user = User::with_key();
+    let _devnet = user.devnet();
+    let rows = user.run(["--json", "static", "ls"]).ends(0);
+    let rows: Vec<serde_json::Value> =
+        rows.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row["votes"] == true && row["standing"] == "good"), "{rows:?}");
+    assert_eq!(user.run(["static", "status"]).ends(0).text().lines().count(), 4);
+    user.run(["ledger", "log"]).ends(0);
+    assert!(user.run(["ledger", "verify"]).ends(0).text().starts_with("ok"));
+    user.run(["ledger", "verify", "--dir", "copy"]).ends(0);
+    user.run(["ledger", "show", "999999"]).ends(6);
+    user.run(["ledger", "show", &"0".repeat(64)]).ends(6);
+    user.run(["ledger", "show", "nothing"]).ends(2);
+}
+
+#[test]
+fn a_network_without_a_ledger_says_so() {
+    let user = User::with_key();
+    user.write("none.toml", format!("id = \"{}\"\ncode = \"4+2\"\n", "1".repeat(64)).as_bytes());
+    assert!(user.run(["ledger", "log", "--network", "none.toml"]).code != 0);
+}
