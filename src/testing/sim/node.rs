@@ -61,6 +61,9 @@ const STARVATION_MS: std::ops::Range<u64> = 2_000..7_000;
 /// Of a thousand requests to a starved node so many find no connection within [`CONNECT_TIMEOUT`].
 const UNCONNECTED: u64 = 400;
 
+/// So many in a row at most: a node that is never reached is a dead one, and of those a read bears only m.
+const UNCONNECTED_IN_A_ROW: u32 = 5;
+
 /// As clients wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -101,6 +104,8 @@ pub struct Node {
     /// `None` while the process is down.
     store: Option<ShardStore>,
     trouble: Option<Trouble>,
+    /// Requests in a row that found no connection.
+    unconnected: u32,
     /// A test breaks its first rule, to see that a run notices: it signs for shards before they are durable.
     pub signs_before_sync: bool,
     /// Invariant (I6): their bodies have at most [`INTAKE_BYTES`] together.
@@ -130,6 +135,7 @@ impl Node {
             store: Some(open(&disk)?),
             disk,
             trouble: None,
+            unconnected: 0,
             signs_before_sync: false,
             intake: Vec::new(),
             commit_at: None,
@@ -211,9 +217,12 @@ impl Node {
         if self.trouble == Some(Trouble::Hangs) {
             return Vec::new();
         }
-        if self.trouble == Some(Trouble::Starved) && self.rng.chance(UNCONNECTED) {
+        let is_starved = self.trouble == Some(Trouble::Starved);
+        if is_starved && self.unconnected < UNCONNECTED_IN_A_ROW && self.rng.chance(UNCONNECTED) {
+            self.unconnected += 1;
             return vec![Reply { delay: CONNECT_TIMEOUT, ..broken(caller, Failure::Unreachable) }];
         }
+        self.unconnected = 0;
         match Request::decode(header) {
             Ok(Request::PutShard(put)) => self.take_in(now, Waiting { caller, owner: from, put, body }),
             Ok(request) => self.answer(caller, from, &request),
