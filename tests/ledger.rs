@@ -91,7 +91,7 @@ fn anchor(owner: u8, nth: u64, previous: Option<TransactionId>) -> Action {
         released: vec![],
         commitments: commitments_root(&[opening(nth)]),
         count: 1,
-        commit: FrameLocator { segment, offset: 0, len: 100 },
+        commits: vec![segment],
     })
 }
 
@@ -111,7 +111,7 @@ struct Chain {
 impl Chain {
     fn submit(&mut self, signed: SignedTransaction) {
         let tip = query::tip(&self.state).unwrap();
-        let next = query::next_nonce(&self.state, &signed.transaction().author).unwrap();
+        let next = query::next_nonce(&self.state, &signed.transaction().lane()).unwrap();
         let verified = signed.into_verified(&NETWORK).unwrap();
         assert_eq!(precheck(&self.state, verified.signed()), Ok(None));
         self.pool.insert(verified, tip.record.height.next(), next).unwrap();
@@ -154,7 +154,7 @@ fn anchors_are_built_followed_and_proved() {
         let mut batch = Vec::new();
         for (owner, head) in &mut heads {
             for nth in round * 16..(round + 1) * 16 {
-                let signed = sign(*owner, nth + 1, anchor(*owner, nth, *head));
+                let signed = sign(*owner, nth, anchor(*owner, nth, *head));
                 *head = Some(signed.id());
                 kept.push((signed.clone(), nth));
                 batch.push(signed);

@@ -134,7 +134,7 @@ fn anchor() -> Anchor {
         released: vec![SegmentId([4; 32]), SegmentId([5; 32])],
         commitments: commitments_root(&[opening(1), opening(2), opening(3)]),
         count: 3,
-        commit: FrameLocator { segment, offset: 9, len: 10 },
+        commits: vec![segment],
     }
 }
 
@@ -300,8 +300,7 @@ fn parts_of_receipts_have_one_encoding() {
 type Again<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 fn head() -> Head {
-    let commit = FrameLocator { segment: SegmentId([4; 32]), offset: 1, len: 2 };
-    Head { anchor: TransactionId([1; 32]), sequence: 3, height: Height(4), commit }
+    Head { anchor: TransactionId([1; 32]), sequence: 3, height: Height(4) }
 }
 
 fn proven() -> Proven {

@@ -31,8 +31,8 @@ fn generate(root: &Path) -> String {
     prost_build::Config::new()
         // One encoding for one value: maps in key order.
         .btree_map(["."])
-        // It holds a data key, which no log may show.
-        .skip_debug(["xvault.v1.VersionEntry"])
+        // They hold data keys, which no log may show.
+        .skip_debug(["xvault.v1.VersionEntry", "xvault.v1.Changeset", "xvault.v1.Change"])
         .out_dir(out.path())
         .compile_fds(files)
         .unwrap();

@@ -5,6 +5,7 @@
     reason = "a test is a shell: it waits and starts tasks"
 )]
 
+use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,9 +21,10 @@ use xvault::ledger::ask::{Answer, Fate, Proven, Question};
 use xvault::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber, Opening};
 use xvault::message::anchor_receipt::{CommitmentProof, commitments_root};
 use xvault::message::genesis::GenesisNode;
+use xvault::message::transaction::Lane;
 use xvault::message::{
-    Action, Admission, AnchorReceipt, Canonical as _, FrameLocator, Genesis, Member, NodeEntry, Params,
-    Policy, Roster, SignedTransaction, Transaction, Violation,
+    Action, Admission, AnchorReceipt, Canonical as _, Genesis, Member, NodeEntry, Params, Policy, Rejection,
+    Roster, SignedTransaction, Transaction, Violation,
 };
 use xvault::net::Peers;
 use xvault::roles::{Devnet, DevnetConfig, StaticConfig, StaticNode};
@@ -58,7 +60,7 @@ struct Owner {
     genesis: Genesis,
     key: KeyPair,
     peers: Peers,
-    nonce: u64,
+    nonces: BTreeMap<Lane, u64>,
 }
 
 impl Owner {
@@ -69,13 +71,16 @@ impl Owner {
     fn of(genesis: Genesis) -> Self {
         let key = KeyPair::from_secret(&[7; 32]);
         let peers = Peers::new(&static_peers(&genesis), &key);
-        Self { genesis, key, peers, nonce: 0 }
+        Self { genesis, key, peers, nonces: BTreeMap::new() }
     }
 
     fn sign(&mut self, action: Action) -> SignedTransaction {
-        let (network, author, nonce) = (self.genesis.network, self.key.public(), self.nonce);
-        self.nonce += 1;
-        Transaction { network, author, nonce, expires: Height(10_000), action }.sign(&self.key)
+        let (network, author, expires) = (self.genesis.network, self.key.public(), Height(10_000));
+        let mut transaction = Transaction { network, author, nonce: 0, expires, action };
+        let next = self.nonces.entry(transaction.lane()).or_default();
+        transaction.nonce = *next;
+        *next += 1;
+        transaction.sign(&self.key)
     }
 
     fn statics(&self) -> Vec<PublicKey> {
@@ -137,7 +142,7 @@ fn anchor(nth: u8, previous: Option<TransactionId>) -> Action {
         released: Vec::new(),
         commitments: commitments_root(&[opening(nth)]),
         count: 1,
-        commit: FrameLocator { segment, offset: 0, len: 500 },
+        commits: vec![segment],
     })
 }
 
@@ -164,8 +169,9 @@ async fn an_anchor_becomes_final_and_its_receipt_verifies_with_the_genesis_alone
 
     // A head moves by compare and swap.
     let stale = owner.sign(anchor(2, None));
-    assert!(matches!(owner.submit(&stale).await, Fate::Rejected(_)));
-    owner.nonce -= 1;
+    let moved = Rejection::HeadMoved { head: Some(first) };
+    assert_eq!(owner.submit(&stale).await, Fate::Rejected(moved));
+    *owner.nonces.get_mut(&stale.transaction().lane()).unwrap() -= 1;
     let second = owner.put(anchor(2, Some(first))).await.transaction.id();
     match owner.ask(&Question::Head { vault: VAULT, collection: COLLECTION }).await {
         Answer::Head(Some(head)) => assert_eq!((head.anchor, head.sequence), (second, 2)),
@@ -311,11 +317,11 @@ async fn a_devnet_keeps_its_ledger_over_a_restart() {
     };
     let devnet = devnet(dir.path()).await;
     let mut owner = Owner::new(&devnet);
-    owner.nonce = match owner.ask(&Question::Nonce { author: owner.key.public() }).await {
-        Answer::Nonce(nonce) => nonce,
+    match owner.ask(&Question::Nonce { author: owner.key.public() }).await {
+        Answer::Nonce(nonce) => assert_eq!(nonce, 1),
         other => panic!("{other:?}"),
-    };
-    assert_eq!(owner.nonce, 2);
+    }
+    owner.nonces.insert(Lane::Collection(VAULT, COLLECTION), 1);
     owner.put(anchor(2, Some(first))).await;
     devnet.stop().await;
 }

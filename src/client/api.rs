@@ -310,6 +310,15 @@ pub struct RemoveReport {
     pub segments_released: u64,
 }
 
+/// What a recovery restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Anchors read.
+    pub anchors: u64,
+    /// Versions and erasures that they brought.
+    pub changes: u64,
+}
+
 /// How a node answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeReport {

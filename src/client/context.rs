@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::client::vault::Vault;
 use crate::client::{Error, ErrorKind, TroubleKind};
 use crate::message::Descriptor;
 use crate::net::Peers;
@@ -18,7 +19,7 @@ use crate::transfer::BufferPool;
 use crate::transfer::failure::Failure;
 use crate::transfer::inflight::{HedgeBudget, Latencies};
 use crate::types::limits::{BODY_SEGMENT_PLAIN_LEN, UPLOAD_SEGMENTS_IN_FLIGHT, UPLOAD_SEGMENTS_IN_GRACE};
-use crate::types::{Code, Network, PublicKey, SegmentId, Timestamp};
+use crate::types::{Code, CollectionName, Network, PublicKey, SegmentId, Timestamp};
 
 /// Descriptors kept in memory: 250 bytes each.
 const DESCRIPTORS_CACHED: usize = 4_096;
@@ -26,6 +27,8 @@ const DESCRIPTORS_CACHED: usize = 4_096;
 const LATE_KEPT: usize = 65_536;
 /// How long a node that was worked around because it was slow is avoided.
 const SLOW_FOR: Duration = Duration::from_secs(5);
+/// How long the index is taken for what the ledger says: reads may be so much behind writes of other devices.
+const FRESH_FOR: Duration = Duration::from_millis(500);
 /// Bytes of buffers kept for the next segment: data and, with 4+2, half as much parity of each upload in flight.
 const BUFFERS_KEPT: usize = UPLOAD_SEGMENTS_IN_FLIGHT * BODY_SEGMENT_PLAIN_LEN * 7 / 4;
 
@@ -38,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) owner: PublicKey,
     pub(crate) peers: Peers,
     pub(crate) index: SharedIndex,
+    /// The vault on the network's ledger, where there is one.
+    pub(crate) vault: Option<Arc<Vault>>,
     pub(crate) workers: Workers,
     pub(crate) pool: BufferPool,
     pub(crate) clock: Clock,
@@ -55,6 +60,8 @@ pub(crate) struct Context {
     /// Holders that were learned after the upload's report and that the index does not have yet.
     late: Mutex<BTreeMap<SegmentId, Descriptor>>,
     background: Mutex<JoinSet<()>>,
+    /// Until when what the index says of a collection is new enough to be read.
+    fresh: Mutex<BTreeMap<CollectionName, Timestamp>>,
 }
 
 pub(crate) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -69,6 +76,7 @@ impl Context {
         owner: PublicKey,
         peers: Peers,
         index: SharedIndex,
+        vault: Option<Arc<Vault>>,
     ) -> Self {
         let coder = Arc::new(Coder::new(network.code));
         Self {
@@ -77,6 +85,7 @@ impl Context {
             owner,
             peers,
             index,
+            vault,
             workers: Workers::new(),
             pool: BufferPool::new(BUFFERS_KEPT),
             clock: Clock::new(),
@@ -90,6 +99,7 @@ impl Context {
             troubles: Mutex::default(),
             late: Mutex::default(),
             background: Mutex::default(),
+            fresh: Mutex::default(),
         }
     }
 
@@ -118,6 +128,12 @@ impl Context {
         }
         cache.insert(segment, Arc::clone(&found));
         Ok(found)
+    }
+
+    /// Keeps a descriptor that the index does not have yet.
+    pub(crate) fn know_descriptor(&self, descriptor: &Descriptor) {
+        let mut cache = guard(&self.descriptors);
+        cache.entry(descriptor.segment).or_insert_with(|| Arc::new(descriptor.clone()));
     }
 
     pub(crate) fn forget_descriptor(&self, segment: &SegmentId) {
@@ -181,6 +197,17 @@ impl Context {
         guard(&self.slow).extend(nodes.iter().map(|node| (*node, until)));
     }
 
+    /// Whether the ledger was asked about a collection a moment ago; if not, it is to be asked now.
+    pub(crate) fn is_fresh(&self, collection: &CollectionName) -> bool {
+        let now = self.clock.now();
+        let mut fresh = guard(&self.fresh);
+        let is_fresh = fresh.get(collection).is_some_and(|until| *until > now);
+        if !is_fresh {
+            fresh.insert(collection.clone(), now + FRESH_FOR);
+        }
+        is_fresh
+    }
+
     /// Runs something that nobody waits for until the client is closed.
     pub(crate) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut background = guard(&self.background);
@@ -239,7 +266,7 @@ impl From<IndexError> for Error {
                 "restore the home folder from a backup; the records at the nodes are not affected",
             ),
             IndexError::Full => (ErrorKind::Full, "free some disk space"),
-            IndexError::Database(_) | IndexError::Closed => {
+            IndexError::Database(_) | IndexError::Closed | IndexError::OutOfOrder => {
                 (ErrorKind::Internal, "check the disk of the home folder")
             }
         };

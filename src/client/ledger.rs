@@ -4,10 +4,13 @@
 //! queues) is what the node asked says of it.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
 
 use crate::client::{Error, ErrorKind};
 use crate::crypto::sign::KeyPair;
-use crate::ledger::ask::{Answer, FinalBlock, Question};
+use crate::ledger::ask::{Answer, Fate, FinalBlock, Question};
 use crate::ledger::rows::Static;
 use crate::ledger::{ApplyError, check, query};
 use crate::message::block::{Block, Header};
@@ -16,6 +19,9 @@ use crate::net::Peers;
 use crate::store::FileDisk;
 use crate::store::chain::{Chain, ChainError};
 use crate::types::{Height, Network, NodeInfo};
+
+/// How long a static node may take before another one is asked too.
+const ASK_PATIENCE: Duration = Duration::from_millis(300);
 
 /// The static nodes of a network.
 #[derive(Debug, Clone)]
@@ -41,10 +47,6 @@ impl LedgerClient {
     /// # Errors
     /// [`ErrorKind::Config`] if the network has no ledger, or its genesis is damaged.
     pub fn new(network: &Network, key: &KeyPair) -> Result<Self, Error> {
-        let no_ledger = || {
-            Error::new(ErrorKind::Config, "this network has no ledger")
-                .with_hint("its network file names no genesis: ask its operators for a newer one")
-        };
         let text = network.genesis.as_ref().ok_or_else(no_ledger)?;
         let damaged = |violation| {
             Error::new(ErrorKind::Config, "the genesis in the network file is damaged").caused_by(violation)
@@ -66,16 +68,30 @@ impl LedgerClient {
         &self.genesis
     }
 
-    /// Asks the static nodes in turn until one answers.
+    /// Asks the static nodes until one answers: the next as soon as one fails or takes long.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] names all that did not.
     pub async fn ask(&self, question: &Question) -> Result<Answer, Error> {
         let mut reasons = Vec::new();
-        for member in self.genesis.roster.members() {
-            match self.ask_one(member, question).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => reasons.push(format!("{} {error}", member.label)),
+        let mut members = self.genesis.roster.members().iter();
+        let mut asked = JoinSet::new();
+        loop {
+            if let Some(member) = members.next() {
+                let (this, member, question) = (self.clone(), member.clone(), question.clone());
+                asked.spawn(async move {
+                    let answer = this.ask_one(&member, &question).await;
+                    answer.map_err(|error| format!("{} {error}", member.label))
+                });
+            } else if asked.is_empty() {
+                break;
+            }
+            let patience = if members.len() > 0 { ASK_PATIENCE } else { Duration::MAX };
+            match tokio::time::timeout(patience, asked.join_next()).await {
+                Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
+                Ok(Some(Ok(Err(reason)))) => reasons.push(reason),
+                Ok(Some(Err(error))) => reasons.push(error.to_string()),
+                Ok(None) | Err(_) => {}
             }
         }
         let message = format!("no static node answers: {}", reasons.join("; "));
@@ -91,6 +107,21 @@ impl LedgerClient {
         let bytes = self.peers.ask_ledger(&member.key, question.encode()).await;
         let bytes = bytes.map_err(|error| unavailable(error.to_string()).caused_by(error))?;
         Answer::decode_bounded(&bytes).map_err(|violation| unavailable(violation.to_string()))
+    }
+
+    /// Submits a transaction to one static node, and waits with it for what becomes of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    pub async fn submit(&self, member: &Member, transaction: Vec<u8>) -> Result<Fate, Error> {
+        let unavailable = |message: String| Error::new(ErrorKind::Unavailable, message);
+        let bytes = self.peers.submit(&member.key, transaction).await;
+        let bytes = bytes.map_err(|error| unavailable(error.to_string()).caused_by(error))?;
+        match Answer::decode_bounded(&bytes) {
+            Ok(Answer::Fate(fate)) => Ok(fate),
+            Ok(_) => Err(wrong_answer()),
+            Err(violation) => Err(unavailable(violation.to_string())),
+        }
     }
 
     /// How a static node is.
@@ -192,7 +223,12 @@ fn chain_error(error: ChainError) -> Error {
     Error::new(ErrorKind::Internal, "the copy of the ledger cannot be used").caused_by(error)
 }
 
-fn wrong_answer() -> Error {
+pub(crate) fn no_ledger() -> Error {
+    Error::new(ErrorKind::Config, "this network has no ledger")
+        .with_hint("its network file names no genesis: ask its operators for a newer one")
+}
+
+pub(crate) fn wrong_answer() -> Error {
     Error::new(ErrorKind::Unavailable, "a static node answers something else than it was asked")
 }
 

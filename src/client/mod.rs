@@ -4,6 +4,7 @@
 //! seals them, `packer` collects small things into packs and commits, `upload` and `download` drive the pure
 //! machines of [`transfer`](crate::transfer) over real connections.
 
+mod anchorer;
 pub mod api;
 mod context;
 mod download;
@@ -18,11 +19,13 @@ mod put;
 mod range;
 mod records;
 mod source;
+mod sync;
 mod upload;
+mod vault;
 
 pub use api::{
     AtomicProgress, CollectionInfo, GetOptions, ListEntry, ListOptions, ListPage, NodeReport, NodeTrouble,
-    Progress, PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Remove, RemoveReport,
+    Progress, PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Recovered, Remove, RemoveReport,
     SegmentHealth, Source, TroubleKind,
 };
 pub use error::{Error, ErrorKind};

@@ -3,81 +3,138 @@
 //! Group commit: while packs are on their way, what comes in meanwhile gathers for the next. So many
 //! writers at once share one coding, one upload and one transaction, and one writer alone waits for nobody.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::client::context::{Context, random};
+use crate::client::anchorer::{Anchorer, StoredPack, Want};
+use crate::client::context::{Context, guard, random};
 use crate::client::holders;
 use crate::client::upload::{Placed, upload};
 use crate::client::{Condition, Error, ErrorKind, RecordAddress};
+use crate::crypto::content::{ChunkHash, content_hash};
 use crate::crypto::frame::{Dek, Stream, sealed_len};
-use crate::message::{Descriptor, Extent, Locator, RecordHeader, StoredVersion, VersionEntry, VersionState};
+use crate::message::changeset::{RecordChange, What};
+use crate::message::{
+    Changeset, Descriptor, Extent, Locator, RecordHeader, StoredVersion, VersionEntry, VersionState,
+};
 use crate::runtime::wall_time;
-use crate::store::index::{Commit, UploadId};
+use crate::store::index::{Commit, ConditionFailed, UploadId};
 use crate::stripe::layout::SegmentLenError;
 use crate::transfer::Pack;
 use crate::transfer::seal::CodedSegment;
 use crate::types::limits::{MAX_CACHED_EXTENTS, PACK_LINGER_MICROS, PACK_MAX_RECORDS, PACK_TARGET_LEN};
-use crate::types::{SegmentId, VersionId};
+use crate::types::{CollectionName, SegmentId, VersionId};
 
 /// Packs on their way at once: one is sent while the next is coded.
 const PACKS_IN_FLIGHT: usize = 2;
 /// Items that may wait; each is at most a chunk.
 const QUEUE_LEN: usize = 256;
 
-/// The last part of a put: what goes into a pack, and the version that is then complete.
+/// A change of a record on its way into a pack.
 pub(crate) struct Item {
     pub(crate) at: RecordAddress,
-    /// Complete but for the extent of `tail`.
+    pub(crate) condition: Condition,
+    pub(crate) what: ItemKind,
+}
+
+pub(crate) enum ItemKind {
+    /// New content.
+    Record(Box<NewRecord>),
+    /// A version whose content is stored already, or a marker of a removal.
+    Version(VersionEntry, Vec<Descriptor>),
+    /// A version is erased.
+    Erase(VersionId),
+}
+
+/// The last part of a put: what goes into a pack, and the version that is then complete.
+pub(crate) struct NewRecord {
+    /// Complete but for the extent of `tail` and the content hash.
     pub(crate) header: RecordHeader,
     pub(crate) dek: Dek,
-    pub(crate) condition: Condition,
     /// What is left of the body, and its padded length.
     pub(crate) tail: Option<(Bytes, usize)>,
     /// The segments of the body so far.
     pub(crate) segments: Vec<Descriptor>,
+    /// The hashes of its chunks so far.
+    pub(crate) hashes: Vec<ChunkHash>,
     pub(crate) upload: Option<UploadId>,
     pub(crate) salts: [[u8; 16]; 2],
 }
 
+/// Bytes that a change takes in a pack besides its content: header, and its part of the commit.
+const ITEM_OVERHEAD: usize = 1_024;
+
 impl Item {
     fn len(&self) -> usize {
-        self.tail.as_ref().map_or(0, |(_, padded)| *padded) + 512
+        let content = match &self.what {
+            ItemKind::Record(record) => record.tail.as_ref().map_or(0, |(_, padded)| *padded),
+            ItemKind::Version(..) | ItemKind::Erase(_) => 0,
+        };
+        content + ITEM_OVERHEAD
+    }
+}
+
+impl std::fmt::Debug for Item {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Item({})", self.at)
     }
 }
 
 type Answer = oneshot::Sender<Result<Placed, Error>>;
 
-/// Hands items to the packer; the last handle that is dropped ends it.
+/// Hands items to the packers, one for each collection; the last handle that is dropped ends them.
 #[derive(Debug, Clone)]
-pub(crate) struct Packer(mpsc::Sender<(Item, Answer)>);
-
-impl std::fmt::Debug for Item {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Item({})", self.header.version)
-    }
+pub(crate) struct Packer {
+    ctx: Arc<Context>,
+    lanes: Arc<Mutex<BTreeMap<CollectionName, mpsc::Sender<(Item, Answer)>>>>,
 }
 
 impl Packer {
-    pub(crate) fn start(ctx: Arc<Context>) -> Self {
-        let (items, queue) = mpsc::channel(QUEUE_LEN);
-        tokio::spawn(run(ctx, queue));
-        Self(items)
+    pub(crate) fn new(ctx: Arc<Context>) -> Self {
+        Self { ctx, lanes: Arc::default() }
     }
 
-    /// Packs, stores and commits an item. When it returns `Ok` the version is durable.
+    /// Packs, stores and commits an item. When it returns `Ok` the change is durable, and final where there is a ledger.
     pub(crate) async fn commit(&self, item: Item) -> Result<Placed, Error> {
         let gone = || Error::new(ErrorKind::Internal, "the packer is gone");
         let (answer, answered) = oneshot::channel();
-        self.0.send((item, answer)).await.map_err(|_| gone())?;
+        let lane = self.lane(&item.at.collection);
+        lane.send((item, answer)).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
+    }
+
+    fn lane(&self, collection: &CollectionName) -> mpsc::Sender<(Item, Answer)> {
+        let mut lanes = guard(&self.lanes);
+        if let Some(lane) = lanes.get(collection) {
+            return lane.clone();
+        }
+        let (items, queue) = mpsc::channel(QUEUE_LEN);
+        let anchorer = self
+            .ctx
+            .vault
+            .as_ref()
+            .map(|vault| Anchorer::start(Arc::clone(&self.ctx), Arc::clone(vault), collection.clone()));
+        let collection = collection.clone();
+        lanes.insert(collection.clone(), items.clone());
+        tokio::spawn(run(Lane { ctx: Arc::clone(&self.ctx), collection, anchorer }, queue));
+        items
     }
 }
 
-async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<(Item, Answer)>) {
+/// What packs the items of one collection.
+#[derive(Clone)]
+struct Lane {
+    ctx: Arc<Context>,
+    collection: CollectionName,
+    /// None where the network has no ledger: then the local index is the last word.
+    anchorer: Option<Anchorer>,
+}
+
+async fn run(lane: Lane, mut queue: mpsc::Receiver<(Item, Answer)>) {
     let in_flight = Arc::new(Semaphore::new(PACKS_IN_FLIGHT));
     while let Some(first) = queue.recv().await {
         let alone = in_flight.available_permits() == PACKS_IN_FLIGHT && queue.is_empty();
@@ -105,68 +162,121 @@ async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<(Item, Answer)>) {
             None => permit.await.ok(),
         };
         let Some(held) = held else { return };
-        let ctx = Arc::clone(&ctx);
-        tokio::spawn(async move { flush(&ctx, batch, held).await });
+        let lane = lane.clone();
+        tokio::spawn(async move { lane.flush(batch, held).await });
     }
 }
 
-/// Stores a pack and commits its records; then everybody is told.
-async fn flush(ctx: &Arc<Context>, batch: Vec<(Item, Answer)>, room: OwnedSemaphorePermit) {
-    let (items, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    match store(ctx, items, room).await {
-        Ok(results) => {
-            for (result, answer) in results.into_iter().zip(answers) {
-                // Who asked may be gone.
-                drop(answer.send(result));
+impl Lane {
+    /// Stores a pack and commits its changes; then everybody is told.
+    async fn flush(&self, batch: Vec<(Item, Answer)>, room: OwnedSemaphorePermit) {
+        let (items, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        match self.store(items, room).await {
+            Ok(results) => {
+                for (result, answer) in results.into_iter().zip(answers) {
+                    // Who asked may be gone.
+                    drop(answer.send(result));
+                }
+            }
+            Err(error) => {
+                for answer in answers {
+                    drop(answer.send(Err(error.again())));
+                }
             }
         }
-        Err(error) => {
-            for answer in answers {
-                drop(answer.send(Err(error.again())));
+    }
+
+    async fn store(
+        &self,
+        items: Vec<Item>,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Vec<Result<Placed, Error>>, Error> {
+        let ctx = &self.ctx;
+        let (packed, coded) = self.pack(items).await?;
+        let total = ctx.network.code.total();
+        // If we crash here or before the commit, nodes hold a pack that nothing names; nobody was told of it.
+        let placed = upload(ctx, coded, vec![None; total], room).await?;
+        let mut segments = vec![placed.descriptor.segment];
+        segments.extend(packed.segments());
+        let committed = match &self.anchorer {
+            Some(anchorer) => {
+                let (changes, wants) = packed.into_changeset(self.collection.clone());
+                anchorer.anchor(StoredPack { descriptor: placed.descriptor.clone(), changes, wants }).await?
+            }
+            None => commit_locally(ctx, &self.collection, packed, &placed.descriptor).await?,
+        };
+        // Receipts that came before the index knew the segments.
+        for late in segments.iter().filter_map(|segment| ctx.late(segment)) {
+            if let Err(error) = holders::write(ctx, late).await {
+                tracing::warn!(%error, "could not note where the last shards of a segment are");
             }
         }
+        let answer = |result: Result<(), _>| result.map(|()| placed.clone()).map_err(condition_failed);
+        Ok(committed.into_iter().map(answer).collect())
+    }
+
+    async fn pack(&self, items: Vec<Item>) -> Result<(Packed, CodedSegment), Error> {
+        let segment = SegmentId(random()?);
+        let (coder, pool) = (self.ctx.coder(self.ctx.network.code), self.ctx.pool.clone());
+        let key = self.ctx.vault.as_ref().map(|vault| vault.keys.commit_key().clone());
+        let collection = self.collection.clone();
+        let job = move || -> Result<(Packed, CodedSegment), SegmentLenError> {
+            let expected = items.iter().map(Item::len).sum();
+            let mut pack = Pack::with_commit(segment, expected, &pool);
+            let mut packed = Packed(items.into_iter().map(|item| pack_one(&mut pack, item)).collect());
+            if let Some(key) = key {
+                let (changes, wants) = packed.into_changeset(collection);
+                pack.commit(&key, &changes.encode());
+                packed = Packed(changes.changes.into_iter().zip(wants).collect());
+            }
+            Ok((packed, pack.into_segment(&coder, &pool)?))
+        };
+        let packed = self.ctx.workers.run(job).await?;
+        packed.map_err(|error| Error::new(ErrorKind::Internal, "a pack became too long").caused_by(error))
     }
 }
 
-async fn store(
-    ctx: &Arc<Context>,
-    items: Vec<Item>,
-    room: OwnedSemaphorePermit,
-) -> Result<Vec<Result<Placed, Error>>, Error> {
-    let segment = SegmentId(random()?);
-    let (coder, pool) = (ctx.coder(ctx.network.code), ctx.pool.clone());
-    let job = move || -> Result<(CodedSegment, Vec<Commit>), SegmentLenError> {
-        let expected = items.iter().map(Item::len).sum();
-        let mut pack = Pack::new(segment, expected, &pool);
-        let commits = items.into_iter().map(|item| pack_one(&mut pack, item)).collect();
-        Ok((pack.into_segment(&coder, &pool)?, commits))
-    };
-    let packed = ctx.workers.run(job).await?;
-    let (coded, mut commits) =
-        packed.map_err(|error| Error::new(ErrorKind::Internal, "a pack became too long").caused_by(error))?;
-    let total = ctx.network.code.total();
-    // If we crash here or before the commit, nodes hold a pack that no index knows; nobody was told of it.
-    let placed = upload(ctx, coded, vec![None; total], room).await?;
-    if let Some(first) = commits.first_mut() {
-        first.segments.push(placed.descriptor.clone());
+/// The changes of a pack.
+struct Packed(Vec<(RecordChange, Want)>);
+
+impl Packed {
+    fn into_changeset(self, collection: CollectionName) -> (Changeset, Vec<Want>) {
+        let (changes, wants) = self.0.into_iter().unzip();
+        (Changeset { collection, changes }, wants)
     }
-    let mut segments = Vec::new();
-    for descriptor in commits.iter_mut().flat_map(|commit| &mut commit.segments) {
-        ctx.complete(descriptor);
-        segments.push(descriptor.segment);
+
+    /// The segments that the changes bring besides the pack.
+    fn segments(&self) -> impl Iterator<Item = SegmentId> {
+        self.0.iter().flat_map(|(change, _)| change.what.segments()).map(|descriptor| descriptor.segment)
     }
-    let committed = ctx.index.commit(commits).await?;
-    // Receipts that came before the index knew the segments.
-    for late in segments.iter().filter_map(|segment| ctx.late(segment)) {
-        if let Err(error) = holders::write(ctx, late).await {
-            tracing::warn!(%error, "could not note where the last shards of a segment are");
+}
+
+/// Commits the changes of a pack where no ledger does.
+async fn commit_locally(
+    ctx: &Context,
+    collection: &CollectionName,
+    packed: Packed,
+    pack: &Descriptor,
+) -> Result<Vec<Result<(), ConditionFailed>>, Error> {
+    let mut commits = Vec::new();
+    for (change, want) in packed.0 {
+        let name = change.name;
+        match change.what {
+            What::Version { entry, mut segments } => {
+                if commits.is_empty() {
+                    segments.push(pack.clone());
+                }
+                segments.iter_mut().for_each(|descriptor| ctx.complete(descriptor));
+                let (collection, Want { condition, upload }) = (collection.clone(), want);
+                commits.push(Commit { collection, name, entry, condition, segments, upload });
+            }
+            What::Erase(_) => unreachable!("without a ledger the index erases by itself"),
         }
     }
-    let answer = |result: Result<(), _>| result.map(|()| placed.clone()).map_err(condition_failed);
-    Ok(committed.into_iter().map(answer).collect())
+    Ok(ctx.index.commit(commits).await?)
 }
 
-fn condition_failed(failed: crate::store::index::ConditionFailed) -> Error {
+pub(crate) fn condition_failed(failed: ConditionFailed) -> Error {
     let message = match failed.latest {
         Some(version) => format!("the record exists, its latest version is {version}"),
         None => "the record does not exist".to_owned(),
@@ -174,22 +284,42 @@ fn condition_failed(failed: crate::store::index::ConditionFailed) -> Error {
     Error::new(ErrorKind::Refused, message).caused_by(failed)
 }
 
-/// Seals an item into the pack: its tail, then its header.
-fn pack_one(pack: &mut Pack, item: Item) -> Commit {
-    let Item { at, mut header, dek, condition, tail, segments, upload, salts: [tail_salt, header_salt] } =
-        item;
+/// Seals an item into the pack, if it has something to seal.
+fn pack_one(pack: &mut Pack, item: Item) -> (RecordChange, Want) {
+    let Item { at, condition, what } = item;
+    let mut upload = None;
+    let what = match what {
+        ItemKind::Record(record) => {
+            upload = record.upload;
+            pack_record(pack, *record)
+        }
+        ItemKind::Version(entry, segments) => What::Version { entry, segments },
+        ItemKind::Erase(version) => What::Erase(version),
+    };
+    (RecordChange { name: at.name, what }, Want { condition, upload })
+}
+
+/// Seals a record into the pack: its tail, then its header.
+fn pack_record(pack: &mut Pack, record: NewRecord) -> What {
+    let NewRecord { mut header, dek, tail, segments, mut hashes, salts: [tail_salt, header_salt], .. } =
+        record;
     let version = header.version;
     if let Some((plain, padded)) = tail {
         let offset = pack.append(&dek.frame_key(&version, Stream::Body, &tail_salt), &plain, padded);
         let extent = Extent { segment: pack.segment(), offset, plain_len: padded as u64, salt: tail_salt };
         header.extents.push(extent);
+        // A last chunk that is nothing but padding is no part of the content.
+        if !plain.is_empty() {
+            hashes.push(ChunkHash::of(hashes.len() as u64, [&plain[..]]));
+        }
     }
+    header.content = content_hash(&hashes);
     let plain = header.encode();
     let offset = pack.append(&dek.frame_key(&version, Stream::Header, &header_salt), &plain, plain.len());
     let len = u32::try_from(sealed_len(plain.len() as u64)).unwrap_or(u32::MAX);
     let locator = Locator { segment: pack.segment(), offset, len, salt: header_salt };
     let entry = VersionEntry { version, created: wall_time(), state: stored(header, dek, locator) };
-    Commit { collection: at.collection, name: at.name, entry, condition, segments, upload }
+    What::Version { entry, segments }
 }
 
 fn stored(header: RecordHeader, dek: Dek, locator: Locator) -> VersionState {
@@ -204,6 +334,7 @@ fn stored(header: RecordHeader, dek: Dek, locator: Locator) -> VersionState {
         extents: if cached { header.extents } else { Vec::new() },
         content_type: header.content_type,
         modified: header.modified,
+        content: header.content,
     })
 }
 

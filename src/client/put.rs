@@ -12,12 +12,13 @@ use tokio::task::JoinSet;
 
 use crate::client::context::{Context, random};
 use crate::client::holders;
-use crate::client::packer::{Item, Packer, new_version};
+use crate::client::packer::{Item, ItemKind, NewRecord, Packer, new_version};
 use crate::client::source::{self, Opened, Sized};
 use crate::client::upload::{Placed, upload};
 use crate::client::{
     Error, ErrorKind, NodeTrouble, Progress, PutOptions, PutReport, RecordAddress, Source, TroubleKind,
 };
+use crate::crypto::content::ChunkHash;
 use crate::crypto::frame::{Dek, Stream, plain_ranges};
 use crate::crypto::hash::{Context as HashContext, derive_key};
 use crate::crypto::padme::padded_len;
@@ -26,7 +27,7 @@ use crate::runtime::wall_time;
 use crate::store::index::{JournaledChunk, UploadId, UploadRow};
 use crate::transfer::seal::{Chunk, CodedSegment};
 use crate::types::limits::{BODY_SEGMENT_PLAIN_LEN, MAX_METADATA_LEN, PACK_CHUNK_MAX_LEN};
-use crate::types::{PublicKey, SegmentId, VersionId};
+use crate::types::{Hash, PublicKey, SegmentId, VersionId};
 
 const CHUNK: u64 = BODY_SEGMENT_PLAIN_LEN as u64;
 
@@ -81,19 +82,21 @@ async fn put_small(
     let tail = (size > 0).then_some((bytes, padded));
     let progress = options.progress.clone();
     progress.expect_bytes(size);
-    let item = item(at, options, version, dek, size)?;
-    let placed = packer.commit(Item { tail, ..item }).await?;
+    let condition = options.condition;
+    let record = NewRecord { tail, ..new_record(at, options, version, dek, size)? };
+    let placed =
+        packer.commit(Item { at: at.clone(), condition, what: ItemKind::Record(record.into()) }).await?;
     progress.add(size);
     Ok(report(ctx, (version, size, 0), vec![placed]))
 }
 
-fn item(
+fn new_record(
     at: &RecordAddress,
     options: PutOptions,
     version: VersionId,
     dek: Dek,
     size: u64,
-) -> Result<Item, Error> {
+) -> Result<NewRecord, Error> {
     let header = RecordHeader {
         name: at.name.clone(),
         version,
@@ -102,10 +105,11 @@ fn item(
         modified: options.modified,
         metadata: options.metadata,
         extents: Vec::new(),
+        // Known once it is packed.
+        content: Hash([0; 32]),
     };
-    let condition = options.condition;
-    let salts = [random()?, random()?];
-    Ok(Item { at: at.clone(), header, dek, condition, tail: None, segments: Vec::new(), upload: None, salts })
+    let (salts, segments, hashes) = ([random()?, random()?], Vec::new(), Vec::new());
+    Ok(NewRecord { header, dek, tail: None, segments, hashes, upload: None, salts })
 }
 
 fn report(
@@ -215,6 +219,8 @@ struct Sent {
     extent: Extent,
     placed: Placed,
     resumed: bool,
+    /// Of its content; none if it is nothing but padding.
+    hash: Option<ChunkHash>,
 }
 
 impl Body {
@@ -336,8 +342,9 @@ impl Body {
             .flat_map(|range| chunk.frames()[range].iter().copied())
             .collect();
         let padded = plain.len();
+        let plain = Bytes::from(plain).slice(..usize::try_from(real).unwrap_or(padded).min(padded));
         self.progress.add(real);
-        self.tail = Some((plain.into(), padded));
+        self.tail = Some((plain, padded));
     }
 
     fn send(
@@ -352,6 +359,7 @@ impl Body {
             id: self.id,
             row: self.row.clone(),
             number,
+            real,
             earlier: self.journaled.remove(&number),
             held: Arc::clone(&self.held),
         };
@@ -376,11 +384,14 @@ impl Body {
         }
         self.sent.sort_by_key(|sent| sent.number);
         let version = self.row.version;
-        let mut item = item(at, options, version, self.row.dek.clone(), size)?;
-        item.header.extents = self.sent.iter().map(|sent| sent.extent).collect();
-        item.segments = self.sent.iter().map(|sent| sent.placed.descriptor.clone()).collect();
-        item.tail = self.tail;
-        item.upload = Some(self.id);
+        let condition = options.condition;
+        let mut record = new_record(at, options, version, self.row.dek.clone(), size)?;
+        record.header.extents = self.sent.iter().map(|sent| sent.extent).collect();
+        record.segments = self.sent.iter().map(|sent| sent.placed.descriptor.clone()).collect();
+        record.hashes = self.sent.iter().filter_map(|sent| sent.hash).collect();
+        record.tail = self.tail;
+        record.upload = Some(self.id);
+        let item = Item { at: at.clone(), condition, what: ItemKind::Record(record.into()) };
         let resumed =
             self.sent.iter().filter(|sent| sent.resumed).map(|sent| sent.extent.plain_len).sum::<u64>();
         let mut segments: Vec<_> = self.sent.into_iter().map(|sent| sent.placed).collect();
@@ -420,12 +431,32 @@ fn assign(total: usize, holders_of: impl Fn(usize) -> Vec<PublicKey>) -> Vec<Opt
     chosen
 }
 
+/// A chunk that was sealed and coded.
+struct Coded {
+    segment: CodedSegment,
+    plain_len: u64,
+    hash: Option<ChunkHash>,
+}
+
+/// Hashes what of a chunk is no padding.
+fn hash_content(chunk: &Chunk, number: u64, real: u64) -> ChunkHash {
+    let mut left = usize::try_from(real).unwrap_or(usize::MAX);
+    let pieces = plain_ranges(chunk.sealed_len()).map(|range| {
+        let have = range.len().min(left);
+        left -= have;
+        &chunk.frames()[range.start..range.start + have]
+    });
+    ChunkHash::of(number, pieces)
+}
+
 /// One chunk on its way.
 struct SendChunk {
     ctx: Arc<Context>,
     id: UploadId,
     row: UploadRow,
     number: u64,
+    /// Bytes of it that are no padding.
+    real: u64,
     earlier: Option<JournaledChunk>,
     held: Arc<BTreeMap<ShardRef, Vec<PublicKey>>>,
 }
@@ -440,7 +471,7 @@ impl SendChunk {
             Some(earlier) => (earlier.salt, earlier.descriptor.segment),
             None => (random()?, SegmentId(random()?)),
         };
-        let (coded, plain_len) = self.code(salt, segment, fill).await?;
+        let Coded { segment: coded, plain_len, hash } = self.code(salt, segment, fill).await?;
         let same = self.earlier.as_ref().is_some_and(|earlier| earlier.descriptor.roots == coded.roots);
         if self.earlier.is_some() && !same {
             // The file has changed since: what was sealed just now must never be sent, because the same key and
@@ -474,7 +505,7 @@ impl SendChunk {
         let resumed = held.iter().all(Option::is_some);
         tracing::debug!(segment = %segment.short(), number = self.number, plain_len, resumed, "places a chunk");
         let placed = upload(&self.ctx, coded, held, room).await?;
-        Ok(Sent { number: self.number, extent, placed, resumed })
+        Ok(Sent { number: self.number, extent, placed, resumed, hash })
     }
 
     async fn code(
@@ -482,16 +513,18 @@ impl SendChunk {
         salt: [u8; 16],
         segment: SegmentId,
         fill: impl FnOnce() -> std::io::Result<Chunk> + Send + 'static,
-    ) -> Result<(CodedSegment, u64), Error> {
+    ) -> Result<Coded, Error> {
         let key = self.row.dek.frame_key(&self.row.version, Stream::Body, &salt);
         let (coder, pool) = (self.ctx.coder(self.ctx.network.code), self.ctx.pool.clone());
-        let job = move || -> Result<(CodedSegment, u64), Error> {
+        let (number, real) = (self.number, self.real);
+        let job = move || -> Result<Coded, Error> {
             let chunk = fill().map_err(|error| source::read_error("the file", error))?;
             let plain_len = chunk.plain_len() as u64;
+            let hash = (real > 0).then(|| hash_content(&chunk, number, real));
             let coded = chunk.into_segment(segment, &key, &coder, &pool);
             let coded = coded
                 .map_err(|error| Error::new(ErrorKind::Internal, "a chunk is too long").caused_by(error))?;
-            Ok((coded, plain_len))
+            Ok(Coded { segment: coded, plain_len, hash })
         };
         self.ctx.workers.run(job).await?
     }

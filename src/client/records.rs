@@ -9,13 +9,16 @@ use tokio::task::JoinSet;
 use crate::client::context::Context;
 use crate::client::get::read_header;
 use crate::client::holders;
+use crate::client::ledger::no_ledger;
 use crate::client::nodes::status;
-use crate::client::packer::{Packer, new_version};
+use crate::client::packer::{Item, ItemKind, Packer, condition_failed, new_version};
 use crate::client::put;
+use crate::client::sync;
+use crate::client::vault::Vault;
 use crate::client::{
-    CollectionInfo, Download, Error, ErrorKind, GetOptions, ListEntry, ListOptions, ListPage, NodeReport,
-    PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Remove, RemoveReport, SegmentHealth,
-    Source,
+    CollectionInfo, Download, Error, ErrorKind, GetOptions, LedgerClient, ListEntry, ListOptions, ListPage,
+    NodeReport, PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Recovered, Remove,
+    RemoveReport, SegmentHealth, Source,
 };
 use crate::crypto::seed::VaultKeys;
 use crate::message::{Descriptor, StoredVersion, VersionEntry, VersionState};
@@ -65,9 +68,53 @@ impl Client {
             Error::new(kind, format!("cannot use {}", config.home.display())).caused_by(error)
         })?;
         let peers = Peers::new(&config.network, config.keys.signing());
-        let ctx = Arc::new(Context::new(config.home, config.network, owner, peers, index));
-        let packer = Packer::start(Arc::clone(&ctx));
+        let vault = match &config.network.genesis {
+            Some(_) => {
+                Some(Vault::new(LedgerClient::new(&config.network, config.keys.signing())?, config.keys))
+            }
+            None => None,
+        };
+        let ctx = Arc::new(Context::new(config.home, config.network, owner, peers, index, vault));
+        let packer = Packer::new(Arc::clone(&ctx));
         Ok(Self { ctx, packer })
+    }
+
+    /// Restores in the local index whatever the ledger anchors of the vault, under every name. Of what is known already
+    /// nothing is read again. `progressed` is told how far it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the network has no ledger; [`ErrorKind::Unavailable`] or [`ErrorKind::Corrupt`] if a
+    /// collection's commits cannot be read: what came before is restored.
+    pub async fn recover(&self, mut progressed: impl FnMut(Recovered)) -> Result<Recovered, Error> {
+        let vault = self.ctx.vault.as_ref().ok_or_else(no_ledger)?;
+        let found = sync::all(&self.ctx, vault, |synced| progressed(synced.into())).await?;
+        Ok(found.into())
+    }
+
+    /// Asks the ledger for what other devices wrote to a collection. If it cannot be asked, what is known has to do.
+    async fn refresh(&self, collection: &CollectionName) {
+        let Some(vault) = self.ctx.vault.as_ref().filter(|_| !self.ctx.is_fresh(collection)) else { return };
+        if let Err(error) = sync::collection(&self.ctx, vault, collection).await {
+            tracing::warn!(%error, "the ledger cannot be read: what other devices wrote may be missing");
+        }
+    }
+
+    /// Refuses a change at once whose condition does not hold. If the ledger cannot be asked, that shows when it is
+    /// anchored.
+    async fn check(&self, at: &RecordAddress, condition: Condition) -> Result<(), Error> {
+        if condition == Condition::Any {
+            return Ok(());
+        }
+        if let Some(vault) = &self.ctx.vault
+            && let Err(error) = sync::collection(&self.ctx, vault, &at.collection).await
+        {
+            tracing::debug!(%error, "a condition cannot be checked in advance");
+            return Ok(());
+        }
+        let address = at.clone();
+        let latest =
+            self.ctx.index.with(move |index| index.latest(&address.collection, &address.name)).await?;
+        condition.check(latest.as_ref()).map_err(condition_failed)
     }
 
     /// The network.
@@ -91,6 +138,7 @@ impl Client {
         source: Source,
         options: PutOptions,
     ) -> Result<PutReport, Error> {
+        self.check(at, options.condition).await?;
         let again = match &source {
             Source::File(path) => Some((Source::File(path.clone()), options.clone())),
             Source::Bytes(_) | Source::Reader(_) => None,
@@ -173,6 +221,7 @@ impl Client {
     /// # Errors
     /// Those of the local index.
     pub async fn list(&self, collection: &CollectionName, options: ListOptions) -> Result<ListPage, Error> {
+        self.refresh(collection).await;
         let collection = collection.clone();
         let query = ListQuery {
             prefix: options.prefix,
@@ -194,6 +243,11 @@ impl Client {
     /// # Errors
     /// Those of the local index.
     pub async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
+        if let Some(vault) = &self.ctx.vault
+            && let Err(error) = sync::all(&self.ctx, vault, |_| {}).await
+        {
+            tracing::warn!(%error, "the ledger cannot be read: what other devices wrote may be missing");
+        }
         let found = self.ctx.index.with(|index| index.collections()).await?;
         Ok(found.into_iter().map(|(name, created)| CollectionInfo { name, created }).collect())
     }
@@ -203,6 +257,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is none.
     pub async fn versions(&self, at: &RecordAddress) -> Result<Vec<RecordInfo>, Error> {
+        self.refresh(&at.collection).await;
         let address = at.clone();
         let found =
             self.ctx.index.with(move |index| index.versions(&address.collection, &address.name)).await?;
@@ -250,17 +305,46 @@ impl Client {
             Remove::Version(version) => Which::Version(version),
             Remove::AllVersions => Which::All,
         };
-        let address = at.clone();
-        let erased =
-            self.ctx.index.with(move |index| index.erase(&address.collection, &address.name, which)).await?;
-        if erased.versions == 0 {
+        let versions = match self.ctx.vault {
+            Some(_) => self.erase(at, which).await?,
+            None => {
+                let at = at.clone();
+                self.ctx.index.with(move |index| index.erase(&at.collection, &at.name, which)).await?.versions
+            }
+        };
+        if versions == 0 {
             return Err(not_found(at));
         }
-        if erased.segments_released > 0 {
+        let pending = self.ctx.index.with(|index| index.pending_releases(MAX_BATCH_ITEMS)).await?;
+        if !pending.is_empty() {
             let ctx = Arc::clone(&self.ctx);
             self.ctx.in_background(async move { release(&ctx).await });
         }
-        Ok(RemoveReport { versions: erased.versions, segments_released: erased.segments_released })
+        Ok(RemoveReport { versions, segments_released: pending.len() as u64 })
+    }
+
+    /// Erases versions on the ledger; how many.
+    async fn erase(&self, at: &RecordAddress, which: Which) -> Result<u64, Error> {
+        self.refresh(&at.collection).await;
+        let address = at.clone();
+        let versions =
+            self.ctx.index.with(move |index| index.versions(&address.collection, &address.name)).await?;
+        let goes = |entry: &VersionEntry| match which {
+            Which::All => true,
+            Which::Version(version) => entry.version == version,
+        };
+        let mut erasing = JoinSet::new();
+        for entry in versions.into_iter().filter(goes) {
+            let (packer, at) = (self.packer.clone(), at.clone());
+            let what = ItemKind::Erase(entry.version);
+            erasing.spawn(async move { packer.commit(Item { at, condition: Condition::Any, what }).await });
+        }
+        let mut erased = 0;
+        while let Some(done) = erasing.join_next().await {
+            done.map_err(|error| Error::new(ErrorKind::Internal, "a removal panicked").caused_by(error))??;
+            erased += 1;
+        }
+        Ok(erased)
     }
 
     /// How a node is, and how far its clock is from ours.
@@ -297,6 +381,11 @@ impl Client {
         segments: Vec<Descriptor>,
     ) -> Result<RecordInfo, Error> {
         let made = info(&at.name, &entry);
+        if self.ctx.vault.is_some() {
+            let what = ItemKind::Version(entry, segments);
+            self.packer.commit(Item { at: at.clone(), condition: Condition::Any, what }).await?;
+            return Ok(made);
+        }
         let commit = Commit {
             collection: at.collection.clone(),
             name: at.name.clone(),
@@ -315,6 +404,7 @@ impl Client {
         at: &RecordAddress,
         version: Option<VersionId>,
     ) -> Result<(RecordInfo, StoredVersion), Error> {
+        self.refresh(&at.collection).await;
         let address = at.clone();
         let found = self
             .ctx

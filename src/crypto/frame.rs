@@ -18,8 +18,8 @@ use subtle::ConstantTimeEq as _;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use crate::crypto::hash::{Context, derive_key};
-use crate::types::VersionId;
 use crate::types::limits::{FRAME_LEN, TAG_LEN};
+use crate::types::{SegmentId, VersionId};
 
 /// Bytes of a whole sealed frame.
 pub const SEALED_FRAME_LEN: usize = FRAME_LEN + TAG_LEN;
@@ -71,12 +71,61 @@ impl Dek {
         DekCommit(commit)
     }
 
+    /// The salt of the version's commitment on the ledger: who has no data key cannot find out by trying whether a
+    /// content that it guesses was anchored.
+    #[must_use]
+    pub fn anchor_salt(&self, version: &VersionId) -> [u8; 32] {
+        let mut salt = [0; 32];
+        derive_key(Context::AnchorSalt, &[&self.0, version.as_bytes()], &mut salt);
+        salt
+    }
+
     /// The key of one run of frames. A salt must be random and may serve one run only.
     #[must_use]
     pub fn frame_key(&self, version: &VersionId, stream: Stream, salt: &[u8; 16]) -> FrameKey {
         let mut key = Zeroizing::new([0; 32]);
         derive_key(Context::Payload, &[&self.0, version.as_bytes(), &[stream.byte()], salt], &mut *key);
         FrameKey(ChaCha20Poly1305::new(&(*key).into()))
+    }
+}
+
+/// What a vault's commits are sealed with. Wiped on drop, never shown.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct CommitKey([u8; 32]);
+
+/// The parts of a commit in a pack: each is a run of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitPart {
+    /// Where the other is.
+    Preamble,
+    /// What changes.
+    Changes,
+}
+
+impl CommitKey {
+    /// The commit key of these 32 bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The key of a part of the commit in a segment. A segment's id is random and has one commit at most, so each key
+    /// serves one run.
+    #[must_use]
+    pub fn frame_key(&self, segment: &SegmentId, part: CommitPart) -> FrameKey {
+        let part = match part {
+            CommitPart::Preamble => 0,
+            CommitPart::Changes => 1,
+        };
+        let mut key = Zeroizing::new([0; 32]);
+        derive_key(Context::Commit, &[&self.0, segment.as_bytes(), &[part]], &mut *key);
+        FrameKey(ChaCha20Poly1305::new(&(*key).into()))
+    }
+}
+
+impl fmt::Debug for CommitKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CommitKey(..)")
     }
 }
 

@@ -49,11 +49,23 @@ pub enum Context {
     BlockBytes,
     /// Members of a committee to their hash.
     Committee,
+    /// Owner's root and number of a vault to its id on the ledger.
+    VaultId,
+    /// Vault root to the key of its commits.
+    CommitKey,
+    /// Commit key and segment to the key of a run of frames in it.
+    Commit,
+    /// Vault root to the key of its collections' tags.
+    TagKey,
+    /// Tag key and name of a collection to its tag on the ledger.
+    CollectionTag,
+    /// Data key and version to the salt of the version's commitment.
+    AnchorSalt,
 }
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 29] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -77,6 +89,12 @@ impl Context {
         Self::VersionCommitment,
         Self::BlockBytes,
         Self::Committee,
+        Self::VaultId,
+        Self::CommitKey,
+        Self::Commit,
+        Self::TagKey,
+        Self::CollectionTag,
+        Self::AnchorSalt,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -106,6 +124,12 @@ impl Context {
             Self::VersionCommitment => "xvault v1 2026-11 version commitment",
             Self::BlockBytes => "xvault v1 2026-11 block bytes",
             Self::Committee => "xvault v1 2026-11 committee",
+            Self::VaultId => "xvault v1 2026-11 vault id",
+            Self::CommitKey => "xvault v1 2026-11 commit key",
+            Self::Commit => "xvault v1 2026-11 commit",
+            Self::TagKey => "xvault v1 2026-11 tag key",
+            Self::CollectionTag => "xvault v1 2026-11 collection tag",
+            Self::AnchorSalt => "xvault v1 2026-11 anchor salt",
         }
     }
 }

@@ -9,8 +9,10 @@ use bip39::{Language, Mnemonic};
 use subtle::ConstantTimeEq as _;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
+use crate::crypto::frame::CommitKey;
 use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::KeyPair;
+use crate::types::{CollectionName, CollectionTag, VaultId};
 
 /// Words of a phrase.
 pub const PHRASE_WORDS: usize = 24;
@@ -85,9 +87,14 @@ impl Seed {
         let root = secret(Context::OwnerRoot, &[&*seed]);
         let vault_root =
             secret(Context::VaultRoot, &[&*root, &vault_no.to_le_bytes(), &generation.to_le_bytes()]);
+        let mut vault = [0; 32];
+        derive_key(Context::VaultId, &[&*root, &vault_no.to_le_bytes()], &mut vault);
         VaultKeys {
+            vault: VaultId(vault),
             signing: KeyPair::from_secret(&secret(Context::VaultSigning, &[&*vault_root])),
             index_key: secret(Context::LocalIndex, &[&*vault_root]),
+            commit_key: CommitKey::from_bytes(*secret(Context::CommitKey, &[&*vault_root])),
+            tag_key: secret(Context::TagKey, &[&*vault_root]),
         }
     }
 
@@ -116,11 +123,35 @@ impl fmt::Debug for Seed {
 /// The keys that a device uses for one vault.
 #[derive(Clone)]
 pub struct VaultKeys {
+    vault: VaultId,
     signing: KeyPair,
     index_key: Zeroizing<[u8; 32]>,
+    commit_key: CommitKey,
+    tag_key: Zeroizing<[u8; 32]>,
 }
 
 impl VaultKeys {
+    /// The vault on the ledger. It is the same for all generations of its keys, and tells nothing of them.
+    #[must_use]
+    pub const fn vault(&self) -> &VaultId {
+        &self.vault
+    }
+
+    /// What commits are sealed with.
+    #[must_use]
+    pub const fn commit_key(&self) -> &CommitKey {
+        &self.commit_key
+    }
+
+    /// The name of a collection as the ledger sees it: nobody without the vault's keys can tell what it stands for, or
+    /// try names.
+    #[must_use]
+    pub fn collection_tag(&self, name: &CollectionName) -> CollectionTag {
+        let mut tag = [0; 32];
+        derive_key(Context::CollectionTag, &[&*self.tag_key, name.as_str().as_bytes()], &mut tag);
+        CollectionTag(tag)
+    }
+
     /// The vault's identity: it signs for the owner and is the client's name towards nodes.
     #[must_use]
     pub const fn signing(&self) -> &KeyPair {
@@ -204,8 +235,14 @@ mod tests {
             for other in &keys[at + 1..] {
                 assert_ne!(one.signing().public(), other.signing().public());
                 assert_ne!(one.index_key(), other.index_key());
+                let name = "c".parse().unwrap();
+                assert_ne!(one.collection_tag(&name), other.collection_tag(&name));
             }
         }
+        assert_eq!(keys[0].vault(), keys[2].vault(), "a vault stays the same over generations");
+        assert!(keys[0].vault() != keys[1].vault() && keys[0].vault() != keys[3].vault());
+        let tag = |name: &str| keys[0].collection_tag(&name.parse().unwrap());
+        assert_ne!(tag("a"), tag("b"));
     }
 
     #[test]

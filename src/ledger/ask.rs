@@ -13,8 +13,10 @@ use crate::message::anchor::NodeNumber;
 use crate::message::anchor_receipt::LogProof;
 use crate::message::block::Header;
 use crate::message::canonical::{Canonical, read_list, take, write_list};
+use crate::message::checkpoint::Policy;
+use crate::message::genesis::Genesis;
 use crate::message::rejection::Rejection;
-use crate::message::transaction::SignedTransaction;
+use crate::message::transaction::{Lane, SignedTransaction};
 use crate::types::limits::{
     MAX_ANSWER_BLOCKS, MAX_ANSWER_LEN, MAX_ANSWER_ROWS, MAX_BLOCK_LEN, MAX_RECEIPT_LEN,
 };
@@ -30,7 +32,7 @@ pub enum Question {
         /// The first.
         from: Height,
     },
-    /// The number of an author's next transaction.
+    /// The number of an author's next transaction that is no anchor.
     Nonce {
         /// The author.
         author: PublicKey,
@@ -54,6 +56,13 @@ pub enum Question {
         /// Which.
         id: TransactionId,
     },
+    /// An anchor and those before it in its collection, the newest first: as many as fit.
+    Anchors {
+        /// The newest.
+        from: TransactionId,
+        /// The one before which to stop; none for the first of the collection.
+        until: Option<TransactionId>,
+    },
     /// The static nodes and what the ledger thinks of them.
     Statics,
     /// The storage nodes, after one.
@@ -74,6 +83,16 @@ pub struct Proven {
     pub proof: LogProof,
     /// The tree head and who signed it, as a signed note.
     pub note: String,
+}
+
+impl Proven {
+    /// Checks with the genesis alone that the transaction is final.
+    ///
+    /// # Errors
+    /// As [`LogProof::verify`].
+    pub fn verify(&self, genesis: &Genesis) -> Result<(), Violation> {
+        self.proof.verify(genesis, Policy::Quorum, &self.transaction, &self.note).map(drop)
+    }
 }
 
 /// A block and that it is final.
@@ -125,6 +144,9 @@ pub enum Answer {
     Collections(Vec<(CollectionTag, Head)>),
     /// A transaction; none if it is not final here.
     Transaction(Option<Box<Proven>>),
+    /// Anchors, each the one before the last; none if the first is not final here. No proofs: the id of the newest tells
+    /// all.
+    Anchors(Vec<SignedTransaction>),
     /// Static nodes.
     Statics(Vec<Static>),
     /// Storage nodes.
@@ -139,8 +161,10 @@ pub enum Answer {
 /// [`ReadError`].
 pub fn answer(state: &impl Read, question: &Question) -> Result<Option<Answer>, ReadError> {
     Ok(Some(match question {
-        Question::Tip | Question::Blocks { .. } | Question::Transaction { .. } => return Ok(None),
-        Question::Nonce { author } => Answer::Nonce(query::next_nonce(state, author)?),
+        Question::Tip | Question::Blocks { .. } | Question::Transaction { .. } | Question::Anchors { .. } => {
+            return Ok(None);
+        }
+        Question::Nonce { author } => Answer::Nonce(query::next_nonce(state, &Lane::Author(*author))?),
         Question::Head { vault, collection } => Answer::Head(query::head(state, vault, collection)?),
         Question::Collections { vault, after } => {
             Answer::Collections(query::collections(state, vault, after.as_ref(), MAX_ANSWER_ROWS)?)
@@ -181,6 +205,11 @@ impl Canonical for Question {
                 to.push(8);
                 after.write(to);
             }
+            Self::Anchors { from, until } => {
+                to.push(9);
+                from.write(to);
+                until.write(to);
+            }
         }
     }
 
@@ -194,6 +223,7 @@ impl Canonical for Question {
             6 => Self::Transaction { id: Canonical::read(from)? },
             7 => Self::Statics,
             8 => Self::Nodes { after: Canonical::read(from)? },
+            9 => Self::Anchors { from: Canonical::read(from)?, until: Canonical::read(from)? },
             _ => return Err(Violation::Malformed),
         })
     }
@@ -346,6 +376,10 @@ impl Canonical for Answer {
                 to.push(9);
                 fate.write(to);
             }
+            Self::Anchors(anchors) => {
+                to.push(10);
+                write_list(anchors, to);
+            }
         }
     }
 
@@ -364,6 +398,7 @@ impl Canonical for Answer {
             7 => Self::Statics(read_list(from, MAX_ANSWER_ROWS)?),
             8 => Self::Nodes(read_pairs(from)?),
             9 => Self::Fate(Canonical::read(from)?),
+            10 => Self::Anchors(read_list(from, MAX_ANSWER_ROWS)?),
             _ => return Err(Violation::Malformed),
         })
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::apply::NotTaken;
 use crate::message::rejection::Rejection;
-use crate::message::transaction::{SignedTransaction, VerifiedTransaction};
+use crate::message::transaction::{Lane, SignedTransaction, VerifiedTransaction};
 use crate::types::limits::{
     MAX_AUTHOR_BLOCK_TRANSACTIONS, MAX_BLOCK_LEN, MAX_BLOCK_TRANSACTIONS, MEMPOOL_AUTHOR_BYTES,
     MEMPOOL_AUTHOR_TRANSACTIONS, MEMPOOL_BYTES, MEMPOOL_NEW_AUTHOR_TRANSACTIONS,
@@ -21,7 +21,7 @@ pub enum NotQueued {
     /// It is here already: wait for its block.
     #[error("the transaction is waiting already")]
     Waiting,
-    /// Its author has another one of this nonce here.
+    /// Its author has another one of this nonce here, for the same collection if it is an anchor.
     #[error("another transaction of this author and nonce is waiting")]
     NonceTaken,
     /// Its author has as much here as is allowed; a block takes some of it.
@@ -44,7 +44,7 @@ pub enum NotQueued {
 /// What waits of one author.
 #[derive(Debug, Default)]
 struct Queue {
-    by_nonce: BTreeMap<u64, VerifiedTransaction>,
+    by_turn: BTreeMap<(Lane, u64), VerifiedTransaction>,
     bytes: usize,
 }
 
@@ -52,6 +52,8 @@ struct Queue {
 #[derive(Debug, Default)]
 pub struct Mempool {
     queues: BTreeMap<PublicKey, Queue>,
+    /// Invariant: the turns of all that is in `queues`, and whose they are. Writers of one collection share its turns.
+    turns: BTreeSet<(Lane, u64, PublicKey)>,
     /// Invariant: the ids of all that is in `queues`.
     ids: BTreeSet<TransactionId>,
     /// Invariant: the sum over `queues`.
@@ -86,7 +88,7 @@ impl Mempool {
     }
 
     /// Lets a transaction wait, of which [`precheck`](crate::ledger::precheck) found nothing to say. `height`
-    /// is that of the next block, `next_nonce` the author's in the finalized state.
+    /// is that of the next block, `next_nonce` the one of its lane in the finalized state.
     ///
     /// # Errors
     /// [`NotQueued`] says why not, and what would help.
@@ -97,12 +99,13 @@ impl Mempool {
         next_nonce: u64,
     ) -> Result<(), NotQueued> {
         let signed = transaction.signed();
-        let (id, nonce, author) = (signed.id(), signed.transaction().nonce, signed.transaction().author);
+        let (id, author, (lane, nonce)) = (signed.id(), signed.transaction().author, turn(signed));
         let len = signed.bytes().len();
         self.admit(signed, height, next_nonce)?;
         let queue = self.queues.entry(author).or_default();
         queue.bytes += len;
-        queue.by_nonce.insert(nonce, transaction);
+        queue.by_turn.insert((lane, nonce), transaction);
+        self.turns.insert((lane, nonce, author));
         self.bytes += len;
         self.ids.insert(id);
         Ok(())
@@ -129,24 +132,24 @@ impl Mempool {
             let wrong = NotQueued::Rejected(Rejection::WrongNonce { expected: next_nonce });
             return if is_stranger { Err(wrong) } else { Ok(()) };
         };
-        if queue.by_nonce.contains_key(&transaction.nonce) {
+        if queue.by_turn.contains_key(&turn(signed)) {
             return Err(NotQueued::NonceTaken);
         }
         let most =
             if next_nonce == 0 { MEMPOOL_NEW_AUTHOR_TRANSACTIONS } else { MEMPOOL_AUTHOR_TRANSACTIONS };
-        let is_full = queue.by_nonce.len() >= most || queue.bytes + len > MEMPOOL_AUTHOR_BYTES;
-        let wait = blocks(queue.by_nonce.len(), MAX_AUTHOR_BLOCK_TRANSACTIONS);
+        let is_full = queue.by_turn.len() >= most || queue.bytes + len > MEMPOOL_AUTHOR_BYTES;
+        let wait = blocks(queue.by_turn.len(), MAX_AUTHOR_BLOCK_TRANSACTIONS);
         if is_full { Err(NotQueued::AuthorFull { blocks: wait }) } else { Ok(()) }
     }
 
-    /// What the next block should try, in this order: one of each author in turn, by ascending nonce, until
-    /// a block is full. It all stays here until a block has it.
+    /// What the next block should try, in this order: one of each author in turn, each lane by ascending nonce,
+    /// until a block is full. It all stays here until a block has it.
     #[must_use]
     pub fn candidates(&mut self) -> Vec<VerifiedTransaction> {
         let authors = self.authors_in_turn();
         let queues = authors.iter().filter_map(|author| self.queues.get(author));
         let mut queues: Vec<_> =
-            queues.map(|queue| queue.by_nonce.values().take(MAX_AUTHOR_BLOCK_TRANSACTIONS)).collect();
+            queues.map(|queue| queue.by_turn.values().take(MAX_AUTHOR_BLOCK_TRANSACTIONS)).collect();
         let (mut picked, mut room) = (Vec::new(), MAX_BLOCK_LEN);
         while !queues.is_empty() {
             for next in queues.iter_mut().filter_map(Iterator::next) {
@@ -176,17 +179,32 @@ impl Mempool {
         picked
     }
 
-    /// A block was decided: what is in it, what it made stale and what has expired go.
-    pub fn decided(&mut self, transactions: &[SignedTransaction], next: Height) {
+    /// A block was decided: what is in it, what it made stale and what has expired go. Answers what can never be
+    /// carried out, and why.
+    pub fn decided(&mut self, transactions: &[SignedTransaction], next: Height) -> Vec<NotTaken> {
+        let mut dead = Vec::new();
         for signed in transactions {
-            let transaction = signed.transaction();
-            // Everything of this author up to this nonce is carried out or can never be.
-            self.drop_where(&transaction.author, |other| other.transaction().nonce <= transaction.nonce);
+            let (lane, nonce) = turn(signed);
+            let rejection = match lane {
+                Lane::Collection(..) => Rejection::HeadMoved { head: Some(signed.id()) },
+                Lane::Author(_) => Rejection::WrongNonce { expected: nonce + 1 },
+            };
+            // Everything of this lane up to this turn, whosever it is, is carried out or can never be.
+            let (first, last) = (PublicKey([0; 32]), PublicKey([0xff; 32]));
+            let over: Vec<_> = self.turns.range((lane, 0, first)..=(lane, nonce, last)).copied().collect();
+            for (lane, nonce, author) in over {
+                let gone = self.drop_where(&author, |other| turn(other) == (lane, nonce));
+                let gone = gone.into_iter().filter(|id| *id != signed.id());
+                dead.extend(gone.map(|id| NotTaken { author, id, rejection }));
+            }
         }
         let authors: Vec<PublicKey> = self.queues.keys().copied().collect();
         for author in authors {
-            self.drop_where(&author, |other| other.transaction().expires < next);
+            let gone = self.drop_where(&author, |other| other.transaction().expires < next);
+            let rejection = Rejection::Expired { height: next };
+            dead.extend(gone.into_iter().map(|id| NotTaken { author, id, rejection }));
         }
+        dead
     }
 
     /// The ledger refused a transaction when a block was built. It goes, unless it only came too early.
@@ -199,20 +217,33 @@ impl Mempool {
         self.drop_where(&refused.author, |other| other.id() == refused.id && !stays(other));
     }
 
-    fn drop_where(&mut self, author: &PublicKey, is_gone: impl Fn(&SignedTransaction) -> bool) {
-        let Some(queue) = self.queues.get_mut(author) else { return };
-        let gone = queue.by_nonce.extract_if(.., |_, waiting| is_gone(waiting.signed()));
+    /// Answers the ids of those that went.
+    fn drop_where(
+        &mut self,
+        author: &PublicKey,
+        is_gone: impl Fn(&SignedTransaction) -> bool,
+    ) -> Vec<TransactionId> {
+        let Some(queue) = self.queues.get_mut(author) else { return Vec::new() };
+        let gone = queue.by_turn.extract_if(.., |_, waiting| is_gone(waiting.signed()));
         let gone: Vec<VerifiedTransaction> = gone.map(|(_, waiting)| waiting).collect();
         for waiting in &gone {
-            let len = waiting.signed().bytes().len();
+            let signed = waiting.signed();
+            let (len, (lane, nonce)) = (signed.bytes().len(), turn(signed));
             queue.bytes -= len;
             self.bytes -= len;
-            self.ids.remove(&waiting.signed().id());
+            self.ids.remove(&signed.id());
+            self.turns.remove(&(lane, nonce, *author));
         }
-        if queue.by_nonce.is_empty() {
+        if queue.by_turn.is_empty() {
             self.queues.remove(author);
         }
+        gone.iter().map(|waiting| waiting.signed().id()).collect()
     }
+}
+
+/// When a transaction's turn is.
+fn turn(signed: &SignedTransaction) -> (Lane, u64) {
+    (signed.transaction().lane(), signed.transaction().nonce)
 }
 
 /// Blocks that it takes until what is ahead is done.

@@ -9,6 +9,7 @@ use crate::ledger::rows::{
 use crate::message::anchor::NodeNumber;
 use crate::message::block::Header;
 use crate::message::member::Roster;
+use crate::message::transaction::Lane;
 use crate::types::{CollectionTag, Hash, Height, LogHash, PublicKey, SegmentId, TransactionId, VaultId};
 
 /// The header of the last block.
@@ -35,12 +36,17 @@ pub fn roster(state: &impl Read, hash: &Hash) -> Result<Option<Roster>, ReadErro
     ROSTERS.get(state, hash)
 }
 
-/// The number of an author's next transaction.
+/// The number of a lane's next transaction.
 ///
 /// # Errors
 /// [`ReadError`].
-pub fn next_nonce(state: &impl Read, author: &PublicKey) -> Result<u64, ReadError> {
-    Ok(AUTHORS.get(state, author)?.map_or(0, |row| row.nonce))
+pub fn next_nonce(state: &impl Read, lane: &Lane) -> Result<u64, ReadError> {
+    Ok(match lane {
+        Lane::Author(author) => AUTHORS.get(state, author)?.map_or(0, |row| row.nonce),
+        Lane::Collection(vault, collection) => {
+            HEADS.get(state, &(*vault, *collection))?.map_or(0, |head| head.sequence)
+        }
+    })
 }
 
 /// The head of a collection.

@@ -3,7 +3,7 @@
 pub use crate::ledger::standing::{Fault, Missed, Presence, Standing};
 use crate::ledger::tables::Table;
 use crate::message::Violation;
-use crate::message::anchor::{AnchoredShard, FrameLocator, NodeNumber};
+use crate::message::anchor::{AnchoredShard, NodeNumber};
 use crate::message::block::Header;
 use crate::message::canonical::{Canonical, read_bytes, read_list, write_bytes, write_list};
 use crate::message::genesis::{Admission, Genesis, Params};
@@ -206,8 +206,6 @@ rows! {
         sequence: u64,
         /// The anchor's block.
         height: Height,
-        /// Where the commit is.
-        commit: FrameLocator,
     }
 
     /// A storage node.

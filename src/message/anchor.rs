@@ -6,7 +6,7 @@ use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::log_tree;
 use crate::message::canonical::{Canonical, read_list, write_list};
 use crate::message::{Violation, wire};
-use crate::types::limits::{MAX_ANCHOR_RELEASES, MAX_ANCHOR_SEGMENTS, MAX_SEGMENT_LEN};
+use crate::types::limits::{MAX_ANCHOR_COMMITS, MAX_ANCHOR_RELEASES, MAX_ANCHOR_SEGMENTS, MAX_SEGMENT_LEN};
 use crate::types::{Code, CollectionTag, Hash, LogHash, SegmentId, TransactionId, VaultId, VersionId};
 
 /// The number of a storage node on the ledger: 34 bytes a shard instead of 64.
@@ -46,17 +46,6 @@ pub struct AnchoredSegment {
     pub shards: Vec<AnchoredShard>,
 }
 
-/// Where the frame with the commit of a collection is: what a recovery reads first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FrameLocator {
-    /// The segment.
-    pub segment: SegmentId,
-    /// Ciphertext bytes before the frame.
-    pub offset: u32,
-    /// Ciphertext bytes of the frame.
-    pub len: u32,
-}
-
 /// Advances the head of a collection by compare and swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Anchor {
@@ -74,8 +63,9 @@ pub struct Anchor {
     pub commitments: LogHash,
     /// How many commitments there are.
     pub count: u32,
-    /// Where the collection's commit is.
-    pub commit: FrameLocator,
+    /// Packs of the vault whose sealed commits say what changes, in this order: what a recovery reads. None while
+    /// a record is brought that has more segments than one anchor takes.
+    pub commits: Vec<SegmentId>,
 }
 
 /// The opening of a version's commitment: who has it can show what the ledger committed to.
@@ -152,22 +142,6 @@ impl Canonical for AnchoredSegment {
     }
 }
 
-impl Canonical for FrameLocator {
-    fn write(&self, to: &mut Vec<u8>) {
-        self.segment.write(to);
-        self.offset.write(to);
-        self.len.write(to);
-    }
-
-    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
-        Ok(Self {
-            segment: Canonical::read(from)?,
-            offset: Canonical::read(from)?,
-            len: Canonical::read(from)?,
-        })
-    }
-}
-
 impl Canonical for Anchor {
     fn write(&self, to: &mut Vec<u8>) {
         self.vault.write(to);
@@ -177,7 +151,7 @@ impl Canonical for Anchor {
         write_list(&self.released, to);
         self.commitments.write(to);
         self.count.write(to);
-        self.commit.write(to);
+        write_list(&self.commits, to);
     }
 
     fn read(from: &mut &[u8]) -> Result<Self, Violation> {
@@ -189,7 +163,7 @@ impl Canonical for Anchor {
             released: read_list(from, MAX_ANCHOR_RELEASES)?,
             commitments: Canonical::read(from)?,
             count: Canonical::read(from)?,
-            commit: Canonical::read(from)?,
+            commits: read_list(from, MAX_ANCHOR_COMMITS)?,
         };
         let is_ordered = found.segments.is_sorted_by(|one, next| one.segment < next.segment)
             && found.released.is_sorted_by(|one, next| one < next);

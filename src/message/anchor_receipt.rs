@@ -142,6 +142,41 @@ impl RosterStep {
     }
 }
 
+impl LogProof {
+    /// Checks that a transaction is final: that it is under the tree head of a note which static nodes signed that
+    /// follow from the genesis. Answers the tree head and these static nodes.
+    ///
+    /// # Errors
+    /// [`Violation::WrongProof`], [`Violation::WrongRoster`], [`Violation::WrongNetwork`], or what
+    /// [`SignedCheckpoint::verify`] and [`SignedTransaction::verify`] say.
+    pub fn verify<'a>(
+        &'a self,
+        genesis: &'a Genesis,
+        policy: Policy,
+        transaction: &SignedTransaction,
+        note: &str,
+    ) -> Result<(SignedCheckpoint, &'a Roster), Violation> {
+        let network = &genesis.network;
+        let (roster, after) = walk(network, &genesis.roster, &self.steps)?;
+        let signed = SignedCheckpoint::from_note(note, roster)?;
+        let head = signed.checkpoint();
+        if head.origin != Checkpoint::origin_of(network) {
+            return Err(Violation::WrongNetwork);
+        }
+        self.last.verify(network, &head.root, roster)?;
+        if head.size != self.last.record.log_size || self.last.record.height <= after {
+            return Err(Violation::WrongProof);
+        }
+        signed.verify(roster, policy)?;
+        transaction.verify(network)?;
+        let leaf = log_tree::leaf_hash(transaction.bytes());
+        if log_tree::root_of_inclusion(leaf, self.index, head.size, &self.path) != Some(head.root) {
+            return Err(Violation::WrongProof);
+        }
+        Ok((signed, roster))
+    }
+}
+
 impl AnchorReceipt {
     /// Checks every link, offline.
     ///
@@ -150,23 +185,7 @@ impl AnchorReceipt {
     /// [`Violation::WrongReceipt`] for a transaction that is no anchor, or what
     /// [`SignedCheckpoint::verify`] and [`SignedTransaction::verify`] say.
     pub fn verify(&self, genesis: &Genesis, policy: Policy) -> Result<Anchored, Violation> {
-        let (network, proof) = (&genesis.network, &self.proof);
-        let (roster, after) = walk(network, &genesis.roster, &proof.steps)?;
-        let signed = SignedCheckpoint::from_note(&self.note, roster)?;
-        let head = signed.checkpoint();
-        if head.origin != Checkpoint::origin_of(network) {
-            return Err(Violation::WrongNetwork);
-        }
-        proof.last.verify(network, &head.root, roster)?;
-        if head.size != proof.last.record.log_size || proof.last.record.height <= after {
-            return Err(Violation::WrongProof);
-        }
-        signed.verify(roster, policy)?;
-        self.transaction.verify(network)?;
-        let leaf = log_tree::leaf_hash(self.transaction.bytes());
-        if log_tree::root_of_inclusion(leaf, proof.index, head.size, &proof.path) != Some(head.root) {
-            return Err(Violation::WrongProof);
-        }
+        let (signed, roster) = self.proof.verify(genesis, policy, &self.transaction, &self.note)?;
         let Action::Anchor(anchor) = &self.transaction.transaction().action else {
             return Err(Violation::WrongReceipt);
         };

@@ -7,9 +7,9 @@ use zeroize::Zeroizing;
 
 use crate::crypto::frame::{Dek, DekCommit};
 use crate::message::generated as wire_format;
-use crate::message::{Violation, wire};
+use crate::message::{Opening, Violation, wire};
 use crate::types::limits::{FRAME_LEN, MAX_CACHED_EXTENTS, MAX_METADATA_LEN, MAX_SEGMENT_LEN, TAG_LEN};
-use crate::types::{RecordName, SegmentId, Timestamp, VersionId};
+use crate::types::{Hash, RecordName, SegmentId, Timestamp, VersionId};
 
 /// Headers are padded to this, so that their length tells little of a name.
 const HEADER_ALIGN: usize = 64;
@@ -57,6 +57,8 @@ pub struct RecordHeader {
     pub metadata: BTreeMap<String, String>,
     /// The body, in order.
     pub extents: Vec<Extent>,
+    /// BLAKE3 of the record, padding excluded.
+    pub content: Hash,
 }
 
 /// A row of the owner's index: one version of one record.
@@ -99,6 +101,8 @@ pub struct StoredVersion {
     pub content_type: Option<String>,
     /// Last modification of the source, where known.
     pub modified: Option<Timestamp>,
+    /// BLAKE3 of the record, padding excluded.
+    pub content: Hash,
 }
 
 impl Extent {
@@ -170,15 +174,10 @@ impl RecordHeader {
             modified_micros: self.modified.map(Timestamp::unix_micros),
             metadata: self.metadata.clone(),
             extents: self.extents.iter().map(Extent::encode).collect(),
+            content: self.content.0.to_vec(),
         }
         .encode_to_vec();
-        let len =
-            u32::try_from(message.len()).unwrap_or_else(|_| panic!("a header of {} bytes", message.len()));
-        let mut plain = Vec::with_capacity((4 + message.len()).next_multiple_of(HEADER_ALIGN));
-        plain.extend_from_slice(&len.to_le_bytes());
-        plain.extend_from_slice(&message);
-        plain.resize(plain.len().next_multiple_of(HEADER_ALIGN), 0);
-        plain
+        padded(&message)
     }
 
     /// Reads and checks the plaintext of the header frames.
@@ -201,12 +200,23 @@ impl RecordHeader {
             modified: found.modified_micros.map(Timestamp::from_unix_micros),
             metadata: found.metadata,
             extents,
+            content: wire::hash(&found.content)?,
         })
     }
 }
 
+/// A message with its length before it and zeros behind it, so that its length tells little of what is in it.
+pub(super) fn padded(message: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(message.len()).unwrap_or_else(|_| panic!("a header of {} bytes", message.len()));
+    let mut plain = Vec::with_capacity((4 + message.len()).next_multiple_of(HEADER_ALIGN));
+    plain.extend_from_slice(&len.to_le_bytes());
+    plain.extend_from_slice(message);
+    plain.resize(plain.len().next_multiple_of(HEADER_ALIGN), 0);
+    plain
+}
+
 /// The message inside a padded header.
-fn unpadded(plain: &[u8]) -> Result<&[u8], Violation> {
+pub(super) fn unpadded(plain: &[u8]) -> Result<&[u8], Violation> {
     let (len, rest) = plain.split_first_chunk().ok_or(Violation::Malformed)?;
     let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| Violation::Malformed)?;
     let (message, padding) = rest.split_at_checked(len).ok_or(Violation::Malformed)?;
@@ -271,6 +281,7 @@ impl StoredVersion {
             extents: self.extents.iter().map(Extent::encode).collect(),
             content_type: self.content_type.clone(),
             modified_micros: self.modified.map(Timestamp::unix_micros),
+            content: self.content.0.to_vec(),
             ..Default::default()
         }
     }
@@ -293,6 +304,13 @@ impl StoredVersion {
             extents,
             content_type: found.content_type,
             modified: found.modified_micros.map(Timestamp::from_unix_micros),
+            content: wire::hash(&found.content)?,
         })
+    }
+
+    /// What the ledger commits to when this version is anchored.
+    #[must_use]
+    pub fn opening(&self, version: VersionId) -> Opening {
+        Opening { version, content: self.content, size: self.size, salt: self.dek.anchor_salt(&version) }
     }
 }

@@ -71,8 +71,6 @@ rejections! {
     NoSuchHolder(node: NodeNumber) = 16, "no storage node has the number {node}";
     /// Shards and holders do not fit the segment's code.
     WrongShardCount(segment: SegmentId) = 17, "segment {segment} has another number of shards";
-    /// The commit is not inside its segment.
-    BadLocator = 18, "the commit's frame is not inside its segment";
     /// The key is a writer already.
     WriterExists = 19, "the key is a writer already";
     /// The key is no writer.

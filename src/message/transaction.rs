@@ -12,7 +12,7 @@ use crate::message::evidence::Evidence;
 use crate::message::governance::Governance;
 use crate::message::sponsorship::Sponsorship;
 use crate::types::limits::{MAX_LABEL_LEN, MAX_SHARDS, MAX_TRANSACTION_LEN};
-use crate::types::{Height, NetworkId, PublicKey, SegmentId, TransactionId, VaultId};
+use crate::types::{CollectionTag, Height, NetworkId, PublicKey, SegmentId, TransactionId, VaultId};
 
 /// First byte of a transaction among the leaves of the log; records of blocks begin with another.
 const LEAF_KIND: u8 = 1;
@@ -95,6 +95,16 @@ pub enum Action {
     Correct,
 }
 
+/// What a transaction's nonce counts. Anchors of different collections do not wait for each other, and two devices of one
+/// owner do not compete for the numbers of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// The anchors of a collection, whoever signs them.
+    Collection(VaultId, CollectionTag),
+    /// All else of an author.
+    Author(PublicKey),
+}
+
 /// A transaction as its author means it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
@@ -102,7 +112,7 @@ pub struct Transaction {
     pub network: NetworkId,
     /// Who signs.
     pub author: PublicKey,
-    /// How many transactions of this author came before: each is carried out once, in this order.
+    /// How many transactions of its [`lane`](Self::lane) came before: each is carried out once, in this order.
     pub nonce: u64,
     /// The last height at which it may be carried out.
     pub expires: Height,
@@ -138,6 +148,15 @@ impl VerifiedTransaction {
 }
 
 impl Transaction {
+    /// What its nonce counts.
+    #[must_use]
+    pub const fn lane(&self) -> Lane {
+        match &self.action {
+            Action::Anchor(anchor) => Lane::Collection(anchor.vault, anchor.collection),
+            _ => Lane::Author(self.author),
+        }
+    }
+
     /// Signs it.
     #[must_use]
     pub fn sign(self, author: &KeyPair) -> SignedTransaction {

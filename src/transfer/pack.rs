@@ -1,12 +1,16 @@
 //! A segment of many small things: record bodies, tails of bodies, header frames, each a run of its own.
 
-use crate::crypto::frame::{FrameKey, SEALED_FRAME_LEN, sealed_len};
+use crate::crypto::frame::{CommitKey, CommitPart, FrameKey, SEALED_FRAME_LEN, sealed_len};
+use crate::message::changeset::{Changeset, PLACE_LEN};
 use crate::stripe::Coder;
 use crate::stripe::layout::SegmentLenError;
 use crate::transfer::buffer::{Buffer, BufferPool};
 use crate::transfer::seal::{CodedSegment, as_usize, code_segment};
 use crate::types::SegmentId;
 use crate::types::limits::{FRAME_LEN, TAG_LEN};
+
+/// Bytes of a sealed preamble.
+pub const PREAMBLE_LEN: usize = PLACE_LEN + TAG_LEN;
 
 /// The open pack: sealed runs, one after the other.
 #[derive(Debug)]
@@ -55,6 +59,28 @@ impl Pack {
         offset as u64
     }
 
+    /// An empty pack that will end with a commit. Its preamble, which tells where, comes first.
+    #[must_use]
+    pub fn with_commit(segment: SegmentId, expected_len: usize, pool: &BufferPool) -> Self {
+        let mut pack = Self::new(segment, expected_len + PREAMBLE_LEN, pool);
+        pack.len = PREAMBLE_LEN;
+        pack.buffer.resize(PREAMBLE_LEN);
+        pack
+    }
+
+    /// Ends a pack that was begun [`with_commit`](Self::with_commit): seals the changeset and the preamble.
+    ///
+    /// # Panics
+    /// If the pack was not begun so.
+    pub fn commit(&mut self, key: &CommitKey, changeset: &[u8]) {
+        assert!(self.len >= PREAMBLE_LEN, "a pack without room for a preamble");
+        let run = key.frame_key(&self.segment, CommitPart::Changes);
+        let offset = self.append(&run, changeset, changeset.len());
+        let place = Changeset::encode_place(offset, changeset.len() as u64);
+        let preamble = key.frame_key(&self.segment, CommitPart::Preamble);
+        preamble.seal_into(0, true, &place, &mut self.buffer[..PREAMBLE_LEN]);
+    }
+
     /// Codes the pack as a segment.
     ///
     /// # Errors
@@ -101,6 +127,28 @@ mod tests {
                     && plain[*len..].iter().all(|byte| *byte == 0)
             );
         }
+    }
+
+    #[test]
+    fn a_preamble_tells_where_the_commit_is() {
+        let pool = BufferPool::new(8 << 20);
+        let (key, id) = (CommitKey::from_bytes([5; 32]), SegmentId([1; 32]));
+        let mut pack = Pack::with_commit(id, 10, &pool);
+        let body = Dek::from_bytes([1; 32]).frame_key(&VersionId([2; 16]), Stream::Body, &[3; 16]);
+        assert_eq!(pack.append(&body, b"body", 64), PREAMBLE_LEN as u64);
+        let changeset = vec![7; FRAME_LEN + 64];
+        pack.commit(&key, &changeset);
+        let coded = pack.into_segment(&Coder::new(Code::new(1, 1).unwrap()), &pool).unwrap();
+        let segment = coded.shard(0).concat();
+        let open = |part, mut run: Vec<u8>| {
+            let frames = run.len().div_ceil(SEALED_FRAME_LEN) as u64;
+            open_run_part(&key.frame_key(&id, part), 0, frames, &mut run).unwrap();
+            plain_ranges(run.len()).flat_map(|range| run[range].to_vec()).collect::<Vec<u8>>()
+        };
+        let preamble = open(CommitPart::Preamble, segment[..PREAMBLE_LEN].to_vec());
+        let (offset, len) = Changeset::decode_place(preamble.try_into().unwrap());
+        let (start, sealed) = (as_usize(offset), as_usize(sealed_len(len)));
+        assert_eq!(open(CommitPart::Changes, segment[start..start + sealed].to_vec()), changeset);
     }
 
     #[test]

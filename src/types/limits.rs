@@ -102,7 +102,7 @@ pub const MAX_COMMITTEE: usize = 64;
 pub const MAX_BLOCK_LEN: usize = 1 << 20;
 
 /// Bytes of a signed transaction: the longest entry of a log that C2SP tlog-tiles can bundle. An anchor of
-/// 64 segments under 20+8 fits.
+/// 64 segments under 20+8 fits, or one of 240 under 4+2.
 pub const MAX_TRANSACTION_LEN: usize = 65_535;
 
 /// Transactions of a block: what one core checks in a fifth of a second.
@@ -111,8 +111,11 @@ pub const MAX_BLOCK_TRANSACTIONS: usize = 4_096;
 /// Transactions of one author in a block, so that a block has room for sixteen busy ones.
 pub const MAX_AUTHOR_BLOCK_TRANSACTIONS: usize = 256;
 
-/// Segments that an anchor adds.
-pub const MAX_ANCHOR_SEGMENTS: usize = 64;
+/// Segments that an anchor adds. With 4+2 that many fit into a transaction: a record of 1 GiB is one anchor.
+pub const MAX_ANCHOR_SEGMENTS: usize = 240;
+
+/// Packs with commits that an anchor brings into effect together.
+pub const MAX_ANCHOR_COMMITS: usize = 64;
 
 /// Segments that an anchor releases: 32 KiB of ids.
 pub const MAX_ANCHOR_RELEASES: usize = 1_024;

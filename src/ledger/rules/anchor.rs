@@ -2,8 +2,8 @@
 
 use crate::ledger::read::{Overlay, Read};
 use crate::ledger::rows::{COUNTERS, HEADS, Head, SEGMENTS, Segment, VAULTS, Vault};
-use crate::ledger::rules::{Context, Outcome, Refused, require_writer};
-use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, FrameLocator};
+use crate::ledger::rules::{Context, Outcome, require_writer};
+use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard};
 use crate::message::rejection::Rejection;
 use crate::types::{PublicKey, TransactionId};
 
@@ -26,10 +26,10 @@ pub(super) fn advance<R: Read>(
     for segment in &anchor.segments {
         add(state, context, &mut vault, anchor, segment)?;
     }
-    check_locator(state, anchor)?;
+    check_commits(state, anchor)?;
     VAULTS.put(state, &anchor.vault, &vault);
     let sequence = head.map_or(0, |head| head.sequence) + 1;
-    let head = Head { anchor: id, sequence, height: context.height, commit: anchor.commit };
+    let head = Head { anchor: id, sequence, height: context.height };
     HEADS.put(state, &place, &head);
     Ok(())
 }
@@ -85,10 +85,13 @@ pub(super) fn require_holders(state: &impl Read, shards: &[AnchoredShard]) -> Ou
     }
 }
 
-fn check_locator(state: &impl Read, anchor: &Anchor) -> Result<(), Refused> {
-    let FrameLocator { segment, offset, len } = anchor.commit;
-    let row = SEGMENTS.get(state, &(anchor.vault, segment))?;
-    let row = row.ok_or(Rejection::NoSuchSegment { segment })?;
-    let fits = len > 0 && u64::from(offset) + u64::from(len) <= row.len;
-    if fits { Ok(()) } else { Err(Rejection::BadLocator.into()) }
+/// A commit is in a segment of its collection, which may have come with an earlier anchor.
+fn check_commits(state: &impl Read, anchor: &Anchor) -> Outcome {
+    for segment in &anchor.commits {
+        let row = SEGMENTS.get(state, &(anchor.vault, *segment))?;
+        if row.is_none_or(|row| row.collection != anchor.collection) {
+            return Err(Rejection::NoSuchSegment { segment: *segment }.into());
+        }
+    }
+    Ok(())
 }

@@ -3,10 +3,11 @@
 //! A rule looks first and writes last, into an overlay that is dropped if it refuses, so a refused
 //! transaction leaves no trace.
 
+use crate::ledger::query::next_nonce;
 use crate::ledger::read::{Overlay, Read, ReadError};
-use crate::ledger::rows::{AUTHORS, Author, Settings, Usage, VAULTS};
+use crate::ledger::rows::{AUTHORS, Author, HEADS, Settings, Usage, VAULTS};
 use crate::message::rejection::Rejection;
-use crate::message::transaction::{Action, SignedTransaction};
+use crate::message::transaction::{Action, Lane, SignedTransaction, Transaction};
 use crate::types::limits::MAX_TRANSACTION_LIFE;
 use crate::types::{Committee, Height, PublicKey, VaultId};
 
@@ -54,24 +55,40 @@ pub(super) fn carry_out<R: Read>(
 ) -> Outcome {
     let transaction = signed.transaction();
     let author = &transaction.author;
-    let mut row = AUTHORS.get(state, author)?.unwrap_or(Author { nonce: 0, usage: Usage::NONE });
-    if transaction.nonce != row.nonce {
-        return Err(Rejection::WrongNonce { expected: row.nonce }.into());
-    }
+    require_turn(state, transaction)?;
     if transaction.expires < context.height {
         return Err(Rejection::Expired { height: context.height }.into());
     }
     if transaction.expires.0 - context.height.0 > MAX_TRANSACTION_LIFE {
         return Err(Rejection::ExpiresTooLate.into());
     }
-    row.nonce += 1;
     let len = u64::try_from(signed.bytes().len()).unwrap_or(u64::MAX);
+    let mut row = AUTHORS.get(state, author)?.unwrap_or(Author { nonce: 0, usage: Usage::NONE });
     match vault_of(&transaction.action) {
         Some(vault) => charge_vault(state, context, vault, len)?,
         None => quota::charge(&mut row.usage, context, context.settings.params.author_bytes, len)?,
     }
-    AUTHORS.put(state, author, &row);
+    // An anchor is counted by the head that it moves.
+    if matches!(transaction.lane(), Lane::Author(_)) {
+        row.nonce += 1;
+        AUTHORS.put(state, author, &row);
+    }
     dispatch(state, context, signed)
+}
+
+/// Refuses a transaction whose turn is over or has not come. An anchor whose turn is over is told the head that
+/// came in its place; that it is carried out once follows from the head it names, which never comes back.
+fn require_turn(state: &impl Read, transaction: &Transaction) -> Outcome {
+    let lane = transaction.lane();
+    let expected = next_nonce(state, &lane)?;
+    match lane {
+        _ if transaction.nonce == expected => Ok(()),
+        Lane::Collection(vault, collection) if transaction.nonce < expected => {
+            let head = HEADS.get(state, &(vault, collection))?.map(|head| head.anchor);
+            Err(Rejection::HeadMoved { head }.into())
+        }
+        _ => Err(Rejection::WrongNonce { expected }.into()),
+    }
 }
 
 fn dispatch<R: Read>(state: &mut Overlay<'_, R>, context: &Context, signed: &SignedTransaction) -> Outcome {

@@ -83,8 +83,8 @@ fn an_author_writes_no_more_than_its_quota_an_epoch() {
     let mut world = World::new(4);
     world.accept(9, register(None, 9));
     let update = || Action::UpdateNode(entry(9));
-    let one = world.sign(9, update()).bytes().len() as u64;
-    let nonce = query::next_nonce(&world.state, &pair(9).public()).unwrap();
+    let next = world.sign(9, update());
+    let (one, nonce) = (next.bytes().len() as u64, next.transaction().nonce);
     let fits = (50_000 - world.sign(9, register(None, 9)).bytes().len() as u64) / one;
     let mut left = fits;
     while left > 0 {

@@ -10,7 +10,7 @@ use crate::crypto::sign::KeyPair;
 use crate::ledger::rows::{STATICS, Standing};
 use crate::ledger::tables::is_hashed;
 use crate::ledger::{Built, Draft, Writes, build, check, genesis_state, query};
-use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, FrameLocator, NodeNumber};
+use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber};
 use crate::message::block::Block;
 use crate::message::certificate::CommitCertificate;
 use crate::message::genesis::{Admission, Genesis, GenesisNode, Params};
@@ -185,10 +185,10 @@ impl World {
         assert!(!by_rule || voters >= MIN_COMMITTEE, "no rule goes below four");
     }
 
-    /// Signed by the author with its next nonce.
+    /// Signed by the author with the next nonce of its lane.
     fn sign(&self, author: u8, action: Action) -> SignedTransaction {
-        let nonce = query::next_nonce(&self.state, &pair(author).public()).unwrap();
-        self.sign_nth(author, nonce, action)
+        let lane = self.sign_nth(author, 0, action.clone()).transaction().lane();
+        self.sign_nth(author, query::next_nonce(&self.state, &lane).unwrap(), action)
     }
 
     fn sign_nth(&self, author: u8, nonce: u64, action: Action) -> SignedTransaction {
@@ -266,7 +266,7 @@ fn anchor(of: u8, previous: Option<TransactionId>, nth: u8) -> Anchor {
         released: vec![],
         commitments: log_tree::empty_root(),
         count: 0,
-        commit: FrameLocator { segment: segment(nth), offset: 900, len: 100 },
+        commits: vec![segment(nth)],
     }
 }
 

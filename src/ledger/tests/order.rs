@@ -70,8 +70,8 @@ fn run(seed: u64) -> World {
         let mut transactions = Vec::new();
         for _ in 0..count {
             let (author, action) = action(&world, &mut random);
-            let nonce = query::next_nonce(&world.state, &pair(author).public()).unwrap();
-            transactions.push(world.sign_nth(author, nonce + random.below(2), action));
+            let next = world.sign(author, action.clone()).transaction().nonce;
+            transactions.push(world.sign_nth(author, next + random.below(2), action));
         }
         world.block(&transactions);
         check_sums(&world);

@@ -119,8 +119,13 @@ fn what_a_block_had_or_made_stale_goes() {
     }
     pool.insert(transaction(2, 0, 5), Height(1), 0).unwrap();
     pool.insert(transaction(3, 0, 9), Height(1), 0).unwrap();
-    // The block had the author's second one, perhaps by way of another static node.
-    pool.decided(&[transaction(1, 1, 8).into_signed()], Height(6));
+    // The block had another second one of the author, perhaps by way of another static node.
+    let dead = pool.decided(&[transaction(1, 1, 8).into_signed()], Height(6));
+    let dead: Vec<_> = dead.iter().map(|dead| (dead.id, dead.rejection)).collect();
+    let stale = Rejection::WrongNonce { expected: 2 };
+    let expired = Rejection::Expired { height: Height(6) };
+    let of = |author, nonce, expires| transaction(author, nonce, expires).signed().id();
+    assert_eq!(dead, [(of(1, 0, 9), stale), (of(1, 1, 9), stale), (of(2, 0, 5), expired)]);
     let mut left = order(&mut pool);
     left.sort_unstable();
     assert_eq!(left, [(1, 2), (1, 3), (3, 0)]);
@@ -133,7 +138,7 @@ fn what_a_block_had_or_made_stale_goes() {
     pool.refused(&not_taken(key, &third, Rejection::NoSuchVault));
     pool.refused(&not_taken(pair(3).public(), &transaction(3, 0, 9), Rejection::VaultExists));
     assert_eq!(order(&mut pool), [(1, 2)]);
-    pool.decided(&[], Height(10));
+    assert_eq!(pool.decided(&[], Height(10)).len(), 1);
     assert!(pool.is_empty() && pool.bytes() == 0);
 }
 
@@ -181,6 +186,32 @@ fn a_flood_of_bad_transactions_keeps_nobody_out() {
     assert_eq!(pool.len(), 1 + 20 * 15, "only what was next of each author is known to be bad");
     let taken = built.block.transactions;
     assert_eq!(world.block(&taken), []);
-    pool.decided(&taken, world.height());
+    assert_eq!(pool.decided(&taken, world.height()), []);
     assert_eq!(pool.len(), 20 * 15);
+}
+
+#[test]
+fn of_two_writers_of_a_collection_the_later_is_told_at_once() {
+    let mut world = World::new(4);
+    world.accept(9, create(9));
+    world.accept(9, Action::AddWriter { vault: vault(9), writer: pair(8).public() });
+    let mut pool = Mempool::default();
+    let one = world.sign(9, Action::Anchor(anchor(9, None, 1)));
+    let rival = world.sign(8, Action::Anchor(anchor(9, None, 2)));
+    let elsewhere = Anchor { collection: CollectionTag([0xc1; 32]), ..anchor(9, None, 3) };
+    let elsewhere = world.sign(9, Action::Anchor(elsewhere));
+    let after = world.sign_nth(9, 1, Action::Anchor(anchor(9, Some(one.id()), 4)));
+    for signed in [&one, &rival, &elsewhere, &after] {
+        assert_eq!(precheck(&world.state, signed), Ok(None));
+        pool.insert(verified(signed.clone()), world.height(), 0).unwrap();
+    }
+    let moved = Rejection::HeadMoved { head: Some(one.id()) };
+    assert_eq!(world.block(std::slice::from_ref(&one)), []);
+    let dead = pool.decided(std::slice::from_ref(&one), world.height());
+    let author = pair(8).public();
+    assert_eq!(dead, [NotTaken { author, id: rival.id(), rejection: moved }]);
+    assert!(pool.contains(&elsewhere.id()) && pool.contains(&after.id()));
+    assert_eq!(precheck(&world.state, &rival), Ok(Some(moved)), "its turn is over");
+    assert_eq!(precheck(&world.state, &one), Ok(Some(moved)), "each is carried out once");
+    assert_eq!(world.block(&[elsewhere, after]), []);
 }

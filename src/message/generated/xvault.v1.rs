@@ -82,6 +82,9 @@ pub struct RecordHeader {
     pub metadata: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
     #[prost(message, repeated, tag = "7")]
     pub extents: ::prost::alloc::vec::Vec<Extent>,
+    /// 32 bytes: BLAKE3 of the record, padding excluded.
+    #[prost(bytes = "vec", tag = "8")]
+    pub content: ::prost::alloc::vec::Vec<u8>,
 }
 /// A row of the owner's index: one version of one record.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -116,6 +119,45 @@ pub struct VersionEntry {
     /// a version of its own.
     #[prost(bytes = "vec", tag = "11")]
     pub content_version: ::prost::alloc::vec::Vec<u8>,
+    /// 32 bytes: BLAKE3 of the record, padding excluded.
+    #[prost(bytes = "vec", tag = "12")]
+    pub content: ::prost::alloc::vec::Vec<u8>,
+}
+/// The plaintext of a pack's commit: what changes in a collection once an anchor brings it into effect. Framed as a
+/// record's header is: u32 little endian length, this message, zeros up to a multiple of 64 bytes.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Changeset {
+    #[prost(string, tag = "1")]
+    pub collection: ::prost::alloc::string::String,
+    /// In this order.
+    #[prost(message, repeated, tag = "2")]
+    pub changes: ::prost::alloc::vec::Vec<Change>,
+}
+/// A change of one record.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Change {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Encoded Descriptors of the segments that the version uses, but for the pack that the commit is in.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub segments: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(oneof = "change::What", tags = "2, 3")]
+    pub what: ::core::option::Option<change::What>,
+}
+/// Nested message and enum types in `Change`.
+pub mod change {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum What {
+        /// An encoded VersionEntry: the record's latest version from now on.
+        #[prost(bytes, tag = "2")]
+        Version(::prost::alloc::vec::Vec<u8>),
+        /// 16 bytes: this version is erased.
+        #[prost(bytes, tag = "3")]
+        Erased(::prost::alloc::vec::Vec<u8>),
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -22,7 +22,7 @@ use crate::ledger::{self, ApplyError, Changes, Draft, Mempool, ReadError, query}
 use crate::message::block::{Block, Header};
 use crate::message::canonical::Canonical as _;
 use crate::message::proposal::block_hash;
-use crate::message::rejection::Rejection;
+use crate::message::transaction::Lane;
 use crate::message::{Action, CommitCertificate, Genesis, Transaction, VerifiedTransaction};
 use crate::roles::static_node::outbox::Outbox;
 use crate::roles::static_node::prove;
@@ -341,7 +341,9 @@ impl Keeper {
         if self.wal.len() >= WAL_RESTART_LEN {
             self.wal.restart()?;
         }
-        self.mempool.decided(&block.transactions, height.next());
+        for dead in self.mempool.decided(&block.transactions, height.next()) {
+            self.tell(&dead.id, &Fate::Rejected(dead.rejection));
+        }
         self.synced = self.synced.split_off(&height.next());
         self.shared.set_voters(&changes.next);
         self.unproven.extend(block.transactions.iter().map(|signed| (height, signed.id())));
@@ -453,7 +455,7 @@ impl Keeper {
                 return Ok(());
             }
             // It may be final already and wait for cosignatures.
-            Err(NotQueued::Rejected(Rejection::WrongNonce { .. })) if self.is_final(&id)? => {
+            Err(NotQueued::Rejected(_)) if self.is_final(&id) => {
                 self.waiting.entry(id).or_default().push(answer);
                 return Ok(());
             }
@@ -465,18 +467,17 @@ impl Keeper {
         Ok(())
     }
 
-    fn is_final(&self, id: &TransactionId) -> Result<bool, KeeperError> {
-        Ok(self.unproven.iter().any(|(_, waiting)| waiting == id))
+    fn is_final(&self, id: &TransactionId) -> bool {
+        self.unproven.iter().any(|(_, waiting)| waiting == id)
     }
 
     fn queue(&mut self, transaction: VerifiedTransaction) -> Result<Result<(), NotQueued>, KeeperError> {
         let view = self.chain.view()?;
-        let author = transaction.signed().transaction().author;
         // What is worthless takes nobody's place.
         if let Some(rejection) = ledger::precheck(&view, transaction.signed())? {
             return Ok(Err(NotQueued::Rejected(rejection)));
         }
-        let nonce = query::next_nonce(&view, &author)?;
+        let nonce = query::next_nonce(&view, &transaction.signed().transaction().lane())?;
         let next = view.tip()?.record.height.next();
         Ok(self.mempool.insert(transaction, next, nonce))
     }
@@ -485,7 +486,7 @@ impl Keeper {
     fn say(&mut self, action: Action) -> Result<(), KeeperError> {
         let view = self.chain.view()?;
         let author = self.key.public();
-        let nonce = query::next_nonce(&view, &author)?;
+        let nonce = query::next_nonce(&view, &Lane::Author(author))?;
         let expires = Height(view.tip()?.record.height.0 + OWN_LIFE);
         let transaction = Transaction { network: self.genesis.network, author, nonce, expires, action };
         let signed = transaction.sign(&self.key);

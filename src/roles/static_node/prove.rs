@@ -6,10 +6,10 @@ use crate::ledger::rows::PLACES;
 use crate::ledger::{query, receipt};
 use crate::message::anchor_receipt::RosterStep;
 use crate::message::block::{Block, Header};
-use crate::message::{Checkpoint, Roster, SignedCheckpoint};
+use crate::message::{Action, Checkpoint, Roster, SignedCheckpoint, SignedTransaction};
 use crate::roles::static_node::tree_heads::read_cosignatures;
 use crate::store::chain::{ChainError, View};
-use crate::types::limits::MAX_RECEIPT_STEPS;
+use crate::types::limits::{ANSWER_BLOCKS_LEN, MAX_ANSWER_ROWS, MAX_RECEIPT_STEPS};
 use crate::types::{Height, NetworkId, TransactionId};
 
 /// The header of a final block.
@@ -65,6 +65,37 @@ fn steps(view: &View, network: &NetworkId, before: Height) -> Result<Vec<RosterS
         Ok(receipt::roster_step(view, &header, &checkpoint(view, network, &header)?)?)
     };
     changes.map(step).collect()
+}
+
+/// An anchor and those before it in its collection, as many as fit, down to the one after `until`.
+pub(super) fn anchors(
+    view: &View,
+    from: &TransactionId,
+    until: Option<&TransactionId>,
+) -> Result<Vec<SignedTransaction>, ChainError> {
+    let (mut found, mut len) = (Vec::new(), 0);
+    let mut next = Some(*from);
+    // Anchors that follow each other are often in one block.
+    let mut last: Option<Block> = None;
+    while let Some(id) = next.filter(|id| Some(id) != until)
+        && found.len() < MAX_ANSWER_ROWS
+        && len < ANSWER_BLOCKS_LEN
+    {
+        let Some(place) = PLACES.get(view, &id)? else { break };
+        let known = last.take().filter(|block| block.header.record.height == place.height);
+        let at = match known {
+            Some(block) => block,
+            None => block(view, place.height)?,
+        };
+        let signed = at.transactions.iter().find(|signed| signed.id() == id).cloned();
+        let signed = signed.ok_or(ChainError::Block(place.height))?;
+        let Action::Anchor(anchor) = &signed.transaction().action else { break };
+        next = anchor.previous;
+        len += signed.bytes().len();
+        found.push(signed);
+        last = Some(at);
+    }
+    Ok(found)
 }
 
 /// A transaction under the tree head of the block at `proven`; `None` if it is not final there.

@@ -110,6 +110,9 @@ impl Desk {
         }
         match question {
             Question::Blocks { from } => self.blocks(*from),
+            Question::Anchors { from, until } => {
+                Ok(Answer::Anchors(prove::anchors(&view, from, until.as_ref())?))
+            }
             Question::Transaction { id } => {
                 let Some(proven) = self.shared.proven() else { return Ok(Answer::Transaction(None)) };
                 Ok(Answer::Transaction(prove::prove(&view, &self.network, id, proven)?.map(Box::new)))

@@ -4,6 +4,7 @@
 //! [`Index`] is the database, used by one process at a time; [`SharedIndex`] shares it among tasks and
 //! processes and commits in groups. A commit is durable when it returns (I11).
 
+mod anchored;
 mod commit;
 mod journal;
 mod list;
@@ -23,6 +24,7 @@ use crate::store::disk::{Disk, says_full};
 use crate::store::sealed_file::{Entropy, SealedFile, UnsealError};
 use crate::types::{CollectionName, RecordName, SegmentId, Timestamp, VersionId};
 
+pub use anchored::{AnchoredCommit, AppliedAnchor, Head, Preview};
 pub use commit::{Commit, Condition, ConditionFailed, Erased, Which};
 pub use journal::{JournaledChunk, UploadId, UploadRow};
 pub use list::{ListItem, ListQuery, Listing};
@@ -53,6 +55,9 @@ pub enum IndexError {
         /// What is damaged.
         what: &'static str,
     },
+    /// An anchor is not the next one of its collection.
+    #[error("the local index is not as far as the anchor before")]
+    OutOfOrder,
     /// The disk is full.
     #[error("no space left for the local index")]
     Full,

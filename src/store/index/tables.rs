@@ -14,12 +14,21 @@ pub(super) const COLLECTIONS: TableDefinition<'_, &str, (u32, u64)> = TableDefin
 pub(super) const LATEST: TableDefinition<'_, (u32, &str), (u64, &[u8])> = TableDefinition::new("latest");
 /// Record and commit sequence → an older version.
 pub(super) const VERSIONS: TableDefinition<'_, (u32, &str, u64), &[u8]> = TableDefinition::new("versions");
-/// Commit sequence → the segments of a version that its row does not name: it has too many extents.
-pub(super) const LARGE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("large");
+/// Collection and commit sequence → the segments of a version that its row does not name: it has too many extents.
+pub(super) const LARGE: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("large");
 /// Segment → how many versions use it, and its `Descriptor`.
 pub(super) const SEGMENTS: TableDefinition<'_, &[u8; 32], (u64, &[u8])> = TableDefinition::new("segments");
 /// Segments that nothing uses and that nodes have yet to be told of.
 pub(super) const RELEASES: TableDefinition<'_, &[u8; 32], ()> = TableDefinition::new("releases");
+/// Collection and anchored segment that nothing uses, and that the ledger has yet to be told of.
+pub(super) const UNANCHORS: TableDefinition<'_, (u32, &[u8; 32]), ()> = TableDefinition::new("unanchors");
+/// Collection → the anchor up to which the index knows it, and how many anchors that are.
+pub(super) const HEADS: TableDefinition<'_, u32, (&[u8; 32], u64)> = TableDefinition::new("heads");
+/// Collection and number of an anchor in it, from 1 → the anchor.
+pub(super) const ANCHORS: TableDefinition<'_, (u32, u64), &[u8; 32]> = TableDefinition::new("anchors");
+/// Segment of a commit, and segment of a later commit that erases what the first brought: as long as the first can be
+/// read, a recovery must find the second.
+pub(super) const ERASURES: TableDefinition<'_, (&[u8; 32], &[u8; 32]), ()> = TableDefinition::new("erasures");
 type Upload = (&'static [u8; 16], &'static [u8; 32], u64);
 type Chunk = (&'static [u8; 16], u64, &'static [u8]);
 
@@ -27,7 +36,7 @@ type Chunk = (&'static [u8; 16], u64, &'static [u8]);
 pub(super) const UPLOADS: TableDefinition<'_, &[u8; 32], Upload> = TableDefinition::new("uploads");
 /// Upload and chunk → salt, plaintext length, `Descriptor`.
 pub(super) const CHUNKS: TableDefinition<'_, (&[u8; 32], u64), Chunk> = TableDefinition::new("chunks");
-/// The next commit sequence and the next collection number.
+/// The next commit sequence of what is not anchored, and the next collection number.
 pub(super) const NEXT: TableDefinition<'_, (), (u64, u32)> = TableDefinition::new("next");
 
 pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), IndexError> {
@@ -37,6 +46,10 @@ pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), IndexError> {
     txn.open_table(LARGE)?;
     txn.open_table(SEGMENTS)?;
     txn.open_table(RELEASES)?;
+    txn.open_table(UNANCHORS)?;
+    txn.open_table(HEADS)?;
+    txn.open_table(ANCHORS)?;
+    txn.open_table(ERASURES)?;
     txn.open_table(UPLOADS)?;
     txn.open_table(CHUNKS)?;
     txn.open_table(NEXT)?;
@@ -65,11 +78,11 @@ pub(super) fn segments_of(entry: &VersionEntry) -> BTreeSet<SegmentId> {
 /// All segments of a version, also those that its row has no room for.
 pub(super) fn all_segments(
     entry: &VersionEntry,
-    sequence: u64,
-    large: &impl redb::ReadableTable<u64, &'static [u8]>,
+    at: (u32, u64),
+    large: &impl redb::ReadableTable<(u32, u64), &'static [u8]>,
 ) -> Result<BTreeSet<SegmentId>, IndexError> {
     let mut segments = segments_of(entry);
-    if let Some(row) = large.get(sequence)? {
+    if let Some(row) = large.get(at)? {
         segments.extend(row.value().chunks_exact(32).filter_map(SegmentId::from_slice));
     }
     Ok(segments)
@@ -84,21 +97,4 @@ pub(super) fn retain(
     let (refs, descriptor) = row.ok_or(damaged("a segment that a version uses"))?;
     table.insert(segment.as_bytes(), (refs + 1, &descriptor[..]))?;
     Ok(())
-}
-
-/// Counts one use less; whether that was the last, and the segment is to be released.
-pub(super) fn let_go(
-    segments: &mut Table<'_, &'static [u8; 32], (u64, &'static [u8])>,
-    releases: &mut Table<'_, &'static [u8; 32], ()>,
-    segment: &SegmentId,
-) -> Result<bool, IndexError> {
-    let row = segments.get(segment.as_bytes())?.map(|row| (row.value().0, row.value().1.to_vec()));
-    let Some((refs, descriptor)) = row else { return Ok(false) };
-    if refs > 1 {
-        segments.insert(segment.as_bytes(), (refs - 1, &descriptor[..]))?;
-        return Ok(false);
-    }
-    segments.remove(segment.as_bytes())?;
-    releases.insert(segment.as_bytes(), ())?;
-    Ok(true)
 }

@@ -60,6 +60,7 @@ impl Client {
                 extents: record.extents.clone(),
                 content_type: None,
                 modified: None,
+                content: put.hash(),
             };
             let state = VersionState::Stored(stored);
             let mut segments = put.descriptors.clone();

@@ -63,6 +63,14 @@ pub(super) struct PutJob {
     in_flight: usize,
 }
 
+impl PutJob {
+    /// BLAKE3 of the record.
+    pub(super) fn hash(&self) -> crate::types::Hash {
+        let len = self.plain.len().min(self.content.len);
+        crate::types::Hash(blake3::hash(&self.plain[..len]).into())
+    }
+}
+
 /// The version of a put whose runs are all in a pack.
 #[derive(Debug)]
 pub(super) struct Packed {
@@ -270,6 +278,7 @@ impl Client {
             modified: None,
             metadata: BTreeMap::new(),
             extents: extents.clone(),
+            content: put.hash(),
         }
         .encode();
         let key = put.dek.frame_key(&put.version, Stream::Header, &salts[1]);

@@ -1,0 +1,352 @@
+//! Anchors stored packs: one at a time for each collection, and what was stored meanwhile goes into the next anchor.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::client::context::{Context, random};
+use crate::client::sync;
+use crate::client::upload::upload;
+use crate::client::vault::{Settled, Vault, refused};
+use crate::client::{Condition, Error, ErrorKind};
+use crate::message::anchor::{Anchor, Opening};
+use crate::message::anchor_receipt::commitments_root;
+use crate::message::changeset::{RecordChange, What};
+use crate::message::{Action, Changeset, Descriptor, Rejection, VersionState};
+use crate::store::IndexError;
+use crate::store::index::{AnchoredCommit, AppliedAnchor, ConditionFailed, Head, Preview, UploadId};
+use crate::transfer::Pack;
+use crate::types::limits::{MAX_ANCHOR_COMMITS, MAX_ANCHOR_RELEASES, MAX_ANCHOR_SEGMENTS};
+use crate::types::{CollectionName, SegmentId, TransactionId};
+
+/// Packs that may wait for an anchor.
+const QUEUE_LEN: usize = 256;
+/// How often an anchor is made anew because another came first. Each time another writer got on.
+const MAX_REBASES: usize = 100;
+
+/// A pack with a commit whose shards are held.
+#[derive(Debug)]
+pub(crate) struct StoredPack {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) changes: Changeset,
+    /// By change.
+    pub(crate) wants: Vec<Want>,
+}
+
+/// What comes with a change.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Want {
+    /// What must hold when it takes effect.
+    pub(crate) condition: Condition,
+    /// The upload that ends then.
+    pub(crate) upload: Option<UploadId>,
+}
+
+/// What became of a pack's changes, each.
+pub(crate) type Outcome = Result<Vec<Result<(), ConditionFailed>>, Error>;
+
+type Job = (StoredPack, oneshot::Sender<Outcome>);
+
+/// Hands packs to the task of a collection; the last handle that is dropped ends it.
+#[derive(Debug, Clone)]
+pub(crate) struct Anchorer(mpsc::Sender<Job>);
+
+impl Anchorer {
+    pub(crate) fn start(ctx: Arc<Context>, vault: Arc<Vault>, collection: CollectionName) -> Self {
+        let (jobs, mut queue) = mpsc::channel(QUEUE_LEN);
+        let lane = Lane { ctx, vault, collection };
+        tokio::spawn(async move {
+            let mut group = Vec::new();
+            while queue.recv_many(&mut group, MAX_ANCHOR_COMMITS).await > 0 {
+                lane.anchor_all(std::mem::take(&mut group)).await;
+            }
+        });
+        Self(jobs)
+    }
+
+    /// Anchors a pack. When it returns `Ok` those of its changes that are `Ok` are final.
+    pub(crate) async fn anchor(&self, pack: StoredPack) -> Outcome {
+        let gone = || Error::new(ErrorKind::Internal, "the client is closed");
+        let (answer, answered) = oneshot::channel();
+        self.0.send((pack, answer)).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+struct Lane {
+    ctx: Arc<Context>,
+    vault: Arc<Vault>,
+    collection: CollectionName,
+}
+
+/// Packs on their way into one anchor.
+struct Group {
+    packs: Vec<Going>,
+    /// Segments that an anchor of this group brought already.
+    brought: Vec<SegmentId>,
+}
+
+/// A pack on its way. What of it does not come to be is taken out.
+struct Going {
+    stored: StoredPack,
+    /// Of the pack as it came, by change.
+    results: Vec<Result<(), ConditionFailed>>,
+    /// By change that is left: which it was.
+    origins: Vec<usize>,
+}
+
+impl Lane {
+    async fn anchor_all(&self, jobs: Vec<Job>) {
+        let (packs, answers): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+        let mut group = Group::new(packs);
+        match self.run(&mut group).await {
+            Ok(()) => {
+                for (pack, answer) in group.packs.into_iter().zip(answers) {
+                    // Who asked may be gone.
+                    drop(answer.send(Ok(pack.results)));
+                }
+            }
+            Err(error) => {
+                for answer in answers {
+                    drop(answer.send(Err(error.again())));
+                }
+            }
+        }
+    }
+
+    async fn run(&self, group: &mut Group) -> Result<(), Error> {
+        for _ in 0..MAX_REBASES {
+            let preview = self.preview(group).await?;
+            if !preview.failed.is_empty() {
+                // What the index says may be old: only what the ledger's head says counts.
+                if sync::collection(&self.ctx, &self.vault, &self.collection).await?.anchors == 0 {
+                    self.leave_out(group, &preview.failed).await?;
+                }
+                continue;
+            }
+            if group.alive().next().is_none() {
+                return Ok(());
+            }
+            if self.advance(group, preview).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, "other writers of the collection keep coming first")
+            .with_hint("try again"))
+    }
+
+    async fn preview(&self, group: &mut Group) -> Result<Preview, Error> {
+        for going in &mut group.packs {
+            self.ctx.complete(&mut going.stored.descriptor);
+            for change in &mut going.stored.changes.changes {
+                if let What::Version { segments, .. } = &mut change.what {
+                    segments.iter_mut().for_each(|descriptor| self.ctx.complete(descriptor));
+                }
+            }
+        }
+        let anchor = group.applied(&self.collection, None, TransactionId([0; 32]), Vec::new());
+        let conditions: Vec<_> =
+            group.alive().flat_map(|pack| pack.wants.iter().map(|want| want.condition)).collect();
+        let index = &self.ctx.index;
+        Ok(index.with(move |index| index.preview(&anchor, &conditions, MAX_ANCHOR_RELEASES)).await?)
+    }
+
+    /// Takes changes whose conditions do not hold out of their packs: a new pack has the commit of what is left.
+    async fn leave_out(&self, group: &mut Group, failed: &[(usize, ConditionFailed)]) -> Result<(), Error> {
+        let mut before = 0;
+        for going in &mut group.packs {
+            let count = going.origins.len();
+            let of_pack = failed.iter().filter(|(change, _)| (before..before + count).contains(change));
+            let of_pack: Vec<_> = of_pack.map(|(change, found)| (change - before, *found)).collect();
+            before += count;
+            if of_pack.is_empty() {
+                continue;
+            }
+            let (mut segments, uploads) = going.leave_out(&of_pack);
+            if going.origins.is_empty() {
+                segments.push(going.stored.descriptor.segment);
+            } else {
+                self.repack(&mut going.stored).await?;
+            }
+            self.ctx.index.with(move |index| index.give_up(&segments, &uploads)).await?;
+        }
+        Ok(())
+    }
+
+    /// Stores a pack that has nothing but the commit of changes whose records are in another one.
+    async fn repack(&self, stored: &mut StoredPack) -> Result<(), Error> {
+        let records = stored.descriptor.clone();
+        let brings = |change: &mut RecordChange| match &mut change.what {
+            What::Version { segments, .. } => {
+                segments.push(records.clone());
+                true
+            }
+            What::Erase(_) => false,
+        };
+        if !stored.changes.changes.iter_mut().any(brings) {
+            let old = records.segment;
+            self.ctx.index.with(move |index| index.give_up(&[old], &[])).await?;
+        }
+        let (segment, changes) = (SegmentId(random()?), stored.changes.encode());
+        let (coder, pool) = (self.ctx.coder(self.ctx.network.code), self.ctx.pool.clone());
+        let key = self.vault.keys.commit_key().clone();
+        let job = move || {
+            let mut pack = Pack::with_commit(segment, changes.len(), &pool);
+            pack.commit(&key, &changes);
+            pack.into_segment(&coder, &pool)
+        };
+        let coded = self.ctx.workers.run(job).await?;
+        let coded = coded
+            .map_err(|error| Error::new(ErrorKind::Internal, "a commit is too long").caused_by(error))?;
+        let room = Arc::clone(&self.ctx.segments).acquire_owned().await;
+        let room =
+            room.map_err(|error| Error::new(ErrorKind::Internal, "the client is closed").caused_by(error))?;
+        let total = self.ctx.network.code.total();
+        stored.descriptor = upload(&self.ctx, coded, vec![None; total], room).await?.descriptor;
+        Ok(())
+    }
+
+    /// Submits the next anchor; whether it was the last that the group needs.
+    async fn advance(&self, group: &mut Group, preview: Preview) -> Result<bool, Error> {
+        let Preview { head, released, fresh, .. } = preview;
+        let anchor = group.applied(&self.collection, None, TransactionId([0; 32]), Vec::new());
+        let mut new: Vec<&Descriptor> = Vec::new();
+        for descriptor in anchor.descriptors() {
+            let is_new = fresh.contains(&descriptor.segment) && !group.brought.contains(&descriptor.segment);
+            if is_new && !new.iter().any(|known| known.segment == descriptor.segment) {
+                new.push(descriptor);
+            }
+        }
+        // The packs come first in that list, and must be in the last anchor.
+        let is_last = new.len() <= MAX_ANCHOR_SEGMENTS;
+        let new = if is_last { &new[..] } else { &new[new.len() - MAX_ANCHOR_SEGMENTS..] };
+        let segments = self.vault.anchored(new).await?;
+        let ids: Vec<_> = new.iter().map(|descriptor| descriptor.segment).collect();
+        let openings = if is_last { openings(group.alive().map(|pack| &pack.changes)) } else { Vec::new() };
+        let action = Action::Anchor(Anchor {
+            vault: *self.vault.keys.vault(),
+            collection: self.vault.keys.collection_tag(&self.collection),
+            previous: head.map(|head| head.anchor),
+            segments,
+            released: if is_last { released.iter().copied().collect() } else { Vec::new() },
+            commitments: commitments_root(&openings),
+            count: u32::try_from(openings.len()).unwrap_or(u32::MAX),
+            commits: if is_last {
+                group.alive().map(|pack| pack.descriptor.segment).collect()
+            } else {
+                Vec::new()
+            },
+        });
+        let sequence = head.map_or(0, |head| head.sequence);
+        let signed = self.vault.sign(sequence, action).await?;
+        match self.vault.settle(&signed).await? {
+            Settled::Final(_) => {
+                group.brought.extend(ids);
+                let released = if is_last { released.into_iter().collect() } else { Vec::new() };
+                let mut applied = group.applied(&self.collection, head, signed.id(), released);
+                if !is_last {
+                    (applied.packs, applied.commits, applied.uploads) = Default::default();
+                }
+                self.apply(applied).await?;
+                Ok(is_last)
+            }
+            Settled::Rejected(rejection) => self.mend(group, &rejection).await.map(|()| false),
+        }
+    }
+
+    async fn apply(&self, applied: AppliedAnchor) -> Result<(), Error> {
+        match self.ctx.index.with(move |index| index.apply(&[applied])).await {
+            // Another process of this home was faster; what it did is the same.
+            Err(IndexError::OutOfOrder) => {
+                sync::collection(&self.ctx, &self.vault, &self.collection).await.map(drop)
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// Does what a rejection asks for, if anything can be done.
+    async fn mend(&self, group: &mut Group, rejection: &Rejection) -> Result<(), Error> {
+        match rejection {
+            Rejection::HeadMoved { .. } | Rejection::WrongNonce { .. } => {
+                sync::collection(&self.ctx, &self.vault, &self.collection).await.map(drop)
+            }
+            Rejection::NoSuchVault => self.vault.create().await,
+            // By an earlier attempt at a record that takes several anchors.
+            Rejection::SegmentExists { segment } if !group.brought.contains(segment) => {
+                group.brought.push(*segment);
+                Ok(())
+            }
+            Rejection::NoSuchSegment { segment } => {
+                let (collection, segment) = (self.collection.clone(), *segment);
+                Ok(self.ctx.index.with(move |index| index.not_anchored(&collection, &segment)).await?)
+            }
+            Rejection::Expired { .. } => Ok(()),
+            other => Err(refused(other)),
+        }
+    }
+}
+
+impl Group {
+    fn new(packs: Vec<StoredPack>) -> Self {
+        let going = |stored: StoredPack| {
+            let count = stored.changes.changes.len();
+            Going { stored, results: vec![Ok(()); count], origins: (0..count).collect() }
+        };
+        Self { packs: packs.into_iter().map(going).collect(), brought: Vec::new() }
+    }
+
+    /// The packs of which something is left.
+    fn alive(&self) -> impl Iterator<Item = &StoredPack> {
+        self.packs.iter().filter(|going| !going.origins.is_empty()).map(|going| &going.stored)
+    }
+
+    fn applied(
+        &self,
+        collection: &CollectionName,
+        head: Option<Head>,
+        anchor: TransactionId,
+        released: Vec<SegmentId>,
+    ) -> AppliedAnchor {
+        let commit = |pack: &StoredPack| AnchoredCommit {
+            pack: pack.descriptor.segment,
+            changes: Some(pack.changes.clone()),
+        };
+        AppliedAnchor {
+            collection: collection.clone(),
+            anchor,
+            previous: head.map(|head| head.anchor),
+            sequence: head.map_or(0, |head| head.sequence) + 1,
+            packs: self.alive().map(|pack| pack.descriptor.clone()).collect(),
+            commits: self.alive().map(commit).collect(),
+            released,
+            uploads: self.alive().flat_map(|pack| pack.wants.iter().filter_map(|want| want.upload)).collect(),
+        }
+    }
+}
+
+impl Going {
+    /// Takes changes out; answers the segments that only they brought, and their uploads.
+    fn leave_out(&mut self, failed: &[(usize, ConditionFailed)]) -> (Vec<SegmentId>, Vec<UploadId>) {
+        let (mut segments, mut uploads) = (Vec::new(), Vec::new());
+        for (at, found) in failed.iter().rev() {
+            self.results[self.origins.remove(*at)] = Err(*found);
+            let gone = self.stored.changes.changes.remove(*at);
+            segments.extend(gone.what.segments().iter().map(|descriptor| descriptor.segment));
+            uploads.extend(self.stored.wants.remove(*at).upload);
+        }
+        (segments, uploads)
+    }
+}
+
+/// What the ledger commits to with changesets: every version with content, in order.
+pub(crate) fn openings<'a>(changesets: impl IntoIterator<Item = &'a Changeset>) -> Vec<Opening> {
+    let changes = changesets.into_iter().flat_map(|changeset| &changeset.changes);
+    let opening = |change: &RecordChange| match &change.what {
+        What::Version { entry, .. } => match &entry.state {
+            VersionState::Stored(stored) => Some(stored.opening(entry.version)),
+            VersionState::Deleted => None,
+        },
+        What::Erase(_) => None,
+    };
+    changes.filter_map(opening).collect()
+}

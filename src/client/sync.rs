@@ -1,0 +1,212 @@
+//! Brings the local index up to the ledger: reads the commits of a collection's new anchors and applies them. The same
+//! from an empty index is a recovery.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::client::context::Context;
+use crate::client::download::read_unit;
+use crate::client::vault::Vault;
+use crate::client::{Error, ErrorKind, Recovered};
+use crate::crypto::frame::CommitPart;
+use crate::ledger::rows;
+use crate::message::anchor::Anchor;
+use crate::message::changeset::PLACE_LEN;
+use crate::message::{Changeset, Descriptor, Extent};
+use crate::store::index::{AnchoredCommit, AppliedAnchor, Head};
+use crate::transfer::plan::read_units;
+use crate::types::{CollectionName, CollectionTag, SegmentId, TransactionId};
+
+/// Commits read at once.
+const COMMITS_AT_ONCE: usize = 16;
+/// Anchors applied in one transaction of the index.
+const ANCHORS_AT_ONCE: usize = 64;
+
+/// What a synchronization did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Synced {
+    pub(crate) anchors: u64,
+    pub(crate) changes: u64,
+}
+
+impl From<Synced> for Recovered {
+    fn from(synced: Synced) -> Self {
+        Self { anchors: synced.anchors, changes: synced.changes }
+    }
+}
+
+/// Brings the index up to the ledger's head of a collection whose name is known.
+pub(crate) async fn collection(
+    ctx: &Arc<Context>,
+    vault: &Arc<Vault>,
+    name: &CollectionName,
+) -> Result<Synced, Error> {
+    match vault.head(vault.keys.collection_tag(name)).await? {
+        Some(head) => up_to(ctx, vault, name, &head).await,
+        None => Ok(Synced::default()),
+    }
+}
+
+async fn up_to(
+    ctx: &Arc<Context>,
+    vault: &Arc<Vault>,
+    name: &CollectionName,
+    head: &rows::Head,
+) -> Result<Synced, Error> {
+    let asked = name.clone();
+    let known = ctx.index.with(move |index| index.head(&asked)).await?;
+    if known.is_some_and(|known| known.sequence >= head.sequence) {
+        return Ok(Synced::default());
+    }
+    let tag = vault.keys.collection_tag(name);
+    run(ctx, vault, tag, known, head.anchor, Some(name.clone())).await
+}
+
+/// Brings the index up to the ledger's heads of all collections, also those of which it does not know the name.
+pub(crate) async fn all(
+    ctx: &Arc<Context>,
+    vault: &Arc<Vault>,
+    mut progressed: impl FnMut(Synced),
+) -> Result<Synced, Error> {
+    let names = ctx.index.with(|index| index.collections()).await?;
+    let names: BTreeMap<_, _> =
+        names.into_iter().map(|(name, _)| (vault.keys.collection_tag(&name), name)).collect();
+    let mut sum = Synced::default();
+    for (tag, head) in vault.collections().await? {
+        let synced = match names.get(&tag) {
+            Some(name) => up_to(ctx, vault, name, &head).await?,
+            None => run(ctx, vault, tag, None, head.anchor, None).await?,
+        };
+        sum.anchors += synced.anchors;
+        sum.changes += synced.changes;
+        progressed(sum);
+    }
+    Ok(sum)
+}
+
+async fn run(
+    ctx: &Arc<Context>,
+    vault: &Arc<Vault>,
+    tag: CollectionTag,
+    known: Option<Head>,
+    head: TransactionId,
+    mut name: Option<CollectionName>,
+) -> Result<Synced, Error> {
+    let chain = vault.anchors(head, known.map(|known| known.anchor)).await?;
+    let released: BTreeSet<SegmentId> =
+        chain.iter().flat_map(|(_, anchor)| anchor.released.clone()).collect();
+    let mut sequence = known.map_or(0, |known| known.sequence);
+    let mut synced = Synced::default();
+    for part in chain.chunks(ANCHORS_AT_ONCE) {
+        let mut changes = read_commits(ctx, vault, tag, part, &released).await?;
+        let mut applied = Vec::new();
+        for (id, anchor) in part {
+            sequence += 1;
+            let commits = anchor.commits.iter().map(|pack| {
+                let changes = changes.remove(pack);
+                synced.changes += changes.as_ref().map_or(0, |(_, changes)| changes.changes.len() as u64);
+                (*pack, changes)
+            });
+            let commits: Vec<_> = commits.collect();
+            if name.is_none() {
+                name = commits.iter().find_map(|(_, found)| Some(found.as_ref()?.1.collection.clone()));
+            }
+            let packs = commits.iter().filter_map(|(_, found)| Some(found.as_ref()?.0.clone())).collect();
+            let commits = commits.into_iter();
+            let commits = commits
+                .map(|(pack, found)| AnchoredCommit { pack, changes: found.map(|(_, changes)| changes) });
+            applied.push((*id, anchor.previous, sequence, packs, commits.collect(), anchor.released.clone()));
+        }
+        // Of a collection of which nothing is left nobody needs the name.
+        let Some(name) = &name else { continue };
+        let applied = applied.into_iter().map(|(anchor, previous, sequence, packs, commits, released)| {
+            let (collection, uploads) = (name.clone(), Vec::new());
+            AppliedAnchor { collection, anchor, previous, sequence, packs, commits, released, uploads }
+        });
+        let applied: Vec<_> = applied.collect();
+        synced.anchors += applied.len() as u64;
+        ctx.index.with(move |index| index.apply(&applied)).await?;
+    }
+    tracing::debug!(anchors = synced.anchors, changes = synced.changes, "brought the index up to the ledger");
+    Ok(synced)
+}
+
+type Commits = BTreeMap<SegmentId, (Descriptor, Changeset)>;
+
+/// Reads the commits of anchors whose packs were not released since.
+async fn read_commits(
+    ctx: &Arc<Context>,
+    vault: &Arc<Vault>,
+    tag: CollectionTag,
+    anchors: &[(TransactionId, Anchor)],
+    released: &BTreeSet<SegmentId>,
+) -> Result<Commits, Error> {
+    let mut wanted = Vec::new();
+    for (_, anchor) in anchors {
+        for segment in &anchor.segments {
+            if anchor.commits.contains(&segment.segment) && !released.contains(&segment.segment) {
+                wanted.push(vault.descriptor(segment).await?);
+            }
+        }
+    }
+    let mut commits = Commits::new();
+    let mut reading = JoinSet::new();
+    let mut wanted = wanted.into_iter();
+    loop {
+        while reading.len() < COMMITS_AT_ONCE
+            && let Some(descriptor) = wanted.next()
+        {
+            let (ctx, vault) = (Arc::clone(ctx), Arc::clone(vault));
+            reading.spawn(async move {
+                let changes = read_commit(&ctx, &vault, &descriptor).await;
+                changes.map(|changes| (descriptor, changes))
+            });
+        }
+        let Some(read) = reading.join_next().await else { return Ok(commits) };
+        let (descriptor, changes) =
+            read.map_err(|error| Error::new(ErrorKind::Internal, "a transfer panicked").caused_by(error))??;
+        if vault.keys.collection_tag(&changes.collection) != tag {
+            return Err(wrong_commit(&descriptor));
+        }
+        commits.insert(descriptor.segment, (descriptor, changes));
+    }
+}
+
+/// Reads the commit of a pack.
+async fn read_commit(ctx: &Arc<Context>, vault: &Vault, pack: &Descriptor) -> Result<Changeset, Error> {
+    ctx.know_descriptor(pack);
+    let place = read_run(ctx, vault, pack, CommitPart::Preamble, (0, PLACE_LEN as u64)).await?;
+    let place = place.try_into().map_err(|_| wrong_commit(pack))?;
+    let (offset, len) = Changeset::decode_place(place);
+    if offset.checked_add(len).is_none_or(|end| end > pack.len) || len == 0 {
+        return Err(wrong_commit(pack));
+    }
+    let plain = read_run(ctx, vault, pack, CommitPart::Changes, (offset, len)).await?;
+    Changeset::decode(&plain).map_err(|violation| wrong_commit(pack).caused_by(violation))
+}
+
+async fn read_run(
+    ctx: &Arc<Context>,
+    vault: &Vault,
+    pack: &Descriptor,
+    part: CommitPart,
+    (offset, plain_len): (u64, u64),
+) -> Result<Vec<u8>, Error> {
+    let key = vault.keys.commit_key().frame_key(&pack.segment, part);
+    let extent = Extent { segment: pack.segment, offset, plain_len, salt: [0; 16] };
+    let mut plain = Vec::new();
+    for unit in read_units(vec![extent], 0..plain_len) {
+        for frame in read_unit(ctx, unit, key.clone()).await? {
+            plain.extend_from_slice(&frame);
+        }
+    }
+    Ok(plain)
+}
+
+fn wrong_commit(pack: &Descriptor) -> Error {
+    let message =
+        format!("the commit in segment {} is not one of this vault's collection", pack.segment.short());
+    Error::new(ErrorKind::Corrupt, message)
+}

@@ -1,0 +1,309 @@
+//! The vault on the ledger: what its transactions need, and how they become final.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::client::context::guard;
+use crate::client::ledger::wrong_answer;
+use crate::client::{Error, ErrorKind, LedgerClient};
+use crate::crypto::seed::VaultKeys;
+use crate::ledger::ask::{Answer, Fate, Proven, Question};
+use crate::ledger::rows::Head;
+use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber};
+use crate::message::{Action, Descriptor, Rejection, SignedTransaction, Transaction};
+use crate::types::{CollectionTag, Height, PublicKey, TransactionId};
+
+/// How long a transaction waits for the static nodes before whoever waits for it is told that they do not agree.
+const FINALITY_PATIENCE: Duration = Duration::from_secs(60);
+/// After so much of it the log says so.
+const FINALITY_WARNING: Duration = Duration::from_secs(3);
+/// Between two rounds of asking.
+const ROUND_PAUSE: Duration = Duration::from_millis(100);
+/// Blocks for which a transaction is good: longer than anybody waits for it, however fast they come.
+const LIFE_BLOCKS: u64 = 10_000;
+
+/// What became of a transaction.
+pub(crate) enum Settled {
+    /// It is final, and its proof was checked.
+    Final(Box<Proven>),
+    /// More static nodes than can be wrong refuse it.
+    Rejected(Rejection),
+}
+
+/// The vault of these keys on its network's ledger.
+#[derive(Debug)]
+pub(crate) struct Vault {
+    pub(crate) ledger: LedgerClient,
+    pub(crate) keys: VaultKeys,
+    /// Numbers of storage nodes, as far as they were asked for.
+    nodes: Mutex<BTreeMap<PublicKey, NodeNumber>>,
+    /// The highest block that was heard of.
+    height: AtomicU64,
+}
+
+impl Vault {
+    pub(crate) fn new(ledger: LedgerClient, keys: VaultKeys) -> Arc<Self> {
+        Arc::new(Self { ledger, keys, nodes: Mutex::default(), height: AtomicU64::new(0) })
+    }
+
+    fn heard_of(&self, height: Height) -> Height {
+        Height(self.height.fetch_max(height.0, Ordering::Relaxed).max(height.0))
+    }
+
+    async fn height(&self) -> Result<Height, Error> {
+        match self.heard_of(Height(0)) {
+            Height(0) => Ok(self.heard_of(self.ledger.tip().await?.record.height)),
+            height => Ok(height),
+        }
+    }
+
+    /// The head of a collection, as one static node says.
+    pub(crate) async fn head(&self, collection: CollectionTag) -> Result<Option<Head>, Error> {
+        match self.ledger.ask(&Question::Head { vault: *self.keys.vault(), collection }).await? {
+            Answer::Head(head) => Ok(head),
+            _ => Err(wrong_answer()),
+        }
+    }
+
+    /// The collections of the vault, as one static node says.
+    pub(crate) async fn collections(&self) -> Result<Vec<(CollectionTag, Head)>, Error> {
+        let mut found: Vec<(CollectionTag, Head)> = Vec::new();
+        loop {
+            let after = found.last().map(|(tag, _)| *tag);
+            let question = Question::Collections { vault: *self.keys.vault(), after };
+            let Answer::Collections(page) = self.ledger.ask(&question).await? else {
+                return Err(wrong_answer());
+            };
+            // In ascending order, so that it ends.
+            let page: Vec<_> = page.into_iter().filter(|(tag, _)| Some(*tag) > after).collect();
+            if page.is_empty() {
+                return Ok(found);
+            }
+            found.extend(page);
+        }
+    }
+
+    /// A final transaction, proven.
+    pub(crate) async fn transaction(&self, id: TransactionId) -> Result<Proven, Error> {
+        let Answer::Transaction(found) = self.ledger.ask(&Question::Transaction { id }).await? else {
+            return Err(wrong_answer());
+        };
+        let missing =
+            || Error::new(ErrorKind::Unavailable, format!("the ledger does not show transaction {id} yet"));
+        let proven = found.ok_or_else(missing)?;
+        let wrong = |violation: crate::message::Violation| {
+            let message = format!("a static node's proof of transaction {id} is wrong: {violation}");
+            Error::new(ErrorKind::Unavailable, message).caused_by(violation)
+        };
+        if proven.transaction.id() != id {
+            return Err(wrong(crate::message::Violation::WrongProof));
+        }
+        proven.verify(self.ledger.genesis()).map_err(wrong)?;
+        self.heard_of(proven.height);
+        Ok(*proven)
+    }
+
+    /// The anchors of a collection from `head` back to the one after `until`, the oldest first. The newest is proven, and
+    /// each names the one before by its hash.
+    pub(crate) async fn anchors(
+        &self,
+        head: TransactionId,
+        until: Option<TransactionId>,
+    ) -> Result<Vec<(TransactionId, Anchor)>, Error> {
+        self.transaction(head).await?;
+        let (mut found, mut next) = (Vec::new(), Some(head));
+        while let Some(from) = next.filter(|next| Some(*next) != until) {
+            let Answer::Anchors(page) = self.ledger.ask(&Question::Anchors { from, until }).await? else {
+                return Err(wrong_answer());
+            };
+            if page.is_empty() {
+                return Err(wrong_answer());
+            }
+            for signed in page {
+                let Action::Anchor(anchor) = &signed.transaction().action else { return Err(wrong_answer()) };
+                if Some(signed.id()) != next || next == until {
+                    return Err(wrong_answer());
+                }
+                next = anchor.previous;
+                found.push((signed.id(), anchor.clone()));
+            }
+        }
+        if next != until {
+            let message = "the local index is of another history than the ledger's";
+            let hint = "was the network set up anew? use another --home for it";
+            return Err(Error::new(ErrorKind::Corrupt, message).with_hint(hint));
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// Asks for the numbers of storage nodes if some of these are not known.
+    async fn learn_nodes(
+        &self,
+        wanted: impl Fn(&BTreeMap<PublicKey, NodeNumber>) -> bool,
+    ) -> Result<(), Error> {
+        if wanted(&guard(&self.nodes)) {
+            return Ok(());
+        }
+        let mut after = guard(&self.nodes).values().max().copied();
+        loop {
+            let Answer::Nodes(page) = self.ledger.ask(&Question::Nodes { after }).await? else {
+                return Err(wrong_answer());
+            };
+            let page: Vec<_> = page.into_iter().filter(|(number, _)| Some(*number) > after).collect();
+            if page.is_empty() {
+                return Ok(());
+            }
+            after = page.last().map(|(number, _)| *number);
+            guard(&self.nodes).extend(page.into_iter().map(|(number, node)| (node.key, number)));
+        }
+    }
+
+    /// Descriptors as anchors have them. A holder that the ledger does not know is left out.
+    pub(crate) async fn anchored(&self, descriptors: &[&Descriptor]) -> Result<Vec<AnchoredSegment>, Error> {
+        let holders = || descriptors.iter().flat_map(|descriptor| descriptor.holders.iter().flatten());
+        self.learn_nodes(|known| holders().all(|node| known.contains_key(node))).await?;
+        let nodes = guard(&self.nodes);
+        let shard = |(root, holder): (&_, &Option<PublicKey>)| AnchoredShard {
+            root: *root,
+            holder: holder.and_then(|node| nodes.get(&node).copied()),
+        };
+        let segment = |found: &&Descriptor| AnchoredSegment {
+            segment: found.segment,
+            code: found.code,
+            len: found.len,
+            shards: found.roots.iter().zip(&found.holders).map(shard).collect(),
+        };
+        let mut segments: Vec<_> = descriptors.iter().map(segment).collect();
+        segments.sort_by_key(|segment| segment.segment);
+        Ok(segments)
+    }
+
+    /// The descriptor of an anchored segment.
+    pub(crate) async fn descriptor(&self, found: &AnchoredSegment) -> Result<Descriptor, Error> {
+        let holders = || found.shards.iter().filter_map(|shard| shard.holder);
+        self.learn_nodes(|known| holders().all(|number| known.values().any(|known| *known == number)))
+            .await?;
+        let nodes = guard(&self.nodes);
+        let key = |number: NodeNumber| nodes.iter().find(|(_, known)| **known == number).map(|(key, _)| *key);
+        Ok(Descriptor {
+            segment: found.segment,
+            code: found.code,
+            len: found.len,
+            roots: found.shards.iter().map(|shard| shard.root).collect(),
+            holders: found.shards.iter().map(|shard| shard.holder.and_then(key)).collect(),
+        })
+    }
+
+    /// Signs an anchor that is to be the `nonce`th of its collection, from 0.
+    pub(crate) async fn sign(&self, nonce: u64, action: Action) -> Result<SignedTransaction, Error> {
+        let expires = Height(self.height().await?.0 + LIFE_BLOCKS);
+        let (network, author) = (self.ledger.genesis().network, self.keys.signing().public());
+        Ok(Transaction { network, author, nonce, expires, action }.sign(self.keys.signing()))
+    }
+
+    /// Registers the vault, unless it is already.
+    pub(crate) async fn create(&self) -> Result<(), Error> {
+        let author = self.keys.signing().public();
+        let Answer::Nonce(nonce) = self.ledger.ask(&Question::Nonce { author }).await? else {
+            return Err(wrong_answer());
+        };
+        let action = Action::CreateVault { vault: *self.keys.vault(), sponsor: None };
+        match self.settle(&self.sign(nonce, action).await?).await? {
+            Settled::Final(_) | Settled::Rejected(Rejection::VaultExists | Rejection::WrongNonce { .. }) => {
+                Ok(())
+            }
+            Settled::Rejected(rejection) => Err(refused(&rejection)),
+        }
+    }
+
+    /// Submits a transaction to all static nodes until it is final, or will not be.
+    pub(crate) async fn settle(&self, signed: &SignedTransaction) -> Result<Settled, Error> {
+        let (begun, mut warned) = (Instant::now(), false);
+        loop {
+            let round = self.round(signed);
+            let round = match tokio::time::timeout(FINALITY_WARNING, round).await {
+                Ok(Ok(settled)) => return Ok(settled),
+                Ok(Err(reasons)) => reasons,
+                Err(_) => "they do not agree on it yet".to_owned(),
+            };
+            let waited = begun.elapsed();
+            if waited >= FINALITY_PATIENCE {
+                let message = format!("not final on the ledger after {} s: {round}", waited.as_secs());
+                let hint = "it may still become final; see `xvault static ls` for the static nodes' state, then try again";
+                return Err(Error::new(ErrorKind::Unavailable, message).with_hint(hint));
+            }
+            if waited >= FINALITY_WARNING && !warned {
+                warned = true;
+                tracing::warn!(reason = round, "waits for the static nodes");
+            }
+            tokio::time::sleep(ROUND_PAUSE).await;
+        }
+    }
+
+    /// Submits a transaction to every static node once; why nothing came of it.
+    async fn round(&self, signed: &SignedTransaction) -> Result<Settled, String> {
+        let roster = &self.ledger.genesis().roster;
+        let mut asked = JoinSet::new();
+        for member in roster.members() {
+            let (ledger, member, bytes) = (self.ledger.clone(), member.clone(), signed.bytes().to_vec());
+            asked.spawn(async move {
+                let fate = ledger.submit(&member, bytes).await;
+                (member.label, fate)
+            });
+        }
+        let mut rejections = Vec::new();
+        let mut reasons = Vec::new();
+        while let Some(answered) = asked.join_next().await {
+            let Ok((label, fate)) = answered else { continue };
+            match fate {
+                Ok(Fate::Final(proven)) if self.is_proof(signed, &proven) => {
+                    return Ok(Settled::Final(proven));
+                }
+                Ok(Fate::Final(_)) => reasons.push(format!("{label} gives a wrong proof")),
+                Ok(Fate::Rejected(rejection)) => rejections.push(rejection),
+                Ok(Fate::Waiting) => reasons.push(format!("{label} waits for others")),
+                Ok(Fate::Busy { .. }) => reasons.push(format!("{label} is busy")),
+                Ok(Fate::NonceTaken) => reasons.push(format!("{label} has another one of this number")),
+                Err(error) => reasons.push(format!("{label} {error}")),
+            }
+            // So many that an honest one is among them.
+            if rejections.len() > roster.committee().f()
+                && let Some(rejection) = rejections.pop()
+            {
+                return Ok(Settled::Rejected(rejection));
+            }
+        }
+        reasons.extend(rejections.iter().map(|rejection| format!("one says: {rejection}")));
+        Err(reasons.join("; "))
+    }
+
+    fn is_proof(&self, signed: &SignedTransaction, proven: &Proven) -> bool {
+        let is_proof = proven.transaction.id() == signed.id() && proven.verify(self.ledger.genesis()).is_ok();
+        if is_proof {
+            self.heard_of(proven.height);
+        }
+        is_proof
+    }
+}
+
+/// The ledger's refusal as an error.
+pub(crate) fn refused(rejection: &Rejection) -> Error {
+    let message = format!("the ledger refuses it: {rejection}");
+    let hint = match rejection {
+        Rejection::OverQuota { .. } => {
+            "wait for the next epoch, or ask the network's operators for a sponsor"
+        }
+        Rejection::NotSponsored | Rejection::SponsorExhausted { .. } | Rejection::AdmissionFull { .. } => {
+            "ask the network's operators for a sponsor"
+        }
+        Rejection::NotAWriter => "the vault's owner must let this key write",
+        _ => "see `xvault ledger log`",
+    };
+    Error::new(ErrorKind::Refused, message).with_hint(hint).caused_by(*rejection)
+}
