@@ -217,6 +217,7 @@ fn entry(n: u8) -> VersionEntry {
         extents: vec![Extent { segment, offset: 200, plain_len: 100, salt: [3; 16] }],
         content_type: None,
         modified: None,
+        content: Hash([6; 32]),
     });
     VersionEntry { version: VersionId([n; 16]), created: Timestamp::ZERO, state }
 }

@@ -18,6 +18,7 @@ use std::fmt::Debug;
 use random::{Random, fuzz};
 use xvault::crypto::frame::{Dek, DekCommit};
 use xvault::crypto::sign::KeyPair;
+use xvault::message::changeset::{RecordChange, What};
 use xvault::message::*;
 use xvault::types::*;
 
@@ -69,6 +70,7 @@ fn header() -> RecordHeader {
         modified: Some(Timestamp::ZERO),
         metadata: BTreeMap::from([("modality".into(), "CT".into()), ("".into(), "".into())]),
         extents: vec![extent(65_536), extent(34_464)],
+        content: Hash([6; 32]),
     }
 }
 
@@ -87,6 +89,7 @@ fn stored() -> VersionEntry {
         extents: vec![extent(73_728)],
         content_type: Some(String::new()),
         modified: Some(Timestamp::from_unix_millis(5)),
+        content: Hash(random.array()),
     });
     VersionEntry { version: VersionId(random.array()), created: Timestamp::from_unix_millis(9), state }
 }
@@ -226,6 +229,24 @@ fn record_headers() {
 fn version_entries() {
     fuzz(&[stored(), deleted()], |entry| entry.encode().to_vec(), VersionEntry::decode);
     truncate(&stored().encode(), VersionEntry::decode);
+}
+
+#[test]
+fn changesets() {
+    let change = |name: &str, what| RecordChange { name: name.parse().unwrap(), what };
+    let all = Changeset {
+        collection: "scans".parse().unwrap(),
+        changes: vec![
+            change("a", What::Version { entry: stored(), segments: vec![descriptor(), descriptor()] }),
+            change("b", What::Version { entry: deleted(), segments: vec![] }),
+            change("a", What::Erase(VersionId([9; 16]))),
+        ],
+    };
+    let none = Changeset { collection: "scans".parse().unwrap(), changes: vec![] };
+    fuzz(&[all.clone(), none], |changeset| changeset.encode().to_vec(), Changeset::decode);
+    truncate(&all.encode(), Changeset::decode);
+    assert_eq!(all.encode().len() % 64, 0);
+    assert!(!format!("{all:?}").contains("222, 222"), "no data key in a log");
 }
 
 #[test]

@@ -240,7 +240,7 @@ impl Lane {
         let sequence = head.map_or(0, |head| head.sequence);
         let signed = self.vault.sign(sequence, action).await?;
         match self.vault.settle(&signed).await? {
-            Settled::Final(_) => {
+            Settled::Final => {
                 group.brought.extend(ids);
                 let released = if is_last { released.into_iter().collect() } else { Vec::new() };
                 let mut applied = group.applied(&self.collection, head, signed.id(), released);

@@ -30,7 +30,7 @@ const LIFE_BLOCKS: u64 = 10_000;
 /// What became of a transaction.
 pub(crate) enum Settled {
     /// It is final, and its proof was checked.
-    Final(Box<Proven>),
+    Final,
     /// More static nodes than can be wrong refuse it.
     Rejected(Rejection),
 }
@@ -215,7 +215,7 @@ impl Vault {
         };
         let action = Action::CreateVault { vault: *self.keys.vault(), sponsor: None };
         match self.settle(&self.sign(nonce, action).await?).await? {
-            Settled::Final(_) | Settled::Rejected(Rejection::VaultExists | Rejection::WrongNonce { .. }) => {
+            Settled::Final | Settled::Rejected(Rejection::VaultExists | Rejection::WrongNonce { .. }) => {
                 Ok(())
             }
             Settled::Rejected(rejection) => Err(refused(&rejection)),
@@ -263,7 +263,7 @@ impl Vault {
             let Ok((label, fate)) = answered else { continue };
             match fate {
                 Ok(Fate::Final(proven)) if self.is_proof(signed, &proven) => {
-                    return Ok(Settled::Final(proven));
+                    return Ok(Settled::Final);
                 }
                 Ok(Fate::Final(_)) => reasons.push(format!("{label} gives a wrong proof")),
                 Ok(Fate::Rejected(rejection)) => rejections.push(rejection),

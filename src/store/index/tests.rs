@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod anchored;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use redb::StorageBackend as _;
@@ -91,6 +93,7 @@ fn stored(n: u8, used: &[u8]) -> VersionEntry {
             extents,
             content_type: Some("text/plain".to_owned()),
             modified: None,
+            content: Hash([6; 32]),
         }),
     }
 }

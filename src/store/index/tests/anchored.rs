@@ -1,0 +1,227 @@
+//! The index as the cache of the ledger: devices that follow it in different ways come to the same.
+
+use super::*;
+use crate::message::Changeset;
+use crate::message::changeset::{RecordChange, What};
+use crate::types::TransactionId;
+
+fn put(record: &str, n: u8, used: &[u8]) -> RecordChange {
+    let segments = used[1..].iter().map(|s| descriptor(*s)).collect();
+    RecordChange { name: name(record), what: What::Version { entry: stored(n, used), segments } }
+}
+
+fn mark(record: &str, n: u8) -> RecordChange {
+    let what = What::Version { entry: removal(record, n).entry, segments: Vec::new() };
+    RecordChange { name: name(record), what }
+}
+
+fn erase(record: &str, n: u8) -> RecordChange {
+    RecordChange { name: name(record), what: What::Erase(version(n)) }
+}
+
+fn id(sequence: u64) -> TransactionId {
+    let mut id = [0xaa; 32];
+    id[..8].copy_from_slice(&sequence.to_be_bytes());
+    TransactionId(id)
+}
+
+/// The anchor of this number, with one pack.
+fn anchor(sequence: u64, pack: u8, changes: Vec<RecordChange>) -> AppliedAnchor {
+    let changes = Some(Changeset { collection: docs(), changes });
+    AppliedAnchor {
+        collection: docs(),
+        anchor: id(sequence),
+        previous: (sequence > 1).then(|| id(sequence - 1)),
+        sequence,
+        packs: vec![descriptor(pack)],
+        commits: vec![AnchoredCommit { pack: segment(pack), changes }],
+        released: Vec::new(),
+        uploads: Vec::new(),
+    }
+}
+
+/// Makes the next anchor as a client does: with what it releases.
+fn advance(index: &mut Index, pack: u8, changes: Vec<RecordChange>) -> AppliedAnchor {
+    let sequence = index.head(&docs()).unwrap().map_or(0, |head| head.sequence) + 1;
+    let mut next = anchor(sequence, pack, changes);
+    let preview = index.preview(&next, &[], usize::MAX).unwrap();
+    assert!(preview.failed.is_empty());
+    next.released = preview.released.into_iter().collect();
+    index.apply(std::slice::from_ref(&next)).unwrap();
+    next
+}
+
+fn versions(index: &Index, record: &str) -> Vec<VersionEntry> {
+    index.versions(&docs(), &name(record)).unwrap()
+}
+
+#[test]
+fn anchors_apply_once_and_in_order() {
+    let disk = MemDisk::new(ROOM);
+    let mut index = open(&disk);
+    assert_eq!(index.head(&docs()).unwrap(), None);
+    let first = anchor(1, 1, vec![put("a", 1, &[1, 11])]);
+    let second = anchor(2, 2, vec![put("a", 2, &[2]), put("b", 3, &[2])]);
+    assert!(matches!(index.apply(std::slice::from_ref(&second)), Err(IndexError::OutOfOrder)));
+    let stranger = AppliedAnchor { previous: Some(id(9)), ..second.clone() };
+    assert!(matches!(index.apply(&[first.clone(), stranger]), Err(IndexError::OutOfOrder)));
+    assert_eq!(index.head(&docs()).unwrap(), None, "all or nothing");
+    index.apply(&[first.clone(), second]).unwrap();
+    index.apply(&[first]).unwrap();
+    drop(index);
+    let index = open(&disk);
+    assert_eq!(index.head(&docs()).unwrap(), Some(Head { anchor: id(2), sequence: 2 }));
+    assert_eq!(versions(&index, "a"), [stored(2, &[2]), stored(1, &[1, 11])]);
+    let anchor_of = |record: &str, n| index.anchor_of(&docs(), &name(record), &version(n)).unwrap();
+    assert_eq!(
+        [anchor_of("a", 1), anchor_of("a", 2), anchor_of("b", 3)],
+        [Some(id(1)), Some(id(2)), Some(id(2))]
+    );
+    assert_eq!([anchor_of("a", 3), anchor_of("c", 1)], [None, None]);
+}
+
+#[test]
+fn conditions_are_judged_on_top_of_the_head_and_change_nothing() {
+    let mut index = open(&MemDisk::new(ROOM));
+    advance(&mut index, 1, vec![put("a", 1, &[1])]);
+    let next = anchor(0, 2, vec![put("a", 2, &[2]), put("a", 3, &[2]), put("b", 4, &[2]), put("b", 5, &[2])]);
+    let conditions = [
+        Condition::IfVersion(version(1)),
+        // Of two at once the second sees the first.
+        Condition::IfVersion(version(1)),
+        Condition::IfAbsent,
+        Condition::IfAbsent,
+    ];
+    let preview = index.preview(&next, &conditions, usize::MAX).unwrap();
+    let failed = |latest| ConditionFailed { latest: Some(version(latest)) };
+    assert_eq!(preview.failed, [(1, failed(2)), (3, failed(4))]);
+    assert_eq!((preview.head.unwrap().sequence, preview.fresh), (1, segments(&[2])));
+    assert_eq!(versions(&index, "a").len(), 1);
+    assert_eq!(index.descriptor(&segment(2)).unwrap(), None);
+}
+
+#[test]
+fn what_nothing_uses_is_released_on_the_ledger_first_and_then_at_the_nodes() {
+    let mut index = open(&MemDisk::new(ROOM));
+    advance(&mut index, 1, vec![put("a", 1, &[1, 11]), put("b", 2, &[1, 12])]);
+    let first = advance(&mut index, 2, vec![erase("a", 1)]);
+    assert_eq!(first.released, segments(&[11]), "the pack has another record");
+    assert_eq!(pending(&index), segments(&[11]));
+    // With the last record of a pack goes the pack, and then the commit that erased what it brought is of no use.
+    let second = advance(&mut index, 3, vec![erase("b", 2)]);
+    assert_eq!(second.released, segments(&[1, 2, 12]));
+    let third = advance(&mut index, 4, vec![put("c", 3, &[4])]);
+    assert_eq!(third.released, segments(&[3]));
+    assert_eq!(pending(&index), segments(&[1, 2, 3, 11, 12]));
+    let fourth = advance(&mut index, 5, vec![put("d", 4, &[5])]);
+    assert_eq!(fourth.released, []);
+}
+
+#[test]
+fn what_the_ledger_does_not_know_is_not_released_there() {
+    let mut index = open(&MemDisk::new(ROOM));
+    advance(&mut index, 1, vec![put("a", 1, &[1])]);
+    advance(&mut index, 2, vec![erase("a", 1)]);
+    index.not_anchored(&docs(), &segment(2)).unwrap();
+    assert_eq!(index.preview(&anchor(0, 3, vec![]), &[], usize::MAX).unwrap().released, BTreeSet::new());
+    index.give_up(&segments(&[7]), &[]).unwrap();
+    assert_eq!(pending(&index), segments(&[1, 2, 7]));
+}
+
+#[test]
+fn what_is_not_anchored_yet_stays_the_latest() {
+    let mut index = open(&MemDisk::new(ROOM));
+    commit(&mut index, &[commit_of("a", 9, &[9])]);
+    advance(&mut index, 1, vec![put("a", 1, &[1])]);
+    let found: Vec<_> = versions(&index, "a").iter().map(|entry| entry.version.0[0]).collect();
+    assert_eq!(found, [9, 1]);
+}
+
+/// A history of random changes, as a device made it that knew everything at once.
+struct History {
+    index: Index,
+    anchors: Vec<AppliedAnchor>,
+}
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+impl History {
+    fn random(seed: u64, len: u8) -> Self {
+        let mut state = seed;
+        let mut this = Self { index: open(&MemDisk::new(ROOM)), anchors: Vec::new() };
+        let mut draw = |below: u64| usize::try_from(random(&mut state) % below).unwrap();
+        for n in 1..=len {
+            let mut changes = Vec::new();
+            for nth in 0..=draw(2) {
+                let version_id = n + 100 * u8::try_from(nth).unwrap();
+                let record = NAMES[draw(4)];
+                let known = versions(&this.index, NAMES[draw(4)]);
+                changes.push(match (draw(5), known.first()) {
+                    (0 | 1, _) | (_, None) => put(record, version_id, &[n, 200 - n][..=draw(2)]),
+                    (2, Some(_)) => mark(record, version_id),
+                    (3, Some(from)) => {
+                        let entry = VersionEntry { version: version(version_id), ..from.clone() };
+                        let what = What::Version { entry, segments: Vec::new() };
+                        RecordChange { name: name(record), what }
+                    }
+                    _ => {
+                        let record = NAMES[draw(4)];
+                        let of = versions(&this.index, record);
+                        match of.len() {
+                            0 => mark(record, version_id),
+                            count => erase(record, of[draw(count as u64)].version.0[0]),
+                        }
+                    }
+                });
+            }
+            this.anchors.push(advance(&mut this.index, n, changes));
+        }
+        this
+    }
+
+    /// The rest of the history as a device reads it that is at `from`: packs that were released meanwhile are gone.
+    fn rest(&self, from: usize) -> Vec<AppliedAnchor> {
+        let rest = &self.anchors[from..];
+        let released: BTreeSet<_> = rest.iter().flat_map(|anchor| anchor.released.clone()).collect();
+        let readable = |anchor: &AppliedAnchor| {
+            let mut anchor = anchor.clone();
+            for commit in &mut anchor.commits {
+                commit.changes.take_if(|_| released.contains(&commit.pack));
+            }
+            anchor.packs.retain(|pack| !released.contains(&pack.segment));
+            anchor
+        };
+        rest.iter().map(readable).collect()
+    }
+
+    /// Nothing that was released is used by what is there.
+    fn check_safety(&self) {
+        let released: BTreeSet<_> = self.anchors.iter().flat_map(|anchor| anchor.released.clone()).collect();
+        for entry in NAMES.iter().flat_map(|name| versions(&self.index, name)) {
+            let used = tables::segments_of(&entry);
+            assert!(used.is_disjoint(&released), "{entry:?} uses what was released");
+            used.iter().for_each(|segment| assert!(self.index.descriptor(segment).unwrap().is_some()));
+        }
+    }
+}
+
+#[test]
+fn a_device_that_follows_from_anywhere_finds_what_is_there() {
+    for seed in 0..60 {
+        let history = History::random(seed, 24);
+        history.check_safety();
+        for from in [0, 5, 12, 23] {
+            let mut other = open(&MemDisk::new(ROOM));
+            other.apply(&history.anchors[..from]).unwrap();
+            other.apply(&history.rest(from)).unwrap();
+            for record in NAMES {
+                assert_eq!(
+                    versions(&other, record),
+                    versions(&history.index, record),
+                    "seed {seed} from {from}"
+                );
+            }
+            assert_eq!(other.head(&docs()).unwrap(), history.index.head(&docs()).unwrap());
+        }
+    }
+}
