@@ -10,7 +10,7 @@ use std::time::Instant;
 use xvault::crypto::ml_dsa::PqKeyPair;
 use xvault::crypto::sign::KeyPair;
 use xvault::ledger::{Draft, Mempool, Writes, build, check, genesis_state, precheck, query, receipt};
-use xvault::message::anchor_receipt::{CommitmentProof, commitments_root};
+use xvault::message::anchor_receipt::CommitmentProof;
 use xvault::message::genesis::GenesisNode;
 use xvault::message::*;
 use xvault::types::*;
@@ -89,9 +89,7 @@ fn anchor(owner: u8, nth: u64, previous: Option<TransactionId>) -> Action {
         previous,
         segments: vec![AnchoredSegment { segment, code: Code::DEFAULT, len: 1 << 20, shards }],
         released: vec![],
-        commitments: commitments_root(&[opening(nth)]),
-        count: 1,
-        commits: vec![segment],
+        commits: vec![PackCommit::of(segment, &[opening(nth)])],
     })
 }
 
@@ -199,7 +197,7 @@ fn anchors_are_built_followed_and_proved() {
     let mut texts = Vec::new();
     let since = Instant::now();
     for (transaction, nth) in kept.iter().step_by(97) {
-        let commitment = CommitmentProof::of(&[opening(*nth)], 0).unwrap();
+        let commitment = CommitmentProof::of(0, &[opening(*nth)], 0).unwrap();
         let proof = receipt::log_proof(&chain.state, &transaction.id(), &header.record, vec![]).unwrap();
         let (transaction, note) = (transaction.clone(), note.clone());
         let receipt = AnchorReceipt { commitment, transaction, proof: proof.unwrap(), note };

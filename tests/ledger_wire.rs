@@ -18,7 +18,7 @@ use xvault::crypto::ml_dsa::PqKeyPair;
 use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Fate, FinalBlock, Proven, Question};
 use xvault::ledger::rows::{Head, Node, Standing, Static};
-use xvault::message::anchor_receipt::{CommitmentProof, LastLeaf, LogProof, RosterStep, commitments_root};
+use xvault::message::anchor_receipt::{CommitmentProof, LastLeaf, LogProof, RosterStep};
 use xvault::message::block::certificate_hash;
 use xvault::message::checkpoint::FalseCosignature;
 use xvault::message::genesis::GenesisNode;
@@ -132,9 +132,7 @@ fn anchor() -> Anchor {
         previous: Some(TransactionId([3; 32])),
         segments: vec![AnchoredSegment { segment, code: Code::DEFAULT, len: 1 << 20, shards }],
         released: vec![SegmentId([4; 32]), SegmentId([5; 32])],
-        commitments: commitments_root(&[opening(1), opening(2), opening(3)]),
-        count: 3,
-        commits: vec![segment],
+        commits: vec![PackCommit::of(segment, &[opening(1), opening(2), opening(3)])],
     }
 }
 
@@ -291,7 +289,7 @@ fn blocks_headers_and_genesis_have_one_encoding() {
 #[test]
 fn parts_of_receipts_have_one_encoding() {
     canonical(&[log_proof()]);
-    canonical(&[CommitmentProof::of(&[opening(1), opening(2)], 1).unwrap()]);
+    canonical(&[CommitmentProof::of(0, &[opening(1), opening(2)], 1).unwrap()]);
     canonical(checkpoint().cosignatures());
     canonical(&[false_cosignature()]);
 }
@@ -348,7 +346,7 @@ fn questions_and_answers_have_one_encoding() {
 fn texts_have_one_form() {
     let (roster, genesis) = (roster(), genesis());
     let receipt = AnchorReceipt {
-        commitment: CommitmentProof::of(&[opening(1), opening(2)], 1).unwrap(),
+        commitment: CommitmentProof::of(0, &[opening(1), opening(2)], 1).unwrap(),
         transaction: transactions()[2].clone(),
         proof: log_proof(),
         note: checkpoint().to_note(&roster),

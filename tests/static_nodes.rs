@@ -18,8 +18,8 @@ use xvault::consensus::Timing;
 use xvault::crypto::ml_dsa::PqKeyPair;
 use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Fate, Proven, Question};
-use xvault::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber, Opening};
-use xvault::message::anchor_receipt::{CommitmentProof, commitments_root};
+use xvault::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber, Opening, PackCommit};
+use xvault::message::anchor_receipt::CommitmentProof;
 use xvault::message::genesis::GenesisNode;
 use xvault::message::transaction::Lane;
 use xvault::message::{
@@ -140,14 +140,12 @@ fn anchor(nth: u8, previous: Option<TransactionId>) -> Action {
             shards: (0..3).map(shard).collect(),
         }],
         released: Vec::new(),
-        commitments: commitments_root(&[opening(nth)]),
-        count: 1,
-        commits: vec![segment],
+        commits: vec![PackCommit::of(segment, &[opening(nth)])],
     })
 }
 
 fn receipt(nth: u8, proven: Proven) -> AnchorReceipt {
-    let commitment = CommitmentProof::of(&[opening(nth)], 0).unwrap();
+    let commitment = CommitmentProof::of(0, &[opening(nth)], 0).unwrap();
     let Proven { transaction, proof, note, .. } = proven;
     AnchorReceipt { commitment, transaction, proof, note }
 }

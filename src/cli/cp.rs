@@ -7,7 +7,7 @@ use crate::cli::session::Session;
 use crate::client::{Client, RecordAddress};
 use crate::types::{RecordPath, VersionId};
 
-/// Copy a record within the vault; no bytes are moved.
+/// Copy a record within the vault; within a collection no bytes are moved.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The record.

@@ -27,10 +27,13 @@ mod output;
 mod passphrase;
 mod progress;
 mod put;
+mod receipt;
+mod recover;
 mod rm;
 mod session;
 mod stat;
 mod static_node;
+mod verify;
 mod versions;
 mod walk;
 
@@ -128,6 +131,10 @@ enum Command {
     Cp(cp::Args),
     Rm(rm::Args),
     #[command(subcommand)]
+    Receipt(receipt::Command),
+    Verify(verify::Args),
+    Recover(recover::Args),
+    #[command(subcommand)]
     Node(node::Command),
     #[command(subcommand, name = "static")]
     StaticNode(static_node::Command),
@@ -204,6 +211,13 @@ fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
         }
         Command::Cp(args) => session.with_client(async |client| cp::run(session, client, args).await),
         Command::Rm(args) => session.with_client(async |client| rm::run(session, client, args).await),
+        Command::Receipt(command) => {
+            session.with_client(async |client| receipt::run(session, client, command).await)
+        }
+        Command::Verify(args) => verify::run(session, &args),
+        Command::Recover(args) => {
+            session.with_client(async |client| recover::run(session, client, args).await)
+        }
         Command::Node(command) => node::run(session, command),
         Command::StaticNode(command) => static_node::run(session, command),
         Command::Network(command) => network::run(session, command),

@@ -56,6 +56,28 @@ pub(crate) struct Output {
     bars: MultiProgress,
 }
 
+/// What warns from other threads.
+#[derive(Debug, Clone)]
+pub(crate) struct Warner {
+    json: bool,
+    quiet: bool,
+    bars: MultiProgress,
+}
+
+impl Warner {
+    /// Warns on stderr, unless quiet.
+    pub(crate) fn warn(&self, text: impl Display) {
+        if self.quiet {
+            return;
+        }
+        if self.json {
+            say(serde_json::json!({ "message_type": "warning", "v": 1, "message": text.to_string() }));
+        } else {
+            self.bars.suspend(|| say(format_args!("warning: {text}")));
+        }
+    }
+}
+
 impl Output {
     /// An output with no bars on the screen yet; they are added to `bars`.
     pub(crate) fn new(json: bool, quiet: bool, color: ColorChoice, bars: MultiProgress) -> Self {
@@ -121,14 +143,12 @@ impl Output {
 
     /// Warns on stderr, unless quiet.
     pub(crate) fn warn(&self, text: impl Display) {
-        if self.quiet {
-            return;
-        }
-        if self.json {
-            say(serde_json::json!({ "message_type": "warning", "v": 1, "message": text.to_string() }));
-        } else {
-            self.bars.suspend(|| say(format_args!("warning: {text}")));
-        }
+        self.warner().warn(text);
+    }
+
+    /// What warns on this output from other threads.
+    pub(crate) fn warner(&self) -> Warner {
+        Warner { json: self.json, quiet: self.quiet, bars: self.bars.clone() }
     }
 
     /// Reports an error that does not end the command.

@@ -156,6 +156,8 @@ impl Session {
                 checked?;
             }
             let client = Client::open(config).await?;
+            let warner = self.output.warner();
+            client.on_notice(move |notice| warner.warn(notice));
             let result = command(&client).await;
             client.close().await;
             result

@@ -51,7 +51,11 @@ fn print_json(output: &Output, at: &RecordAddress, stat: &RecordStat) -> anyhow:
     };
     let segments: Vec<_> = stat.segments.iter().map(segment).collect();
     let record = RecordJson::new(&at.collection, &stat.info);
-    output.json(&json!({ "record": record, "metadata": stat.metadata, "segments": segments }))?;
+    let anchor = stat.anchor.map(|anchor| anchor.to_string());
+    output.json(&json!({
+        "record": record, "metadata": stat.metadata, "blake3": stat.content.to_string(), "anchor": anchor,
+        "segments": segments,
+    }))?;
     Ok(())
 }
 
@@ -66,6 +70,10 @@ fn print(output: &Output, at: &RecordAddress, stat: &RecordStat) -> anyhow::Resu
     }
     if let Some(content_type) = &info.content_type {
         output.line(format_args!("type      {}", escape(content_type)))?;
+    }
+    output.line(format_args!("blake3    {}", stat.content))?;
+    if let Some(anchor) = &stat.anchor {
+        output.line(format_args!("anchor    {anchor}"))?;
     }
     for (key, value) in &stat.metadata {
         output.line(format_args!("meta      {} = {}", escape(key), escape(value)))?;

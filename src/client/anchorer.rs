@@ -9,8 +9,7 @@ use crate::client::sync;
 use crate::client::upload::upload;
 use crate::client::vault::{Settled, Vault, refused};
 use crate::client::{Condition, Error, ErrorKind};
-use crate::message::anchor::{Anchor, Opening};
-use crate::message::anchor_receipt::commitments_root;
+use crate::message::anchor::{Anchor, Opening, PackCommit};
 use crate::message::changeset::{RecordChange, What};
 use crate::message::{Action, Changeset, Descriptor, Rejection, VersionState};
 use crate::store::IndexError;
@@ -222,24 +221,17 @@ impl Lane {
         let new = if is_last { &new[..] } else { &new[new.len() - MAX_ANCHOR_SEGMENTS..] };
         let segments = self.vault.anchored(new).await?;
         let ids: Vec<_> = new.iter().map(|descriptor| descriptor.segment).collect();
-        let openings = if is_last { openings(group.alive().map(|pack| &pack.changes)) } else { Vec::new() };
         let action = Action::Anchor(Anchor {
             vault: *self.vault.keys.vault(),
             collection: self.vault.keys.collection_tag(&self.collection),
             previous: head.map(|head| head.anchor),
             segments,
             released: if is_last { released.iter().copied().collect() } else { Vec::new() },
-            commitments: commitments_root(&openings),
-            count: u32::try_from(openings.len()).unwrap_or(u32::MAX),
-            commits: if is_last {
-                group.alive().map(|pack| pack.descriptor.segment).collect()
-            } else {
-                Vec::new()
-            },
+            commits: if is_last { group.commits() } else { Vec::new() },
         });
         let sequence = head.map_or(0, |head| head.sequence);
         let signed = self.vault.sign(sequence, action).await?;
-        match self.vault.settle(&signed).await? {
+        match self.vault.settle(&signed, &|text| self.ctx.notice(text)).await? {
             Settled::Final => {
                 group.brought.extend(ids);
                 let released = if is_last { released.into_iter().collect() } else { Vec::new() };
@@ -270,7 +262,7 @@ impl Lane {
             Rejection::HeadMoved { .. } | Rejection::WrongNonce { .. } => {
                 sync::collection(&self.ctx, &self.vault, &self.collection).await.map(drop)
             }
-            Rejection::NoSuchVault => self.vault.create().await,
+            Rejection::NoSuchVault => self.vault.create(&|text| self.ctx.notice(text)).await,
             // By an earlier attempt at a record that takes several anchors.
             Rejection::SegmentExists { segment } if !group.brought.contains(segment) => {
                 group.brought.push(*segment);
@@ -298,6 +290,10 @@ impl Group {
     /// The packs of which something is left.
     fn alive(&self) -> impl Iterator<Item = &StoredPack> {
         self.packs.iter().filter(|going| !going.origins.is_empty()).map(|going| &going.stored)
+    }
+
+    fn commits(&self) -> Vec<PackCommit> {
+        self.alive().map(|pack| PackCommit::of(pack.descriptor.segment, &openings(&pack.changes))).collect()
     }
 
     fn applied(
@@ -338,9 +334,8 @@ impl Going {
     }
 }
 
-/// What the ledger commits to with changesets: every version with content, in order.
-pub(crate) fn openings<'a>(changesets: impl IntoIterator<Item = &'a Changeset>) -> Vec<Opening> {
-    let changes = changesets.into_iter().flat_map(|changeset| &changeset.changes);
+/// What the ledger commits to with a changeset: every version with content, in order.
+pub(crate) fn openings(changes: &Changeset) -> Vec<Opening> {
     let opening = |change: &RecordChange| match &change.what {
         What::Version { entry, .. } => match &entry.state {
             VersionState::Stored(stored) => Some(stored.opening(entry.version)),
@@ -348,5 +343,5 @@ pub(crate) fn openings<'a>(changesets: impl IntoIterator<Item = &'a Changeset>) 
         },
         What::Erase(_) => None,
     };
-    changes.filter_map(opening).collect()
+    changes.changes.iter().filter_map(opening).collect()
 }

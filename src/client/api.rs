@@ -11,7 +11,7 @@ use tokio::io::AsyncRead;
 
 use crate::client::{ByteRange, Condition};
 use crate::message::request::NodeStatus;
-use crate::types::{Code, CollectionName, RecordName, SegmentId, Timestamp, VersionId};
+use crate::types::{Code, CollectionName, Hash, RecordName, SegmentId, Timestamp, TransactionId, VersionId};
 
 /// A record's full address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -271,6 +271,10 @@ pub struct RecordStat {
     pub info: RecordInfo,
     /// The user's own words, read from the sealed header.
     pub metadata: BTreeMap<String, String>,
+    /// BLAKE3 of the record.
+    pub content: Hash,
+    /// The anchor that brought it; none while it is not anchored.
+    pub anchor: Option<TransactionId>,
     /// The segments that hold it.
     pub segments: Vec<SegmentHealth>,
 }

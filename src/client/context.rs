@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -32,6 +32,15 @@ const FRESH_FOR: Duration = Duration::from_millis(500);
 /// Bytes of buffers kept for the next segment: data and, with 4+2, half as much parity of each upload in flight.
 const BUFFERS_KEPT: usize = UPLOAD_SEGMENTS_IN_FLIGHT * BODY_SEGMENT_PLAIN_LEN * 7 / 4;
 
+/// Tells a user something.
+struct Notice(Box<dyn Fn(&str) + Send + Sync>);
+
+impl std::fmt::Debug for Notice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Notice")
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) network: Network,
@@ -60,6 +69,8 @@ pub(crate) struct Context {
     /// Holders that were learned after the upload's report and that the index does not have yet.
     late: Mutex<BTreeMap<SegmentId, Descriptor>>,
     background: Mutex<JoinSet<()>>,
+    /// Who is told what a user should know while a call goes on.
+    notice: OnceLock<Notice>,
     /// Until when what the index says of a collection is new enough to be read.
     fresh: Mutex<BTreeMap<CollectionName, Timestamp>>,
 }
@@ -99,6 +110,7 @@ impl Context {
             troubles: Mutex::default(),
             late: Mutex::default(),
             background: Mutex::default(),
+            notice: OnceLock::new(),
             fresh: Mutex::default(),
         }
     }
@@ -195,6 +207,19 @@ impl Context {
     pub(crate) fn note_slow(&self, nodes: &[PublicKey]) {
         let until = self.clock.now() + SLOW_FOR;
         guard(&self.slow).extend(nodes.iter().map(|node| (*node, until)));
+    }
+
+    /// Notices go here from now on. The first that is given stays.
+    pub(crate) fn on_notice(&self, notice: impl Fn(&str) + Send + Sync + 'static) {
+        drop(self.notice.set(Notice(Box::new(notice))));
+    }
+
+    /// Tells the user something that matters and is no error.
+    pub(crate) fn notice(&self, text: &str) {
+        tracing::warn!("{text}");
+        if let Some(Notice(notice)) = self.notice.get() {
+            notice(text);
+        }
     }
 
     /// Whether the ledger was asked about a collection a moment ago; if not, it is to be asked now.

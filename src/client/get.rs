@@ -1,10 +1,15 @@
 //! Getting a record: its read units, some ahead of the reader, in order.
 
 use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{self, Poll, ready};
 
 use bytes::Bytes;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::client::context::Context;
@@ -119,6 +124,47 @@ impl Download {
 impl Drop for Download {
     fn drop(&mut self) {
         self.under_way.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// A download as something to read.
+pub(crate) struct DownloadReader {
+    frames: mpsc::Receiver<Result<Bytes, Error>>,
+    frame: Bytes,
+}
+
+impl DownloadReader {
+    pub(crate) fn new(mut download: Download) -> Self {
+        let (sender, frames) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Some(next) = download.next().await.transpose() {
+                let failed = next.is_err();
+                // Whoever reads may be gone.
+                if sender.send(next).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Self { frames, frame: Bytes::new() }
+    }
+}
+
+impl AsyncRead for DownloadReader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut task::Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.frame.is_empty() {
+            match ready!(self.frames.poll_recv(task)) {
+                Some(Ok(frame)) => self.frame = frame,
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let have = self.frame.len().min(to.remaining());
+        to.put_slice(&self.frame.split_to(have));
+        Poll::Ready(Ok(()))
     }
 }
 

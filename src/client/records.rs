@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::client::context::Context;
-use crate::client::get::read_header;
+use crate::client::get::{DownloadReader, read_header};
 use crate::client::holders;
 use crate::client::ledger::no_ledger;
 use crate::client::nodes::status;
@@ -21,11 +21,11 @@ use crate::client::{
     RemoveReport, SegmentHealth, Source,
 };
 use crate::crypto::seed::VaultKeys;
-use crate::message::{Descriptor, StoredVersion, VersionEntry, VersionState};
+use crate::message::{AnchorReceipt, Descriptor, StoredVersion, VersionEntry, VersionState};
 use crate::net::Peers;
 use crate::runtime::wall_time;
 use crate::store::SharedIndex;
-use crate::store::index::{Commit, Condition, ListItem, ListQuery, Which};
+use crate::store::index::{Commit, Condition, Index, ListItem, ListQuery, Which};
 use crate::types::limits::MAX_BATCH_ITEMS;
 use crate::types::{CollectionName, Network, NodeInfo, RecordName, SegmentId, VersionId};
 
@@ -79,6 +79,11 @@ impl Client {
         Ok(Self { ctx, packer })
     }
 
+    /// Has a user told what matters and is no error, as that a write waits for the ledger. The first `notice` stays.
+    pub fn on_notice(&self, notice: impl Fn(&str) + Send + Sync + 'static) {
+        self.ctx.on_notice(notice);
+    }
+
     /// Restores in the local index whatever the ledger anchors of the vault, under every name. Of what is known already
     /// nothing is read again. `progressed` is told how far it is.
     ///
@@ -95,7 +100,7 @@ impl Client {
     async fn refresh(&self, collection: &CollectionName) {
         let Some(vault) = self.ctx.vault.as_ref().filter(|_| !self.ctx.is_fresh(collection)) else { return };
         if let Err(error) = sync::collection(&self.ctx, vault, collection).await {
-            tracing::warn!(%error, "the ledger cannot be read: what other devices wrote may be missing");
+            self.ctx.notice(&format!("what other devices wrote may be missing: {error}"));
         }
     }
 
@@ -201,7 +206,10 @@ impl Client {
             let (code, len) = (descriptor.code, descriptor.len);
             health.push(SegmentHealth { segment, code, len, held, reachable });
         }
-        Ok(RecordStat { info, metadata: header.metadata, segments: health })
+        let (address, version) = (at.clone(), info.version);
+        let find = move |index: &mut Index| index.anchor_of(&address.collection, &address.name, &version);
+        let anchor = self.ctx.index.with(find).await?;
+        Ok(RecordStat { info, metadata: header.metadata, content: stored.content, anchor, segments: health })
     }
 
     /// Shards of a segment that nodes say they hold now. What the index did not know of it is noted.
@@ -214,6 +222,27 @@ impl Client {
         });
         holders::note_found(&self.ctx, descriptor, &found.collect::<Vec<_>>());
         holders.len()
+    }
+
+    /// The receipt of a version, the latest if none is named: proof that the ledger anchored it, which is checked with
+    /// the genesis alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Config`] if the network has no ledger; [`ErrorKind::Unavailable`] if the
+    /// ledger cannot be asked, or the version is not anchored yet.
+    pub async fn receipt(
+        &self,
+        at: &RecordAddress,
+        version: Option<VersionId>,
+    ) -> Result<AnchorReceipt, Error> {
+        let vault = self.ctx.vault.as_ref().ok_or_else(no_ledger)?;
+        let (info, _) = self.stored(at, version).await?;
+        let (address, version) = (at.clone(), info.version);
+        let find = move |index: &mut Index| index.anchor_of(&address.collection, &address.name, &version);
+        let anchor = self.ctx.index.with(find).await?.ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, format!("version {version} of {at} is not anchored yet"))
+        })?;
+        sync::receipt(&self.ctx, vault, anchor, version).await
     }
 
     /// A page of a collection's records.
@@ -246,7 +275,7 @@ impl Client {
         if let Some(vault) = &self.ctx.vault
             && let Err(error) = sync::all(&self.ctx, vault, |_| {}).await
         {
-            tracing::warn!(%error, "the ledger cannot be read: what other devices wrote may be missing");
+            self.ctx.notice(&format!("what other devices wrote may be missing: {error}"));
         }
         let found = self.ctx.index.with(|index| index.collections()).await?;
         Ok(found.into_iter().map(|(name, created)| CollectionInfo { name, created }).collect())
@@ -267,7 +296,7 @@ impl Client {
         Ok(found.iter().map(|entry| info(&at.name, entry)).collect())
     }
 
-    /// Copies a record within the vault: no bytes are moved, both names share the segments.
+    /// Copies a record within the vault. Within a collection no bytes are moved, both names share the segments.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such record or version.
@@ -278,6 +307,9 @@ impl Client {
         to: &RecordAddress,
     ) -> Result<RecordInfo, Error> {
         let (_, stored) = self.stored(from, version).await?;
+        if self.ctx.vault.is_some() && from.collection != to.collection {
+            return self.copy_bytes(from, version, &stored, to).await;
+        }
         let mut segments = Vec::new();
         if stored.extents.is_empty() && stored.size > 0 {
             // The row does not name them all: the commit must.
@@ -287,6 +319,25 @@ impl Client {
         }
         let state = VersionState::Stored(stored);
         self.commit(to, VersionEntry { version: new_version()?, created: wall_time(), state }, segments).await
+    }
+
+    /// Copies a record into another collection, whose segments the ledger keeps apart: its bytes are put again.
+    async fn copy_bytes(
+        &self,
+        from: &RecordAddress,
+        version: Option<VersionId>,
+        stored: &StoredVersion,
+        to: &RecordAddress,
+    ) -> Result<RecordInfo, Error> {
+        let options = PutOptions {
+            content_type: stored.content_type.clone(),
+            modified: stored.modified,
+            metadata: read_header(&self.ctx, stored).await?.metadata,
+            ..PutOptions::default()
+        };
+        let download = self.get(from, GetOptions { version, ..GetOptions::default() }).await?;
+        let report = self.put(to, Source::Reader(Box::new(DownloadReader::new(download))), options).await?;
+        self.stored(to, Some(report.version)).await.map(|(info, _)| info)
     }
 
     /// Removes a record, or erases versions of it.

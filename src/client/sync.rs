@@ -6,18 +6,21 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use crate::client::anchorer::openings;
 use crate::client::context::Context;
 use crate::client::download::read_unit;
 use crate::client::vault::Vault;
 use crate::client::{Error, ErrorKind, Recovered};
 use crate::crypto::frame::CommitPart;
+use crate::ledger::ask::Proven;
 use crate::ledger::rows;
-use crate::message::anchor::Anchor;
+use crate::message::anchor::{Anchor, PackCommit};
+use crate::message::anchor_receipt::CommitmentProof;
 use crate::message::changeset::PLACE_LEN;
-use crate::message::{Changeset, Descriptor, Extent};
+use crate::message::{Action, AnchorReceipt, Changeset, Descriptor, Extent, Policy};
 use crate::store::index::{AnchoredCommit, AppliedAnchor, Head};
 use crate::transfer::plan::read_units;
-use crate::types::{CollectionName, CollectionTag, SegmentId, TransactionId};
+use crate::types::{CollectionName, CollectionTag, SegmentId, TransactionId, VersionId};
 
 /// Commits read at once.
 const COMMITS_AT_ONCE: usize = 16;
@@ -104,7 +107,7 @@ async fn run(
         let mut applied = Vec::new();
         for (id, anchor) in part {
             sequence += 1;
-            let commits = anchor.commits.iter().map(|pack| {
+            let commits = anchor.commits.iter().map(|PackCommit { pack, .. }| {
                 let changes = changes.remove(pack);
                 synced.changes += changes.as_ref().map_or(0, |(_, changes)| changes.changes.len() as u64);
                 (*pack, changes)
@@ -146,7 +149,8 @@ async fn read_commits(
     let mut wanted = Vec::new();
     for (_, anchor) in anchors {
         for segment in &anchor.segments {
-            if anchor.commits.contains(&segment.segment) && !released.contains(&segment.segment) {
+            let has_commit = anchor.commits.iter().any(|commit| commit.pack == segment.segment);
+            if has_commit && !released.contains(&segment.segment) {
                 wanted.push(vault.descriptor(segment).await?);
             }
         }
@@ -209,4 +213,35 @@ fn wrong_commit(pack: &Descriptor) -> Error {
     let message =
         format!("the commit in segment {} is not one of this vault's collection", pack.segment.short());
     Error::new(ErrorKind::Corrupt, message)
+}
+
+/// The receipt of an anchored version.
+pub(crate) async fn receipt(
+    ctx: &Arc<Context>,
+    vault: &Arc<Vault>,
+    anchor: TransactionId,
+    version: VersionId,
+) -> Result<AnchorReceipt, Error> {
+    let Proven { transaction, proof, note, .. } = vault.transaction(anchor).await?;
+    let missing = || Error::new(ErrorKind::Corrupt, format!("anchor {anchor} does not bring the version"));
+    let Action::Anchor(anchor) = &transaction.transaction().action else { return Err(missing()) };
+    for (number, commit) in (0..).zip(&anchor.commits) {
+        // Of a pack that was released nothing can be proved any more; the version is in another one then.
+        let Some(pack) = anchor.segments.iter().find(|segment| segment.segment == commit.pack) else {
+            continue;
+        };
+        let pack = vault.descriptor(pack).await?;
+        let is_known = ctx.index.with(move |index| index.descriptor(&pack.segment)).await?;
+        let Some(pack) = is_known else { continue };
+        let openings = openings(&read_commit(ctx, vault, &pack).await?);
+        if let Some(at) = openings.iter().position(|opening| opening.version == version) {
+            let commitment = CommitmentProof::of(number, &openings, at).ok_or_else(missing)?;
+            let receipt = AnchorReceipt { commitment, transaction, proof, note };
+            receipt
+                .verify(vault.ledger.genesis(), Policy::Quorum)
+                .map_err(|error| missing().caused_by(error))?;
+            return Ok(receipt);
+        }
+    }
+    Err(missing())
 }

@@ -208,13 +208,13 @@ impl Vault {
     }
 
     /// Registers the vault, unless it is already.
-    pub(crate) async fn create(&self) -> Result<(), Error> {
+    pub(crate) async fn create(&self, notice: &(dyn Fn(&str) + Sync)) -> Result<(), Error> {
         let author = self.keys.signing().public();
         let Answer::Nonce(nonce) = self.ledger.ask(&Question::Nonce { author }).await? else {
             return Err(wrong_answer());
         };
         let action = Action::CreateVault { vault: *self.keys.vault(), sponsor: None };
-        match self.settle(&self.sign(nonce, action).await?).await? {
+        match self.settle(&self.sign(nonce, action).await?, notice).await? {
             Settled::Final | Settled::Rejected(Rejection::VaultExists | Rejection::WrongNonce { .. }) => {
                 Ok(())
             }
@@ -223,7 +223,11 @@ impl Vault {
     }
 
     /// Submits a transaction to all static nodes until it is final, or will not be.
-    pub(crate) async fn settle(&self, signed: &SignedTransaction) -> Result<Settled, Error> {
+    pub(crate) async fn settle(
+        &self,
+        signed: &SignedTransaction,
+        notice: &(dyn Fn(&str) + Sync),
+    ) -> Result<Settled, Error> {
         let (begun, mut warned) = (Instant::now(), false);
         loop {
             let round = self.round(signed);
@@ -240,7 +244,7 @@ impl Vault {
             }
             if waited >= FINALITY_WARNING && !warned {
                 warned = true;
-                tracing::warn!(reason = round, "waits for the static nodes");
+                notice(&format!("waiting for the static nodes: {round}"));
             }
             tokio::time::sleep(ROUND_PAUSE).await;
         }

@@ -46,6 +46,18 @@ pub struct AnchoredSegment {
     pub shards: Vec<AnchoredShard>,
 }
 
+/// A pack whose sealed commit says what changes: what a recovery reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackCommit {
+    /// The pack.
+    pub pack: SegmentId,
+    /// Root of the RFC 6962 tree over the commitments of the versions that it brings. Of each pack its own, so that a
+    /// version can be proved when other packs of the anchor are gone.
+    pub commitments: LogHash,
+    /// How many commitments there are.
+    pub count: u32,
+}
+
 /// Advances the head of a collection by compare and swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Anchor {
@@ -59,13 +71,9 @@ pub struct Anchor {
     pub segments: Vec<AnchoredSegment>,
     /// Segments that nothing refers to any more, by ascending id.
     pub released: Vec<SegmentId>,
-    /// Root of the RFC 6962 tree over the commitments of the versions that this anchor brings.
-    pub commitments: LogHash,
-    /// How many commitments there are.
-    pub count: u32,
-    /// Packs of the vault whose sealed commits say what changes, in this order: what a recovery reads. None while
-    /// a record is brought that has more segments than one anchor takes.
-    pub commits: Vec<SegmentId>,
+    /// The commits that take effect, in this order. None while a record is brought that has more segments than one
+    /// anchor takes.
+    pub commits: Vec<PackCommit>,
 }
 
 /// The opening of a version's commitment: who has it can show what the ledger committed to.
@@ -142,6 +150,22 @@ impl Canonical for AnchoredSegment {
     }
 }
 
+impl Canonical for PackCommit {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.pack.write(to);
+        self.commitments.write(to);
+        self.count.write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(Self {
+            pack: Canonical::read(from)?,
+            commitments: Canonical::read(from)?,
+            count: Canonical::read(from)?,
+        })
+    }
+}
+
 impl Canonical for Anchor {
     fn write(&self, to: &mut Vec<u8>) {
         self.vault.write(to);
@@ -149,8 +173,6 @@ impl Canonical for Anchor {
         self.previous.write(to);
         write_list(&self.segments, to);
         write_list(&self.released, to);
-        self.commitments.write(to);
-        self.count.write(to);
         write_list(&self.commits, to);
     }
 
@@ -161,8 +183,6 @@ impl Canonical for Anchor {
             previous: Canonical::read(from)?,
             segments: read_list(from, MAX_ANCHOR_SEGMENTS)?,
             released: read_list(from, MAX_ANCHOR_RELEASES)?,
-            commitments: Canonical::read(from)?,
-            count: Canonical::read(from)?,
             commits: read_list(from, MAX_ANCHOR_COMMITS)?,
         };
         let is_ordered = found.segments.is_sorted_by(|one, next| one.segment < next.segment)

@@ -11,7 +11,7 @@ use data_encoding::BASE64;
 
 use crate::crypto::log_tree::{self, MAX_PROOF_LEN};
 use crate::message::Violation;
-use crate::message::anchor::{Anchor, Opening};
+use crate::message::anchor::{Anchor, Opening, PackCommit};
 use crate::message::block::BlockRecord;
 use crate::message::canonical::{Canonical, read_list, write_list};
 use crate::message::checkpoint::{Checkpoint, Cosignature, Policy, SignedCheckpoint};
@@ -19,13 +19,15 @@ use crate::message::genesis::Genesis;
 use crate::message::member::Roster;
 use crate::message::transaction::{Action, SignedTransaction};
 use crate::types::limits::{MAX_COMMITTEE, MAX_RECEIPT_LEN, MAX_RECEIPT_STEPS};
-use crate::types::{Height, LogHash, NetworkId, PublicKey, Timestamp, TransactionId};
+use crate::types::{Height, LogHash, NetworkId, PublicKey, SegmentId, Timestamp, TransactionId};
 
 const FILE_HEADER: &str = "c2sp.org/tlog-proof@v1\n";
 
 /// A version's place among the commitments of its anchor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitmentProof {
+    /// Which of the anchor's commits brings the version.
+    pub commit: u32,
     /// What was committed to.
     pub opening: Opening,
     /// Which of the anchor's commitments it is.
@@ -247,10 +249,13 @@ impl AnchorReceipt {
     }
 }
 
-/// What an anchor says of the versions that it brings.
-#[must_use]
-pub fn commitments_root(openings: &[Opening]) -> LogHash {
-    log_tree::root(openings.iter().map(Opening::leaf))
+impl PackCommit {
+    /// The commit of a pack that brings the versions of these openings.
+    #[must_use]
+    pub fn of(pack: SegmentId, openings: &[Opening]) -> Self {
+        let commitments = log_tree::root(openings.iter().map(Opening::leaf));
+        Self { pack, commitments, count: u32::try_from(openings.len()).unwrap_or(u32::MAX) }
+    }
 }
 
 /// The roster after all steps, and the height of the last.
@@ -271,19 +276,21 @@ fn parse_hash(line: &str) -> Result<LogHash, Violation> {
 }
 
 impl CommitmentProof {
-    /// The proof for one of the versions that an anchor brings; `None` if there is no such one. The
-    /// anchor's root is [`commitments_root`].
+    /// The proof for one of the versions that an anchor's `commit`th commit brings, whose openings these are; `None` if
+    /// there is no such one.
     #[must_use]
-    pub fn of(openings: &[Opening], index: usize) -> Option<Self> {
+    pub fn of(commit: u32, openings: &[Opening], index: usize) -> Option<Self> {
         let leaves: Vec<LogHash> = openings.iter().map(Opening::leaf).collect();
         let path = log_tree::inclusion_path(&leaves, index)?;
-        Some(Self { opening: openings.get(index)?.clone(), index: u32::try_from(index).ok()?, path })
+        Some(Self { commit, opening: openings.get(index)?.clone(), index: u32::try_from(index).ok()?, path })
     }
 
     fn verify(&self, anchor: &Anchor) -> Result<(), Violation> {
-        let (index, count) = (self.index.into(), anchor.count.into());
-        let root = log_tree::root_of_inclusion(self.opening.leaf(), index, count, &self.path);
-        if root == Some(anchor.commitments) { Ok(()) } else { Err(Violation::WrongProof) }
+        let commit = usize::try_from(self.commit).ok().and_then(|at| anchor.commits.get(at));
+        let PackCommit { commitments, count, .. } = commit.ok_or(Violation::WrongProof)?;
+        let (leaf, index) = (self.opening.leaf(), self.index.into());
+        let root = log_tree::root_of_inclusion(leaf, index, (*count).into(), &self.path);
+        if root == Some(*commitments) { Ok(()) } else { Err(Violation::WrongProof) }
     }
 }
 
@@ -327,6 +334,7 @@ impl Canonical for LogProof {
 
 impl Canonical for CommitmentProof {
     fn write(&self, to: &mut Vec<u8>) {
+        self.commit.write(to);
         self.opening.write(to);
         self.index.write(to);
         write_list(&self.path, to);
@@ -334,6 +342,7 @@ impl Canonical for CommitmentProof {
 
     fn read(from: &mut &[u8]) -> Result<Self, Violation> {
         Ok(Self {
+            commit: Canonical::read(from)?,
             opening: Canonical::read(from)?,
             index: Canonical::read(from)?,
             path: read_list(from, MAX_PROOF_LEN)?,

@@ -29,7 +29,7 @@ pub mod violation;
 pub mod vote;
 mod wire;
 
-pub use anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber, Opening};
+pub use anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber, Opening, PackCommit};
 pub use anchor_receipt::{AnchorReceipt, Anchored};
 pub use block::{Block, BlockRecord, Header};
 pub use canonical::Canonical;

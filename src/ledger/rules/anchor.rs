@@ -3,7 +3,7 @@
 use crate::ledger::read::{Overlay, Read};
 use crate::ledger::rows::{COUNTERS, HEADS, Head, SEGMENTS, Segment, VAULTS, Vault};
 use crate::ledger::rules::{Context, Outcome, require_writer};
-use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard};
+use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, PackCommit};
 use crate::message::rejection::Rejection;
 use crate::types::{PublicKey, TransactionId};
 
@@ -87,10 +87,10 @@ pub(super) fn require_holders(state: &impl Read, shards: &[AnchoredShard]) -> Ou
 
 /// A commit is in a segment of its collection, which may have come with an earlier anchor.
 fn check_commits(state: &impl Read, anchor: &Anchor) -> Outcome {
-    for segment in &anchor.commits {
-        let row = SEGMENTS.get(state, &(anchor.vault, *segment))?;
+    for PackCommit { pack, .. } in &anchor.commits {
+        let row = SEGMENTS.get(state, &(anchor.vault, *pack))?;
         if row.is_none_or(|row| row.collection != anchor.collection) {
-            return Err(Rejection::NoSuchSegment { segment: *segment }.into());
+            return Err(Rejection::NoSuchSegment { segment: *pack }.into());
         }
     }
     Ok(())

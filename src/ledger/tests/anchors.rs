@@ -85,7 +85,7 @@ fn what_an_anchor_says_of_segments_must_be_so() {
             |a| a.segments[0].shards[5].holder = Some(NodeNumber(6)),
             Rejection::NoSuchHolder { node: NodeNumber(6) },
         ),
-        (|a| a.commits = vec![segment(2), segment(3)], Rejection::NoSuchSegment { segment: three }),
+        (|a| a.commits[0].pack = segment(3), Rejection::NoSuchSegment { segment: three }),
         (|a| a.released = vec![segment(3)], Rejection::NoSuchSegment { segment: three }),
         (|a| a.released = vec![segment(3)], Rejection::NoSuchSegment { segment: three }),
         (

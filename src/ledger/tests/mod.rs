@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::crypto::log_tree;
 use crate::crypto::lthash::LtHash;
 use crate::crypto::ml_dsa::PqKeyPair;
 use crate::crypto::sign::KeyPair;
 use crate::ledger::rows::{STATICS, Standing};
 use crate::ledger::tables::is_hashed;
 use crate::ledger::{Built, Draft, Writes, build, check, genesis_state, query};
-use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber};
+use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber, PackCommit};
 use crate::message::block::Block;
 use crate::message::certificate::CommitCertificate;
 use crate::message::genesis::{Admission, Genesis, GenesisNode, Params};
@@ -264,9 +263,7 @@ fn anchor(of: u8, previous: Option<TransactionId>, nth: u8) -> Anchor {
         previous,
         segments: vec![anchored(nth)],
         released: vec![],
-        commitments: log_tree::empty_root(),
-        count: 0,
-        commits: vec![segment(nth)],
+        commits: vec![PackCommit::of(segment(nth), &[])],
     }
 }
 

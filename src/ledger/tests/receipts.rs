@@ -1,9 +1,7 @@
 use super::*;
 use crate::ledger::receipt::{log_proof, roster_step};
 use crate::message::anchor::Opening;
-use crate::message::anchor_receipt::{
-    AnchorReceipt, Anchored, CommitmentProof, RosterStep, commitments_root,
-};
+use crate::message::anchor_receipt::{AnchorReceipt, Anchored, CommitmentProof, RosterStep};
 use crate::message::checkpoint::{Checkpoint, Policy, SignedCheckpoint};
 use crate::message::{Canonical as _, Violation};
 
@@ -30,10 +28,11 @@ fn anchored_world() -> (World, SignedTransaction, CommitmentProof) {
     let mut world = World::new(4);
     world.accept(9, create(9));
     let openings: Vec<_> = (0..5).map(opening).collect();
-    let anchor = Anchor { commitments: commitments_root(&openings), count: 5, ..anchor(9, None, 1) };
+    let mut anchor = anchor(9, None, 1);
+    anchor.commits.push(PackCommit::of(segment(1), &openings));
     let signed = world.sign(9, Action::Anchor(anchor));
     assert_eq!(world.block(std::slice::from_ref(&signed)), []);
-    (world, signed, CommitmentProof::of(&openings, 3).unwrap())
+    (world, signed, CommitmentProof::of(1, &openings, 3).unwrap())
 }
 
 fn receipt(

@@ -1,0 +1,31 @@
+//! `xvault recover`
+
+use serde_json::json;
+
+use crate::cli::exit::Exit;
+use crate::cli::format;
+use crate::cli::session::Session;
+use crate::client::Client;
+
+/// Restore the local index from the network: every collection, version and name that the ledger anchors.
+///
+/// On a new machine: `xvault key import`, then this. Commands do the same by themselves for the collection that they
+/// are about, so it is only needed to have everything at hand.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) async fn run(session: &Session, client: &Client, _args: Args) -> anyhow::Result<Exit> {
+    let output = session.output();
+    let found = client.recover(|_| {}).await?;
+    let collections = client.collections().await?;
+    if output.is_json() {
+        output.json(&json!({
+            "collections": collections.len(), "anchors": found.anchors, "changes": found.changes,
+        }))?;
+        return Ok(Exit::Ok);
+    }
+    let (anchors, changes) = (format::count(found.anchors, "anchor"), format::count(found.changes, "change"));
+    let collections = format::count(collections.len() as u64, "collection");
+    output.line(format_args!("recovered {changes} of {anchors}; the vault has {collections}"))?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,148 @@
+//! `xvault verify`
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::format;
+use crate::cli::output::{Output, escape};
+use crate::cli::session::Session;
+use crate::message::{AnchorReceipt, Anchored, Genesis, Policy};
+use crate::types::Timestamp;
+use crate::types::limits::MAX_RECEIPT_LEN;
+
+/// Check a file against its receipt: that the static nodes signed that exactly these bytes were anchored, and when.
+///
+/// Nothing is asked of the network, and no key is needed: only the genesis, which the network file has in it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The file; `-` for standard input.
+    file: PathBuf,
+    /// Its receipt, as `xvault receipt export` wrote it.
+    #[arg(long, value_name = "FILE")]
+    receipt: PathBuf,
+    /// The genesis file of the network [default: the genesis in the network file].
+    #[arg(long, value_name = "FILE")]
+    genesis: Option<PathBuf>,
+    /// How many static nodes must have signed: a quorum, which no third of them can forge, or all.
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = PolicyArg::Quorum)]
+    policy: PolicyArg,
+}
+
+/// How many static nodes must have signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PolicyArg {
+    /// A quorum of them.
+    Quorum,
+    /// Every one.
+    All,
+}
+
+pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Exit> {
+    let genesis = genesis(session, args.genesis.as_deref())?;
+    let shown = args.receipt.display();
+    let receipt = read_text(&args.receipt)?;
+    let wrong = |violation: crate::message::Violation| {
+        anyhow::Error::from(violation)
+            .context(Failure::new(Exit::Corrupt, format!("the receipt {shown} does not hold")))
+    };
+    let receipt = AnchorReceipt::from_text(&receipt).map_err(wrong)?;
+    let policy = match args.policy {
+        PolicyArg::Quorum => Policy::Quorum,
+        PolicyArg::All => Policy::All,
+    };
+    let anchored = receipt.verify(&genesis, policy).map_err(wrong)?;
+    let (content, size) = hash_file(&args.file)?;
+    if (content, size) != (anchored.opening.content.0, anchored.opening.size) {
+        let message = format!("{} is not what was anchored", args.file.display());
+        let hint = format!(
+            "the receipt is of {} bytes with BLAKE3 {}; the file has {size} bytes",
+            anchored.opening.size, anchored.opening.content
+        );
+        return Err(Failure::new(Exit::Corrupt, message).hint(hint).into());
+    }
+    report(session.output(), &args.file, &anchored)?;
+    Ok(Exit::Ok)
+}
+
+fn genesis(session: &Session, file: Option<&Path>) -> anyhow::Result<Genesis> {
+    let (text, shown) = match file {
+        Some(path) => (read_text(path)?, path.display().to_string()),
+        None => {
+            let no_ledger = || {
+                Failure::new(Exit::Failed, "the network file names no genesis").hint("name it with --genesis")
+            };
+            (session.network()?.genesis.ok_or_else(no_ledger)?, session.network_file().display().to_string())
+        }
+    };
+    Genesis::from_text(&text).with_context(|| format!("the genesis in {shown}"))
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    let shown = path.display();
+    let file = std::fs::File::open(path).with_context(|| format!("cannot open {shown}"))?;
+    let mut text = String::new();
+    let most = u64::try_from(MAX_RECEIPT_LEN).unwrap_or(u64::MAX);
+    file.take(most + 1).read_to_string(&mut text).with_context(|| format!("cannot read {shown}"))?;
+    Ok(text)
+}
+
+/// BLAKE3 and length.
+fn hash_file(path: &Path) -> anyhow::Result<([u8; 32], u64)> {
+    let shown = path.display();
+    let mut hasher = blake3::Hasher::new();
+    let read = if path == Path::new("-") {
+        hasher.update_reader(std::io::stdin().lock()).map(drop)
+    } else {
+        std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop))
+    };
+    read.with_context(|| format!("cannot read {shown}"))?;
+    Ok((hasher.finalize().into(), hasher.count()))
+}
+
+fn report(output: &Output, file: &Path, anchored: &Anchored) -> anyhow::Result<()> {
+    let signed_at =
+        |seconds: &u64| format::time(Timestamp::from_unix_micros(seconds.saturating_mul(1_000_000)));
+    if output.is_json() {
+        let signers: Vec<_> = anchored
+            .signers
+            .iter()
+            .map(|(key, label, seconds)| json!({ "key": key.to_string(), "label": label, "time": signed_at(seconds) }))
+            .collect();
+        output.json(&json!({
+            "version": anchored.opening.version.to_string(), "bytes": anchored.opening.size,
+            "blake3": anchored.opening.content.to_string(), "anchor": anchored.id.to_string(),
+            "author": anchored.author.to_string(), "vault": anchored.anchor.vault.to_string(),
+            "height": anchored.height.0, "time": format::time(anchored.time),
+            "signers": signers, "static_nodes": anchored.members,
+        }))?;
+        return Ok(());
+    }
+    output.line(format_args!("verified  {}", escape(&file.display().to_string())))?;
+    output.line(format_args!("version   {}", anchored.opening.version))?;
+    output.line(format_args!(
+        "size      {} ({} bytes)",
+        format::size(anchored.opening.size),
+        anchored.opening.size
+    ))?;
+    output.line(format_args!("blake3    {}", anchored.opening.content))?;
+    output.line(format_args!("anchor    {}", anchored.id))?;
+    output.line(format_args!("by        {}", anchored.author))?;
+    output.line(format_args!(
+        "final     {} at the latest, in block {}",
+        format::time(anchored.time),
+        anchored.height
+    ))?;
+    output.line(format_args!(
+        "signed    by {} of {} static nodes",
+        anchored.signers.len(),
+        anchored.members
+    ))?;
+    for (_, label, seconds) in &anchored.signers {
+        output.line(format_args!("          {}  {}", signed_at(seconds), escape(label)))?;
+    }
+    Ok(())
+}
