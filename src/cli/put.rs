@@ -16,7 +16,9 @@ use crate::cli::output::{Output, escape};
 use crate::cli::session::Session;
 use crate::cli::walk::{self, Found};
 use crate::cli::{address, format, media_type};
-use crate::client::{Client, Condition, NodeTrouble, Progress, PutOptions, PutReport, RecordAddress, Source};
+use crate::client::{
+    Ack, Client, Condition, NodeTrouble, Progress, PutOptions, PutReport, RecordAddress, Source,
+};
 use crate::types::{CollectionName, RecordPath, VersionId};
 
 /// Store files, folders or standard input.
@@ -40,12 +42,33 @@ pub(crate) struct Args {
     /// Only if this is the record's latest version.
     #[arg(long, value_name = "ID")]
     if_version: Option<VersionId>,
+    /// When a record counts as put: once enough nodes hold it, or once the ledger anchored it.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = AckArg::Anchored)]
+    ack: AckArg,
     /// Media type [default: by the file's extension].
     #[arg(long, value_name = "TYPE", value_parser = content_type)]
     content_type: Option<String>,
     /// Metadata of your own, sealed with the record; can be given several times.
     #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = key_value)]
     metadata: Vec<(String, String)>,
+}
+
+/// When a record counts as put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum AckArg {
+    /// Enough nodes hold it; it is anchored afterwards, by the next command if need be.
+    Stored,
+    /// It is final on the ledger.
+    Anchored,
+}
+
+impl From<AckArg> for Ack {
+    fn from(ack: AckArg) -> Self {
+        match ack {
+            AckArg::Stored => Self::Stored,
+            AckArg::Anchored => Self::Anchored,
+        }
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -97,6 +120,7 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
         content_type: args.content_type.clone(),
         modified: None,
         metadata: metadata(&args.metadata)?,
+        ack: args.ack.into(),
         condition: match (args.if_version, args.if_absent) {
             (Some(version), _) => Condition::IfVersion(version),
             (None, true) => Condition::IfAbsent,

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::client::context::{Context, random};
 use crate::client::sync;
 use crate::client::upload::upload;
-use crate::client::vault::{Settled, Vault, refused};
+use crate::client::vault::{BEHIND_PAUSE, Settled, Vault, refused};
 use crate::client::{Condition, Error, ErrorKind};
 use crate::message::anchor::{Anchor, Opening, PackCommit};
 use crate::message::changeset::{RecordChange, What};
@@ -22,6 +22,8 @@ use crate::types::{CollectionName, SegmentId, TransactionId};
 const QUEUE_LEN: usize = 256;
 /// How often an anchor is made anew because another came first. Each time another writer got on.
 const MAX_REBASES: usize = 100;
+/// How often the ledger is asked for a head that must have moved.
+const CATCH_UP_TRIES: usize = 20;
 
 /// A pack with a commit whose shards are held.
 #[derive(Debug)]
@@ -30,6 +32,24 @@ pub(crate) struct StoredPack {
     pub(crate) changes: Changeset,
     /// By change.
     pub(crate) wants: Vec<Want>,
+}
+
+impl StoredPack {
+    /// A pack whose changes take effect whatever is there.
+    pub(crate) fn unconditional(descriptor: Descriptor, changes: Changeset) -> Self {
+        let wants = vec![Want { condition: Condition::Any, upload: None }; changes.changes.len()];
+        Self { descriptor, changes, wants }
+    }
+
+    /// Adds what was learned since of where shards are.
+    pub(crate) fn complete(&mut self, ctx: &Context) {
+        ctx.complete(&mut self.descriptor);
+        for change in &mut self.changes.changes {
+            if let What::Version { segments, .. } = &mut change.what {
+                segments.iter_mut().for_each(|descriptor| ctx.complete(descriptor));
+            }
+        }
+    }
 }
 
 /// What comes with a change.
@@ -135,14 +155,7 @@ impl Lane {
     }
 
     async fn preview(&self, group: &mut Group) -> Result<Preview, Error> {
-        for going in &mut group.packs {
-            self.ctx.complete(&mut going.stored.descriptor);
-            for change in &mut going.stored.changes.changes {
-                if let What::Version { segments, .. } = &mut change.what {
-                    segments.iter_mut().for_each(|descriptor| self.ctx.complete(descriptor));
-                }
-            }
-        }
+        group.packs.iter_mut().for_each(|going| going.stored.complete(&self.ctx));
         let anchor = group.applied(&self.collection, None, TransactionId([0; 32]), Vec::new());
         let conditions: Vec<_> =
             group.alive().flat_map(|pack| pack.wants.iter().map(|want| want.condition)).collect();
@@ -256,12 +269,21 @@ impl Lane {
         }
     }
 
+    /// Brings the index up to a head that moved. The static node that is asked may be a moment behind.
+    async fn catch_up(&self) -> Result<(), Error> {
+        for _ in 0..CATCH_UP_TRIES {
+            if sync::collection(&self.ctx, &self.vault, &self.collection).await?.anchors > 0 {
+                break;
+            }
+            tokio::time::sleep(BEHIND_PAUSE).await;
+        }
+        Ok(())
+    }
+
     /// Does what a rejection asks for, if anything can be done.
     async fn mend(&self, group: &mut Group, rejection: &Rejection) -> Result<(), Error> {
         match rejection {
-            Rejection::HeadMoved { .. } | Rejection::WrongNonce { .. } => {
-                sync::collection(&self.ctx, &self.vault, &self.collection).await.map(drop)
-            }
+            Rejection::HeadMoved { .. } | Rejection::WrongNonce { .. } => self.catch_up().await,
             Rejection::NoSuchVault => self.vault.create(&|text| self.ctx.notice(text)).await,
             // By an earlier attempt at a record that takes several anchors.
             Rejection::SegmentExists { segment } if !group.brought.contains(segment) => {

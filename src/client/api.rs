@@ -100,6 +100,17 @@ impl Progress {
     }
 }
 
+/// When a put is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Ack {
+    /// Enough nodes hold the record; it is anchored later, by this client or the next one of this home. Not together
+    /// with a condition, which only the ledger decides.
+    Stored,
+    /// It is final on the ledger. Where there is none, as [`Stored`](Self::Stored).
+    #[default]
+    Anchored,
+}
+
 /// How to put a record.
 #[derive(Debug, Clone, Default)]
 pub struct PutOptions {
@@ -111,6 +122,8 @@ pub struct PutOptions {
     pub metadata: BTreeMap<String, String>,
     /// What must hold for the put to take effect.
     pub condition: Condition,
+    /// When it is done.
+    pub ack: Ack,
     /// Who watches.
     pub progress: Progress,
 }

@@ -73,6 +73,19 @@ impl LedgerClient {
     /// # Errors
     /// [`ErrorKind::Unavailable`] names all that did not.
     pub async fn ask(&self, question: &Question) -> Result<Answer, Error> {
+        self.ask_for(question, |_| true).await
+    }
+
+    /// Asks the static nodes until one answers with what is looked for, or all have answered: then any answer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if none answers.
+    pub async fn ask_for(
+        &self,
+        question: &Question,
+        is_it: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, Error> {
+        let mut other = None;
         let mut reasons = Vec::new();
         let mut members = self.genesis.roster.members().iter();
         let mut asked = JoinSet::new();
@@ -88,11 +101,15 @@ impl LedgerClient {
             }
             let patience = if members.len() > 0 { ASK_PATIENCE } else { Duration::MAX };
             match tokio::time::timeout(patience, asked.join_next()).await {
-                Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
+                Ok(Some(Ok(Ok(answer)))) if is_it(&answer) => return Ok(answer),
+                Ok(Some(Ok(Ok(answer)))) => other = Some(answer),
                 Ok(Some(Ok(Err(reason)))) => reasons.push(reason),
                 Ok(Some(Err(error))) => reasons.push(error.to_string()),
                 Ok(None) | Err(_) => {}
             }
+        }
+        if let Some(answer) = other {
+            return Ok(answer);
         }
         let message = format!("no static node answers: {}", reasons.join("; "));
         Err(Error::new(ErrorKind::Unavailable, message).with_hint("see `xvault static ls`"))

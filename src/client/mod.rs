@@ -24,9 +24,9 @@ mod upload;
 mod vault;
 
 pub use api::{
-    AtomicProgress, CollectionInfo, GetOptions, ListEntry, ListOptions, ListPage, NodeReport, NodeTrouble,
-    Progress, PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Recovered, Remove, RemoveReport,
-    SegmentHealth, Source, TroubleKind,
+    Ack, AtomicProgress, CollectionInfo, GetOptions, ListEntry, ListOptions, ListPage, NodeReport,
+    NodeTrouble, Progress, PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Recovered, Remove,
+    RemoveReport, SegmentHealth, Source, TroubleKind,
 };
 pub use error::{Error, ErrorKind};
 pub use get::Download;

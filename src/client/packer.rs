@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
 
-use crate::client::anchorer::{Anchorer, StoredPack, Want};
+use crate::client::anchorer::{Anchorer, Outcome, StoredPack, Want};
 use crate::client::context::{Context, guard, random};
 use crate::client::holders;
 use crate::client::upload::{Placed, upload};
-use crate::client::{Condition, Error, ErrorKind, RecordAddress};
+use crate::client::vault::Vault;
+use crate::client::{Ack, Condition, Error, ErrorKind, RecordAddress};
 use crate::crypto::content::{ChunkHash, content_hash};
 use crate::crypto::frame::{Dek, Stream, sealed_len};
 use crate::message::changeset::{RecordChange, What};
@@ -38,6 +40,7 @@ const QUEUE_LEN: usize = 256;
 pub(crate) struct Item {
     pub(crate) at: RecordAddress,
     pub(crate) condition: Condition,
+    pub(crate) ack: Ack,
     pub(crate) what: ItemKind,
 }
 
@@ -86,11 +89,18 @@ impl std::fmt::Debug for Item {
 
 type Answer = oneshot::Sender<Result<Placed, Error>>;
 
-/// Hands items to the packers, one for each collection; the last handle that is dropped ends them.
+/// Hands items to the packers, one for each collection and way to acknowledge; the last handle that is dropped ends
+/// them.
 #[derive(Debug, Clone)]
 pub(crate) struct Packer {
     ctx: Arc<Context>,
-    lanes: Arc<Mutex<BTreeMap<CollectionName, mpsc::Sender<(Item, Answer)>>>>,
+    lanes: Arc<Mutex<Lanes>>,
+}
+
+#[derive(Debug, Default)]
+struct Lanes {
+    packers: BTreeMap<(CollectionName, Ack), mpsc::Sender<(Item, Answer)>>,
+    anchorers: BTreeMap<CollectionName, Anchorer>,
 }
 
 impl Packer {
@@ -102,26 +112,46 @@ impl Packer {
     pub(crate) async fn commit(&self, item: Item) -> Result<Placed, Error> {
         let gone = || Error::new(ErrorKind::Internal, "the packer is gone");
         let (answer, answered) = oneshot::channel();
-        let lane = self.lane(&item.at.collection);
+        let lane = self.lane(&item.at.collection, item.ack);
         lane.send((item, answer)).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 
-    fn lane(&self, collection: &CollectionName) -> mpsc::Sender<(Item, Answer)> {
+    fn lane(&self, collection: &CollectionName, ack: Ack) -> mpsc::Sender<(Item, Answer)> {
+        let key = (collection.clone(), ack);
         let mut lanes = guard(&self.lanes);
-        if let Some(lane) = lanes.get(collection) {
+        if let Some(lane) = lanes.packers.get(&key) {
             return lane.clone();
         }
+        let anchorer = self.ctx.vault.as_ref().map(|vault| lanes.anchorer(&self.ctx, vault, collection));
         let (items, queue) = mpsc::channel(QUEUE_LEN);
-        let anchorer = self
-            .ctx
-            .vault
-            .as_ref()
-            .map(|vault| Anchorer::start(Arc::clone(&self.ctx), Arc::clone(vault), collection.clone()));
-        let collection = collection.clone();
-        lanes.insert(collection.clone(), items.clone());
-        tokio::spawn(run(Lane { ctx: Arc::clone(&self.ctx), collection, anchorer }, queue));
+        lanes.packers.insert(key, items.clone());
+        let (ctx, collection) = (Arc::clone(&self.ctx), collection.clone());
+        tokio::spawn(run(Lane { ctx, collection, ack, anchorer }, queue));
         items
+    }
+
+    /// Anchors what was stored and is not anchored, by this client or one before it.
+    pub(crate) async fn resume(&self) -> Result<(), Error> {
+        let Some(vault) = &self.ctx.vault else { return Ok(()) };
+        let pending = self.ctx.index.with(|index| index.pending_anchors()).await?;
+        let mut anchoring = JoinSet::new();
+        for (descriptor, changes) in pending {
+            let anchorer = guard(&self.lanes).anchorer(&self.ctx, vault, &changes.collection);
+            let pack = StoredPack::unconditional(descriptor, changes);
+            anchoring.spawn(async move { anchorer.anchor(pack).await });
+        }
+        while let Some(done) = anchoring.join_next().await {
+            done.map_err(|error| Error::new(ErrorKind::Internal, "anchoring panicked").caused_by(error))??;
+        }
+        Ok(())
+    }
+}
+
+impl Lanes {
+    fn anchorer(&mut self, ctx: &Arc<Context>, vault: &Arc<Vault>, collection: &CollectionName) -> Anchorer {
+        let start = || Anchorer::start(Arc::clone(ctx), Arc::clone(vault), collection.clone());
+        self.anchorers.entry(collection.clone()).or_insert_with(start).clone()
     }
 }
 
@@ -130,6 +160,7 @@ impl Packer {
 struct Lane {
     ctx: Arc<Context>,
     collection: CollectionName,
+    ack: Ack,
     /// None where the network has no ledger: then the local index is the last word.
     anchorer: Option<Anchorer>,
 }
@@ -201,7 +232,11 @@ impl Lane {
         let committed = match &self.anchorer {
             Some(anchorer) => {
                 let (changes, wants) = packed.into_changeset(self.collection.clone());
-                anchorer.anchor(StoredPack { descriptor: placed.descriptor.clone(), changes, wants }).await?
+                let pack = StoredPack { descriptor: placed.descriptor.clone(), changes, wants };
+                match self.ack {
+                    Ack::Anchored => anchorer.anchor(pack).await?,
+                    Ack::Stored => self.anchor_later(anchorer, pack).await?,
+                }
             }
             None => commit_locally(ctx, &self.collection, packed, &placed.descriptor).await?,
         };
@@ -213,6 +248,22 @@ impl Lane {
         }
         let answer = |result: Result<(), _>| result.map(|()| placed.clone()).map_err(condition_failed);
         Ok(committed.into_iter().map(answer).collect())
+    }
+
+    /// Commits a pack in the index, and has it anchored while nobody waits.
+    async fn anchor_later(&self, anchorer: &Anchorer, mut pack: StoredPack) -> Outcome {
+        pack.complete(&self.ctx);
+        let (descriptor, changes) = (pack.descriptor.clone(), pack.changes.clone());
+        let uploads: Vec<_> = pack.wants.iter().filter_map(|want| want.upload).collect();
+        self.ctx.index.with(move |index| index.store(&descriptor, &changes, &uploads)).await?;
+        let (count, ctx, anchorer) = (pack.wants.len(), Arc::clone(&self.ctx), anchorer.clone());
+        self.ctx.in_background(async move {
+            // If it fails, or we crash, the next client of this home anchors it.
+            if let Err(error) = anchorer.anchor(pack).await {
+                ctx.notice(&format!("stored and not anchored yet: {error}"));
+            }
+        });
+        Ok(vec![Ok(()); count])
     }
 
     async fn pack(&self, items: Vec<Item>) -> Result<(Packed, CodedSegment), Error> {
@@ -286,7 +337,7 @@ pub(crate) fn condition_failed(failed: ConditionFailed) -> Error {
 
 /// Seals an item into the pack, if it has something to seal.
 fn pack_one(pack: &mut Pack, item: Item) -> (RecordChange, Want) {
-    let Item { at, condition, what } = item;
+    let Item { at, condition, what, .. } = item;
     let mut upload = None;
     let what = match what {
         ItemKind::Record(record) => {

@@ -16,7 +16,8 @@ use crate::client::packer::{Item, ItemKind, NewRecord, Packer, new_version};
 use crate::client::source::{self, Opened, Sized};
 use crate::client::upload::{Placed, upload};
 use crate::client::{
-    Error, ErrorKind, NodeTrouble, Progress, PutOptions, PutReport, RecordAddress, Source, TroubleKind,
+    Ack, Condition, Error, ErrorKind, NodeTrouble, Progress, PutOptions, PutReport, RecordAddress, Source,
+    TroubleKind,
 };
 use crate::crypto::content::ChunkHash;
 use crate::crypto::frame::{Dek, Stream, plain_ranges};
@@ -48,6 +49,11 @@ pub(crate) async fn put(
         Source::File(path) => Some(path.clone()),
         Source::Bytes(_) | Source::Reader(_) => None,
     };
+    if options.ack == Ack::Stored && options.condition != Condition::Any {
+        let message =
+            "a put with a condition is done when it is anchored: the ledger decides on the condition";
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
     match source::open(source, &ctx.workers).await? {
         Opened::Small(bytes) => put_small(ctx, packer, at, bytes, options).await,
         Opened::Sized(sized) => {
@@ -82,10 +88,10 @@ async fn put_small(
     let tail = (size > 0).then_some((bytes, padded));
     let progress = options.progress.clone();
     progress.expect_bytes(size);
-    let condition = options.condition;
+    let (condition, ack) = (options.condition, options.ack);
     let record = NewRecord { tail, ..new_record(at, options, version, dek, size)? };
     let placed =
-        packer.commit(Item { at: at.clone(), condition, what: ItemKind::Record(record.into()) }).await?;
+        packer.commit(Item { at: at.clone(), condition, ack, what: ItemKind::Record(record.into()) }).await?;
     progress.add(size);
     Ok(report(ctx, (version, size, 0), vec![placed]))
 }
@@ -384,14 +390,14 @@ impl Body {
         }
         self.sent.sort_by_key(|sent| sent.number);
         let version = self.row.version;
-        let condition = options.condition;
+        let (condition, ack) = (options.condition, options.ack);
         let mut record = new_record(at, options, version, self.row.dek.clone(), size)?;
         record.header.extents = self.sent.iter().map(|sent| sent.extent).collect();
         record.segments = self.sent.iter().map(|sent| sent.placed.descriptor.clone()).collect();
         record.hashes = self.sent.iter().filter_map(|sent| sent.hash).collect();
         record.tail = self.tail;
         record.upload = Some(self.id);
-        let item = Item { at: at.clone(), condition, what: ItemKind::Record(record.into()) };
+        let item = Item { at: at.clone(), condition, ack, what: ItemKind::Record(record.into()) };
         let resumed =
             self.sent.iter().filter(|sent| sent.resumed).map(|sent| sent.extent.plain_len).sum::<u64>();
         let mut segments: Vec<_> = self.sent.into_iter().map(|sent| sent.placed).collect();

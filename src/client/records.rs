@@ -16,8 +16,8 @@ use crate::client::put;
 use crate::client::sync;
 use crate::client::vault::Vault;
 use crate::client::{
-    CollectionInfo, Download, Error, ErrorKind, GetOptions, LedgerClient, ListEntry, ListOptions, ListPage,
-    NodeReport, PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Recovered, Remove,
+    Ack, CollectionInfo, Download, Error, ErrorKind, GetOptions, LedgerClient, ListEntry, ListOptions,
+    ListPage, NodeReport, PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Recovered, Remove,
     RemoveReport, SegmentHealth, Source,
 };
 use crate::crypto::seed::VaultKeys;
@@ -76,6 +76,14 @@ impl Client {
         };
         let ctx = Arc::new(Context::new(config.home, config.network, owner, peers, index, vault));
         let packer = Packer::new(Arc::clone(&ctx));
+        if ctx.vault.is_some() {
+            let resuming = packer.clone();
+            ctx.in_background(async move {
+                if let Err(error) = resuming.resume().await {
+                    tracing::warn!(%error, "what was stored before is not anchored yet");
+                }
+            });
+        }
         Ok(Self { ctx, packer })
     }
 
@@ -388,7 +396,9 @@ impl Client {
         for entry in versions.into_iter().filter(goes) {
             let (packer, at) = (self.packer.clone(), at.clone());
             let what = ItemKind::Erase(entry.version);
-            erasing.spawn(async move { packer.commit(Item { at, condition: Condition::Any, what }).await });
+            erasing.spawn(async move {
+                packer.commit(Item { at, condition: Condition::Any, ack: Ack::Anchored, what }).await
+            });
         }
         let mut erased = 0;
         while let Some(done) = erasing.join_next().await {
@@ -434,7 +444,9 @@ impl Client {
         let made = info(&at.name, &entry);
         if self.ctx.vault.is_some() {
             let what = ItemKind::Version(entry, segments);
-            self.packer.commit(Item { at: at.clone(), condition: Condition::Any, what }).await?;
+            self.packer
+                .commit(Item { at: at.clone(), condition: Condition::Any, ack: Ack::Anchored, what })
+                .await?;
             return Ok(made);
         }
         let commit = Commit {

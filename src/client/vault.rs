@@ -22,6 +22,10 @@ use crate::types::{CollectionTag, Height, PublicKey, TransactionId};
 const FINALITY_PATIENCE: Duration = Duration::from_secs(60);
 /// After so much of it the log says so.
 const FINALITY_WARNING: Duration = Duration::from_secs(3);
+/// How often static nodes are asked again for what must be there.
+const FINAL_TRIES: usize = 100;
+/// Between two such tries: a static node is behind for as long as a block takes.
+pub(crate) const BEHIND_PAUSE: Duration = Duration::from_millis(50);
 /// Between two rounds of asking.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
 /// Blocks for which a transaction is good: longer than anybody waits for it, however fast they come.
@@ -90,12 +94,7 @@ impl Vault {
 
     /// A final transaction, proven.
     pub(crate) async fn transaction(&self, id: TransactionId) -> Result<Proven, Error> {
-        let Answer::Transaction(found) = self.ledger.ask(&Question::Transaction { id }).await? else {
-            return Err(wrong_answer());
-        };
-        let missing =
-            || Error::new(ErrorKind::Unavailable, format!("the ledger does not show transaction {id} yet"));
-        let proven = found.ok_or_else(missing)?;
+        let proven = self.find_transaction(id).await?;
         let wrong = |violation: crate::message::Violation| {
             let message = format!("a static node's proof of transaction {id} is wrong: {violation}");
             Error::new(ErrorKind::Unavailable, message).caused_by(violation)
@@ -106,6 +105,19 @@ impl Vault {
         proven.verify(self.ledger.genesis()).map_err(wrong)?;
         self.heard_of(proven.height);
         Ok(*proven)
+    }
+
+    /// Looks for a transaction that is known to be final. A static node may be a moment behind.
+    async fn find_transaction(&self, id: TransactionId) -> Result<Box<Proven>, Error> {
+        for _ in 0..FINAL_TRIES {
+            let is_there = |answer: &Answer| matches!(answer, Answer::Transaction(Some(_)));
+            match self.ledger.ask_for(&Question::Transaction { id }, is_there).await? {
+                Answer::Transaction(Some(proven)) => return Ok(proven),
+                Answer::Transaction(None) => tokio::time::sleep(BEHIND_PAUSE).await,
+                _ => return Err(wrong_answer()),
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, format!("no static node shows transaction {id}")))
     }
 
     /// The anchors of a collection from `head` back to the one after `until`, the oldest first. The newest is proven, and

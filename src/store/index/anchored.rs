@@ -9,8 +9,8 @@ use crate::message::changeset::What;
 use crate::message::{Changeset, Descriptor, VersionEntry, VersionState};
 use crate::store::index::commit::Tables;
 use crate::store::index::journal::drop_upload;
-use crate::store::index::tables::{self, ANCHORS, HEADS, LATEST, RELEASES, SEGMENTS, UNANCHORS};
-use crate::store::index::{Condition, ConditionFailed, Index, IndexError, UploadId};
+use crate::store::index::tables::{self, ANCHORS, HEADS, LATEST, PENDING, RELEASES, SEGMENTS, UNANCHORS};
+use crate::store::index::{Condition, ConditionFailed, Index, IndexError, UploadId, damaged};
 use crate::types::{CollectionName, RecordName, SegmentId, Timestamp, TransactionId, VersionId};
 
 /// Bits of a commit sequence that number the changes of one anchor: 64 packs of 4,096 changes, and some to spare.
@@ -130,6 +130,7 @@ impl Index {
             let sequence = head.map_or(0, |head| head.sequence) + 1;
             let anchor = AppliedAnchor { sequence, ..anchor.clone() };
             preview.fresh = tables.unknown(anchor.descriptors())?;
+            preview.fresh.extend(pending_segments(&txn, &anchor)?);
             let mut conditions = conditions.iter().copied();
             let mut at = 0;
             let mut holds = |latest: Option<&VersionEntry>| {
@@ -142,7 +143,8 @@ impl Index {
                     }
                 }
             };
-            let unused = apply_changes(&mut tables, number, &anchor, &mut holds)?;
+            let pending = take_pending(&txn, &anchor)?;
+            let unused = apply_changes(&mut tables, number, &anchor, &pending, &mut holds)?;
             preview.released.extend(unused);
             for row in txn.open_table(UNANCHORS)?.range((number, &[0; 32])..=(number, &[0xff; 32]))? {
                 preview.released.insert(SegmentId(*row?.0.value().1));
@@ -173,6 +175,58 @@ impl Index {
 }
 
 impl Index {
+    /// Commits the versions of a stored pack that is yet to be anchored: they come after all that is anchored.
+    ///
+    /// # Errors
+    /// [`IndexError`]: then nothing is committed.
+    pub fn store(
+        &mut self,
+        pack: &Descriptor,
+        changes: &Changeset,
+        uploads: &[UploadId],
+    ) -> Result<(), IndexError> {
+        let txn = self.begin_write()?;
+        {
+            let mut tables = Tables::open(&txn)?;
+            let brought = || changes.changes.iter().flat_map(|change| change.what.segments());
+            tables.add(brought().chain([pack]))?;
+            let begun = begun(changes).unwrap_or(Timestamp::ZERO);
+            let number = tables.collection(&txn, &changes.collection, begun)?;
+            let turn = tables.next_sequence();
+            for change in &changes.changes {
+                let What::Version { entry, segments } = &change.what else { continue };
+                let mut used = tables::segments_of(entry);
+                used.extend(segments.iter().map(|descriptor| descriptor.segment));
+                used.insert(pack.segment);
+                let sequence = tables.next_sequence();
+                tables.push((number, change.name.as_str()), sequence, entry, &used)?;
+            }
+            tables.close(&txn)?;
+            let row = (turn, &pack.encode()[..], &changes.encode()[..]);
+            txn.open_table(PENDING)?.insert(pack.segment.as_bytes(), row)?;
+        }
+        uploads.iter().try_for_each(|upload| drop_upload(&txn, upload))?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// The stored packs that are yet to be anchored, in the order in which they were stored.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn pending_anchors(&self) -> Result<Vec<(Descriptor, Changeset)>, IndexError> {
+        let txn = self.db.begin_read()?;
+        let mut found = Vec::new();
+        for row in txn.open_table(PENDING)?.iter()? {
+            let (_, row) = row?;
+            let (turn, descriptor, changes) = row.value();
+            let changes = Changeset::decode(changes).map_err(|_| damaged("a stored commit"))?;
+            found.push((turn, tables::decode_descriptor(descriptor)?, changes));
+        }
+        found.sort_by_key(|(turn, ..)| *turn);
+        Ok(found.into_iter().map(|(_, descriptor, changes)| (descriptor, changes)).collect())
+    }
+
     /// Gives up segments that were sent and that no version uses, and uploads: nodes are to be told.
     ///
     /// # Errors
@@ -225,7 +279,8 @@ fn apply_one(txn: &WriteTransaction, anchor: &AppliedAnchor) -> Result<(), Index
     if anchor.sequence != next || anchor.previous != head.map(|(anchor, _)| anchor) {
         return Err(IndexError::OutOfOrder);
     }
-    let unused = apply_changes(&mut tables, number, anchor, &mut |_| true)?;
+    let pending = take_pending(txn, anchor)?;
+    let unused = apply_changes(&mut tables, number, anchor, &pending, &mut |_| true)?;
     tables.close(txn)?;
     note_unused(txn, number, &anchor.released, unused)?;
     heads.insert(number, (&anchor.anchor.0, anchor.sequence))?;
@@ -246,6 +301,7 @@ fn apply_changes(
     tables: &mut Tables<'_>,
     number: u32,
     anchor: &AppliedAnchor,
+    pending: &BTreeSet<SegmentId>,
     holds: &mut dyn FnMut(Option<&VersionEntry>) -> bool,
 ) -> Result<Vec<SegmentId>, IndexError> {
     let fresh = tables.add(anchor.descriptors())?;
@@ -265,7 +321,14 @@ fn apply_changes(
                         used.extend(segments.iter().map(|descriptor| descriptor.segment));
                     }
                     used.insert(pack);
+                    let before = match pending.contains(&pack) {
+                        true => tables.take(key, |known| known.version == entry.version)?,
+                        false => Vec::new(),
+                    };
                     tables.push(key, sequence - 1, entry, &used)?;
+                    for (at, entry) in before {
+                        unused.extend(tables.forget((number, at), &entry)?);
+                    }
                 }
                 What::Erase(version) => {
                     for (at, entry) in tables.take(key, |entry| entry.version == *version)? {
@@ -280,6 +343,31 @@ fn apply_changes(
     drop_released(tables, number, &anchor.released, &mut unused)?;
     unused.extend(tables.drop_unused(&fresh)?);
     Ok(unused)
+}
+
+/// Those of an anchor's packs that this device stored before; they are not pending any more.
+fn take_pending(txn: &WriteTransaction, anchor: &AppliedAnchor) -> Result<BTreeSet<SegmentId>, IndexError> {
+    let mut rows = txn.open_table(PENDING)?;
+    let mut found = BTreeSet::new();
+    for commit in &anchor.commits {
+        if rows.remove(commit.pack.as_bytes())?.is_some() {
+            found.insert(commit.pack);
+        }
+    }
+    Ok(found)
+}
+
+/// The segments that the index knows because this device stored them, and the ledger does not.
+fn pending_segments(txn: &WriteTransaction, anchor: &AppliedAnchor) -> Result<Vec<SegmentId>, IndexError> {
+    let rows = txn.open_table(PENDING)?;
+    let mut found = Vec::new();
+    for (pack, changes) in anchor.changes() {
+        if rows.get(pack.as_bytes())?.is_some() {
+            let brought = changes.changes.iter().flat_map(|change| change.what.segments());
+            found.extend(brought.map(|descriptor| descriptor.segment).chain([pack]));
+        }
+    }
+    Ok(found)
 }
 
 /// Whether the row of a version does not name all its segments.

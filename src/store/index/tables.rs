@@ -24,6 +24,9 @@ pub(super) const RELEASES: TableDefinition<'_, &[u8; 32], ()> = TableDefinition:
 pub(super) const UNANCHORS: TableDefinition<'_, (u32, &[u8; 32]), ()> = TableDefinition::new("unanchors");
 /// Collection → the anchor up to which the index knows it, and how many anchors that are.
 pub(super) const HEADS: TableDefinition<'_, u32, (&[u8; 32], u64)> = TableDefinition::new("heads");
+/// Pack that is stored and not anchored → its turn, its descriptor and its changeset.
+pub(super) const PENDING: TableDefinition<'_, &[u8; 32], (u64, &[u8], &[u8])> =
+    TableDefinition::new("pending");
 /// Collection and number of an anchor in it, from 1 → the anchor.
 pub(super) const ANCHORS: TableDefinition<'_, (u32, u64), &[u8; 32]> = TableDefinition::new("anchors");
 /// Segment of a commit, and segment of a later commit that erases what the first brought: as long as the first can be
@@ -49,6 +52,7 @@ pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), IndexError> {
     txn.open_table(UNANCHORS)?;
     txn.open_table(HEADS)?;
     txn.open_table(ANCHORS)?;
+    txn.open_table(PENDING)?;
     txn.open_table(ERASURES)?;
     txn.open_table(UPLOADS)?;
     txn.open_table(CHUNKS)?;

@@ -225,3 +225,36 @@ fn a_device_that_follows_from_anywhere_finds_what_is_there() {
         }
     }
 }
+
+#[test]
+fn a_stored_pack_is_read_at_once_and_takes_its_place_when_it_is_anchored() {
+    let disk = MemDisk::new(ROOM);
+    let mut index = open(&disk);
+    let changes = |changes| Changeset { collection: docs(), changes };
+    let mine = changes(vec![put("a", 1, &[1, 11]), put("b", 2, &[1])]);
+    index.store(&descriptor(1), &mine, &[]).unwrap();
+    let later = changes(vec![put("a", 3, &[2])]);
+    index.store(&descriptor(2), &later, &[]).unwrap();
+    drop(index);
+    let mut index = open(&disk);
+    assert_eq!(versions(&index, "a"), [stored(3, &[2]), stored(1, &[1, 11])]);
+    assert_eq!(index.pending_anchors().unwrap(), [(descriptor(1), mine.clone()), (descriptor(2), later)]);
+    // Another device's version is anchored first: it is older than what is stored here.
+    advance(&mut index, 9, vec![put("a", 9, &[9])]);
+    let order =
+        |index: &Index| versions(index, "a").iter().map(|entry| entry.version.0[0]).collect::<Vec<_>>();
+    assert_eq!(order(&index), [3, 1, 9]);
+    let mut anchor = anchor(2, 1, mine.changes);
+    let preview = index.preview(&anchor, &[], usize::MAX).unwrap();
+    assert_eq!(preview.fresh.iter().collect::<BTreeSet<_>>(), segments(&[1, 11]).iter().collect());
+    assert!(preview.released.is_empty() && preview.failed.is_empty());
+    anchor.released = preview.released.into_iter().collect();
+    index.apply(&[anchor]).unwrap();
+    assert_eq!(order(&index), [3, 1, 9]);
+    assert_eq!(index.anchor_of(&docs(), &name("a"), &version(1)).unwrap(), Some(id(2)));
+    assert_eq!(index.anchor_of(&docs(), &name("a"), &version(3)).unwrap(), None);
+    assert_eq!(index.pending_anchors().unwrap().len(), 1);
+    // Its segments are used once, not twice.
+    let erased = advance(&mut index, 20, vec![erase("a", 1), erase("b", 2)]);
+    assert_eq!(erased.released, segments(&[1, 11]));
+}
