@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark is a shell: it starts programs and reads clocks")]
 
 mod large;
+mod ledger;
 mod model;
 mod network;
 mod report;
@@ -24,6 +25,8 @@ struct Options {
     large_bytes: u64,
     /// Records of the long listing.
     listed: u64,
+    /// Records that are anchored by many writers.
+    anchored: u64,
     /// Where the devnets live; removed afterwards.
     dir: PathBuf,
 }
@@ -31,7 +34,7 @@ struct Options {
 impl Options {
     fn parse() -> Result<Self, String> {
         let mut options =
-            Self { only: None, large_bytes: 1 << 30, listed: 100_000, dir: std::env::temp_dir() };
+            Self { only: None, large_bytes: 1 << 30, listed: 100_000, anchored: 20_000, dir: std::env::temp_dir() };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             // What `cargo bench` says to every benchmark.
@@ -44,9 +47,10 @@ impl Options {
                 "--only" => options.only = Some(value),
                 "--large-mib" => options.large_bytes = number()? << 20,
                 "--listed" => options.listed = number()?,
+                "--anchored" => options.anchored = number()?,
                 "--dir" => options.dir = value.into(),
                 _ => {
-                    return Err(format!("unknown option {arg}; known: --only, --large-mib, --listed, --dir"));
+                    return Err(format!("unknown option {arg}; known: --only, --large-mib, --listed, --anchored, --dir"));
                 }
             }
         }
@@ -75,6 +79,9 @@ fn run(options: &Options) -> report::Outcome<()> {
     report.stages(&stages);
     if options.wants("large") {
         large::run(options, &report, &stages, &runtime)?;
+    }
+    if options.wants("ledger") {
+        ledger::run(options, &report, &runtime)?;
     }
     for (name, workload) in small::WORKLOADS {
         if options.wants(name) {

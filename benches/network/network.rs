@@ -31,13 +31,15 @@ pub(crate) struct Devnet {
 }
 
 struct Node {
+    /// What runs it: `node` or `static`.
+    role: &'static str,
     dir: PathBuf,
     /// `None` while it is dead.
     child: Option<Child>,
 }
 
 impl Devnet {
-    /// Six nodes, code 4+2, in a new folder under `dir`.
+    /// Six storage nodes, code 4+2, and four static nodes, in a new folder under `dir`.
     pub(crate) fn start(dir: &Path) -> Outcome<Self> {
         let dir = tempfile::Builder::new().prefix("xvault-bench-").tempdir_in(dir)?;
         let mut devnet = Self { dir, nodes: Vec::new() };
@@ -52,7 +54,14 @@ impl Devnet {
         }
         for number in 1..=6 {
             let dir = devnet.dir.path().join(format!("home/devnet/node-{number}"));
-            devnet.nodes.push(Node { dir, child: None });
+            devnet.nodes.push(Node { role: "node", dir, child: None });
+        }
+        let network = std::fs::read_to_string(devnet.path("home/devnet/network.toml"))?;
+        let genesis = Network::from_toml(&network)?.genesis.ok_or("the devnet has no genesis")?;
+        for number in 1..=4 {
+            let dir = devnet.dir.path().join(format!("home/devnet/static-{number}"));
+            std::fs::write(dir.join("genesis"), &genesis)?;
+            devnet.nodes.push(Node { role: "static", dir, child: None });
         }
         devnet.revive()?;
         if !devnet.command(["-q", "key", "new"]).stdout(Stdio::null()).status()?.success() {
@@ -67,7 +76,7 @@ impl Devnet {
             if self.nodes[at].child.is_some() {
                 continue;
             }
-            let mut command = self.command(["node", "run", "--dir"]);
+            let mut command = self.command([self.nodes[at].role, "run", "--dir"]);
             command.arg(&self.nodes[at].dir).stdout(Stdio::null()).stderr(Stdio::piped());
             let mut child = command.spawn()?;
             let mut line = String::new();
@@ -118,7 +127,7 @@ impl Devnet {
         self.kill(self.nodes.len())?;
         self.revive()?;
         let mut sum = 0;
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| node.role == "node") {
             for entry in std::fs::read_dir(node.dir.join("store"))? {
                 use std::os::unix::fs::MetadataExt as _;
                 sum += entry?.metadata()?.blocks() * 512;
@@ -127,9 +136,15 @@ impl Devnet {
         Ok(sum)
     }
 
-    fn node_cpu_s(&self) -> Outcome<f64> {
+    pub(crate) fn node_cpu_s(&self) -> Outcome<f64> {
         let running = self.nodes.iter().filter_map(|node| node.child.as_ref());
         running.map(|child| Ok(ticks(child.id(), [13, 14])? / TICKS_PER_S)).sum()
+    }
+
+    /// Bytes of memory that the nodes have to themselves now.
+    pub(crate) fn resident(&self) -> Outcome<u64> {
+        let running = self.nodes.iter().filter_map(|node| node.child.as_ref());
+        running.map(|child| status_bytes(child.id(), "RssAnon:").ok_or_else(|| "no status".into())).sum()
     }
 
     fn node_peak(&self) -> u64 {
@@ -204,7 +219,12 @@ fn waited_cpu_s() -> Outcome<f64> {
 
 /// The most memory a process had resident so far.
 fn peak_bytes(pid: u32) -> Option<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+/// A field of `/proc/PID/status` that counts kibibytes.
+fn status_bytes(pid: u32, field: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
 }

@@ -342,7 +342,8 @@ fn genesis(
         time: wall_time(),
         code,
         admission: Admission::Open,
-        params: Params::DEFAULT,
+        // One user's network: it may fill its own ledger.
+        params: Params { vault_bytes: 256 << 20, ..Params::DEFAULT },
         roster: Roster::new(members).map_err(DevnetError::Genesis)?,
         nodes: nodes.iter().map(entry).collect(),
         sponsors: Vec::new(),
