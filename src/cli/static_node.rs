@@ -17,6 +17,7 @@ use crate::crypto::ml_dsa::PqKeyPair;
 use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::rows::{Standing, Static};
+use crate::message::checkpoint::vkeys;
 use crate::message::{Canonical as _, Genesis, Member};
 use crate::roles::{NodeFolder, StaticConfig, StaticNode};
 use crate::types::NetworkId;
@@ -32,6 +33,9 @@ pub(crate) enum Command {
     /// Run the static node of a folder until it is interrupted.
     Run(Run),
     /// List the static nodes and what the ledger thinks of them.
+    ///
+    /// With --json also their keys as clients of transparency logs take them (C2SP vkeys, Ed25519 and ML-DSA-44). Where a static
+    /// node serves its log is for its operator to say: `http` in its folder's node.toml, or --http of `static run`.
     Ls,
     /// Ask every static node how far it is.
     Status,
@@ -182,6 +186,7 @@ async fn ls(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> {
                 "name": member.label, "key": member.key.to_string(), "operator": member.operator,
                 "address": member.address, "votes": row.votes, "standing": word, "more": more, "faults": row.faults,
                 "proof": row.proof.map(|id| id.to_string()),
+                "vkeys": vkeys(&ledger.genesis().network, member),
             }))?;
             continue;
         }

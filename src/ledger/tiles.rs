@@ -139,10 +139,10 @@ pub fn entries<E: From<ReadError>>(
     while next < end {
         let Some(found) = block(height)? else { return Ok(None) };
         let leaves: Vec<_> = found.leaves().collect();
-        let begin = u64::try_from(leaves.len())
-            .ok()
-            .and_then(|count| found.header.record.log_size.checked_sub(count));
-        let begin = begin.ok_or(ReadError::Missing("block of its own length"))?;
+        let count = u64::try_from(leaves.len()).unwrap_or(u64::MAX);
+        // Where a snapshot begins, the first block that is known has only later leaves.
+        let begin = found.header.record.log_size.checked_sub(count).filter(|begin| *begin <= next);
+        let Some(begin) = begin else { return Ok(None) };
         for (_, leaf) in (begin..).zip(leaves).filter(|(at, _)| (next..end).contains(at)) {
             // No transaction is longer, and no record.
             let len = u16::try_from(leaf.len()).map_err(|_| ReadError::Missing("leaf of bounded length"))?;
