@@ -262,7 +262,8 @@ async fn requests_are_answered_as_the_web_expects_and_what_is_not_there_is_not_f
         let reply = ask(address, method, "/checkpoint").await;
         assert_eq!((reply.status, of(&reply, "allow")), (405, "get,head".to_owned()), "{method}");
     }
-    assert_eq!(ask(address, "GET", &format!("/tile/0/{}", "x000/".repeat(20_000))).await.status, 414);
+    let long = format!("/tile/0/{}000", "x001/".repeat(1_000));
+    assert_eq!(ask(address, "GET", &long).await.status, 404);
     devnet.stop().await;
 }
 
