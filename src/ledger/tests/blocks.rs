@@ -1,4 +1,5 @@
 use super::*;
+use crate::crypto::log_tree;
 use crate::crypto::sign::Domain;
 use crate::ledger::rows::FRONTIER;
 use crate::ledger::snapshot::{self, Restore, SnapshotError};
