@@ -2,8 +2,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    clippy::cast_possible_truncation,
-    reason = "a test is a shell: it waits and starts tasks, and counts in small numbers"
+    reason = "a test is a shell: it waits and starts tasks"
 )]
 
 use std::net::SocketAddr;
@@ -201,6 +200,20 @@ async fn a_mirror_rebuilds_the_cosigned_root_from_tiles_alone_and_from_entries_a
         assert_eq!(status(*address, "/tile/1/000").await, 404);
         assert_eq!(status(*address, "/tile/2/000.p/1").await, 404);
     }
+
+    // Who is connected when they stop keeps neither the ledger nor the port.
+    let connected = TcpStream::connect(addresses[0]).await.unwrap();
+    let (before, _) = checkpoint(addresses[0], &genesis, 400).await;
+    devnet.stop().await;
+    let devnet = self::devnet(dir.path()).await;
+    assert_eq!(devnet.statics()[0].http_address(), Some(addresses[0]), "it stays where it was");
+    let (after, _) = checkpoint(addresses[0], &genesis, before.size).await;
+    let hashes = level(addresses[0], after.size, 0).await;
+    assert_eq!(
+        (mth(&hashes[..usize::try_from(before.size).unwrap()]), mth(&hashes)),
+        (before.root.0, after.root.0)
+    );
+    drop(connected);
     devnet.stop().await;
 }
 
