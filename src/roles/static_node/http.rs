@@ -247,3 +247,33 @@ async fn serve(stream: TcpStream, router: Router) {
     connection.as_mut().graceful_shutdown();
     drop(timeout(LAST_ANSWER, connection).await);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_takes_the_room_of_its_bytes_until_it_is_sent() {
+        let room = Arc::new(Semaphore::new(HTTP_ANSWER_BYTES / ROOM_UNIT));
+        let all = room.available_permits();
+        for len in [0, 1, ROOM_UNIT, 5_000, Resource::Entries { index: 0, width: 1 }.max_len()] {
+            let need = u32::try_from(Resource::Entries { index: 0, width: 1 }.max_len().div_ceil(ROOM_UNIT))
+                .unwrap();
+            let whole = Arc::clone(&room).try_acquire_many_owned(need).unwrap();
+            let bytes = hold(vec![7; len], whole);
+            let sent = bytes.clone();
+            drop(bytes);
+            assert_eq!(room.available_permits(), all - len.div_ceil(ROOM_UNIT), "{len}");
+            assert!(sent.iter().all(|byte| *byte == 7));
+            drop(sent);
+            assert_eq!(room.available_permits(), all);
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_every_answer() {
+        for resource in ["/checkpoint", "/tile/0/000", "/tile/entries/000"].map(Resource::parse) {
+            assert!(4 * resource.unwrap().max_len() <= HTTP_ANSWER_BYTES);
+        }
+    }
+}
