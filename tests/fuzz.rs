@@ -149,6 +149,7 @@ fn node_folders() {
         name: "node-1".into(),
         network: NetworkId([3; 32]),
         listen: SocketAddr::from(([127, 0, 0, 1], 4_433)),
+        http: None,
         key: KeyPair::from_secret(&[5; 32]),
     };
     folder.create().unwrap();

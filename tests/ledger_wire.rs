@@ -20,7 +20,7 @@ use xvault::ledger::ask::{Answer, Fate, FinalBlock, Proven, Question};
 use xvault::ledger::rows::{Head, Node, Standing, Static};
 use xvault::message::anchor_receipt::{CommitmentProof, LastLeaf, LogProof, RosterStep};
 use xvault::message::block::certificate_hash;
-use xvault::message::checkpoint::FalseCosignature;
+use xvault::message::checkpoint::{FalseCosignature, vkeys};
 use xvault::message::genesis::GenesisNode;
 use xvault::message::governance::SponsorTerms;
 use xvault::message::*;
@@ -498,4 +498,18 @@ fn checkpoints_of_another_implementation_verify() {
     assert_eq!(signed.verify(&roster, Policy::All), Ok(()));
     assert_eq!(signed.checkpoint().root.0.to_vec(), field("root"));
     assert_eq!(signed.checkpoint().origin, Checkpoint::origin_of(&NETWORK));
+    for (nth, member) in roster.members().iter().enumerate() {
+        let expected = [format!("vkey{nth}"), format!("pq_vkey{nth}")].map(|name| field(&name));
+        assert_eq!(vkeys(&NETWORK, member).map(String::into_bytes), expected);
+    }
+    // "It MUST NOT exceed 2^63 - 1."
+    let late = signed.checkpoint().cosign(
+        1 << 63,
+        &KeyPair::from_secret(&[1; 32]),
+        &PqKeyPair::from_seed(&[101; 32]),
+    );
+    assert_eq!(
+        SignedCheckpoint::new(signed.checkpoint().clone()).add(late, &roster),
+        Err(Violation::OutOfBounds)
+    );
 }

@@ -242,6 +242,7 @@ impl Statics {
         let config = StaticConfig {
             dir: self.dir.path().join(nth.to_string()),
             listen: address,
+            http: None,
             genesis: Arc::clone(&self.genesis),
             key,
             timing: Timing::default(),

@@ -31,7 +31,8 @@ pub(crate) struct Args {
     /// Static nodes of a new devnet; 0 for a network without a ledger [default: 4].
     #[arg(long, value_name = "N")]
     statics: Option<usize>,
-    /// UDP port of the first node of a new devnet; the others follow [default: free ones].
+    /// UDP port of the first node of a new devnet; the others follow [default: free ones]. Each static node serves its log on
+    /// the TCP port of the same number.
     #[arg(long, value_name = "PORT")]
     base_port: Option<u16>,
 }

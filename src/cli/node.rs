@@ -111,7 +111,7 @@ fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
         operator: args.operator,
         site: args.site,
     };
-    NodeFolder { dir: args.dir, name: args.name, network, listen: args.listen, key }.create()?;
+    NodeFolder { dir: args.dir, name: args.name, network, listen: args.listen, http: None, key }.create()?;
     if session.output().is_json() {
         session.output().json(&info)?;
     } else {

@@ -17,6 +17,7 @@ use crate::crypto::ml_dsa::PqKeyPair;
 use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::rows::{Standing, Static};
+use crate::message::checkpoint::vkeys;
 use crate::message::{Canonical as _, Genesis, Member};
 use crate::roles::{NodeFolder, StaticConfig, StaticNode};
 use crate::types::NetworkId;
@@ -32,6 +33,9 @@ pub(crate) enum Command {
     /// Run the static node of a folder until it is interrupted.
     Run(Run),
     /// List the static nodes and what the ledger thinks of them.
+    ///
+    /// With --json also their keys as clients of transparency logs take them (C2SP vkeys, Ed25519 and ML-DSA-44). Where a static
+    /// node serves its log is for its operator to say: `http` in its folder's node.toml, or --http of `static run`.
     Ls,
     /// Ask every static node how far it is.
     Status,
@@ -52,6 +56,9 @@ pub(crate) struct Init {
     /// Who runs it: letters, digits and . _ - :
     #[arg(long, value_name = "NAME")]
     operator: String,
+    /// Address and TCP port to serve the log on, for mirrors and monitors [default: it is not served].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Option<SocketAddr>,
 }
 
 /// Arguments of `static run`.
@@ -63,6 +70,10 @@ pub(crate) struct Run {
     /// The genesis file [default: genesis in the folder].
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
+    /// Address and TCP port to serve the log on: <http://ADDRESS:PORT/checkpoint>, and the tiles and entries of C2SP
+    /// tlog-tiles below /tile/ [default: `http` in the folder's node.toml; if there is none, it is not served].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Option<SocketAddr>,
 }
 
 pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
@@ -93,7 +104,8 @@ fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
     }
     // The genesis will name the network; until then the folder belongs to none.
     let network = NetworkId([0; 32]);
-    NodeFolder { dir: args.dir, name: args.name, network, listen: args.listen, key }.create()?;
+    NodeFolder { dir: args.dir, name: args.name, network, listen: args.listen, http: args.http, key }
+        .create()?;
     let line = data_encoding::BASE64.encode(&encoded);
     if session.output().is_json() {
         session.output().json(&json!({ "member": line, "key": member.key.to_string() }))?;
@@ -123,6 +135,7 @@ fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
     let config = StaticConfig {
         dir: folder.dir,
         listen: folder.listen,
+        http: args.http.or(folder.http),
         genesis,
         key: folder.key,
         timing: Timing::default(),
@@ -132,6 +145,9 @@ fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
         let (mut interrupt, mut terminate) = signals()?;
         let node = StaticNode::start(config).await?;
         session.output().note(format_args!("static node {name} listens on {}", node.address()));
+        if let Some(http) = node.http_address() {
+            session.output().note(format_args!("and serves its log on http://{http}/checkpoint"));
+        }
         let failed = tokio::select! {
             _ = interrupt.recv() => None,
             _ = terminate.recv() => None,
@@ -170,6 +186,7 @@ async fn ls(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> {
                 "name": member.label, "key": member.key.to_string(), "operator": member.operator,
                 "address": member.address, "votes": row.votes, "standing": word, "more": more, "faults": row.faults,
                 "proof": row.proof.map(|id| id.to_string()),
+                "vkeys": vkeys(&ledger.genesis().network, member),
             }))?;
             continue;
         }

@@ -7,8 +7,8 @@ use crate::ledger::apply::{ApplyError, Changes, Draft, Field, InvalidBlock};
 use crate::ledger::log;
 use crate::ledger::read::{Overlay, Read, ReadError};
 use crate::ledger::rows::{
-    COMMITTEES, HISTORY, Keys, PLACES, Past, Place, ROSTER_CHANGES, ROSTERS, SETTINGS, STATE_SUM, StateSum,
-    TIP,
+    COMMITTEES, HISTORY, Keys, LAST_LEAVES, PLACES, Past, Place, ROSTER_CHANGES, ROSTERS, SETTINGS,
+    STATE_SUM, StateSum, TIP,
 };
 use crate::ledger::rules::{Context, Refused, carry_out, rogue, voters};
 use crate::ledger::tables::is_hashed;
@@ -97,6 +97,7 @@ impl<'a, R: Read> Execution<'a, R> {
             let place = Place { height: self.context.height, leaf };
             PLACES.put(&mut self.state, &signed.id(), &place);
         }
+        LAST_LEAVES.put(&mut self.state, &(record.log_size - 1), &self.context.height);
         let last = record.encode();
         let leaves = taken.iter().map(SignedTransaction::bytes).chain([&last[..]]);
         log::append(&mut self.state, &mut frontier, leaves);

@@ -22,6 +22,7 @@ mod rules;
 pub mod snapshot;
 mod standing;
 pub mod tables;
+pub mod tiles;
 
 pub use apply::{
     ApplyError, Built, Changes, Draft, Field, InvalidBlock, NotTaken, Writes, build, check, precheck,

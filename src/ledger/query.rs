@@ -3,8 +3,8 @@
 use crate::ledger::log;
 use crate::ledger::read::{Read, ReadError};
 use crate::ledger::rows::{
-    AUTHORS, HEADS, Head, NODE_NUMBERS, NODES, Node, PLACES, ROSTER_CHANGES, ROSTERS, SEGMENTS, STATICS,
-    Segment, Static, TIP, VAULTS, WRITERS,
+    AUTHORS, HEADS, Head, LAST_LEAVES, NODE_NUMBERS, NODES, Node, PLACES, ROSTER_CHANGES, ROSTERS, SEGMENTS,
+    STATICS, Segment, Static, TIP, VAULTS, WRITERS,
 };
 use crate::message::anchor::NodeNumber;
 use crate::message::block::Header;
@@ -146,6 +146,16 @@ pub fn roster_changes(
     let rows = ROSTER_CHANGES.scan(state, &(), Some(&ROSTER_CHANGES.key(&after)), limit)?;
     let height = |key: &[u8]| key.last_chunk().map(|bytes| Height(u64::from_be_bytes(*bytes)));
     Ok(rows.into_iter().filter_map(|(key, hash)| Some((height(&key)?, hash))).collect())
+}
+
+/// The block that has a leaf of the log; `None` if none has it yet.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn block_of_leaf(state: &impl Read, leaf: u64) -> Result<Option<Height>, ReadError> {
+    let after = leaf.checked_sub(1).map(|before| LAST_LEAVES.key(&before));
+    let rows = LAST_LEAVES.scan(state, &(), after.as_deref(), 1)?;
+    Ok(rows.into_iter().next().map(|(_, height)| height))
 }
 
 /// The block of a transaction, its leaf, and the path to the root of the first `size` leaves; `None` if it

@@ -31,6 +31,8 @@ pub const PLACES: Table<TransactionId, Place> = Table::new(0x05, "place");
 pub const ROSTERS: Table<Hash, Roster> = Table::new(0x06, "roster");
 /// Heights whose block changed the roster.
 pub const ROSTER_CHANGES: Table<Height, Hash> = Table::new(0x07, "roster change");
+/// Blocks by the last of their leaves in the log.
+pub const LAST_LEAVES: Table<u64, Height> = Table::new(0x08, "last leaf");
 
 // The state.
 

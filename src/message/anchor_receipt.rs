@@ -5,7 +5,8 @@
 //! each roster since the genesis cosigned a tree head whose last leaf names the next. That last leaf also says
 //! when. Only tree heads carry trust, so all of it is as sound as ML-DSA cosignatures are.
 //!
-//! The file is a C2SP `tlog-proof` of the anchor; what that format has no word for is in its `extra` line.
+//! The file is a C2SP `tlog-proof` of the anchor, <https://c2sp.org/tlog-proof>: its entry is the transaction. What that
+//! format has no word for is in its `extra` line, which it trusts no more than we do: "as it is not authenticated".
 
 use data_encoding::BASE64;
 
@@ -212,7 +213,7 @@ impl AnchorReceipt {
         }
     }
 
-    /// The receipt file.
+    /// The receipt file: tlog-proof, "Format".
     #[must_use]
     pub fn to_text(&self) -> String {
         let extra = BASE64.encode(&self.encode_extra());

@@ -1,15 +1,19 @@
 //! The checkpoint: a tree head of the ledger's log, cosigned by the static nodes one after the other.
 //!
-//! Text and signatures are those of C2SP: `tlog-checkpoint`, `signed-note`, and `tlog-cosignature` with
-//! Ed25519 (type 4) and ML-DSA-44 (type 6). A static node signs with both at one time, and counts only
-//! with both, so that what is signed today stays sound when one of the two schemes does not.
+//! Text and signatures are those of C2SP: <https://c2sp.org/tlog-checkpoint>, <https://c2sp.org/signed-note>, and
+//! <https://c2sp.org/tlog-cosignature> with Ed25519 (type 4) and ML-DSA-44 (type 6). A static node signs with both at
+//! one time, and counts only with both, so that what is signed today stays sound when one of the two schemes does not.
 //!
-//! Stricter than C2SP: a line by anybody but a member, or out of order, is refused, not skipped. So a
-//! checkpoint of ours has one text for a set of signers, and no byte of it can be changed.
+//! The log has no key of its own: that a quorum of its cosigners signed *is* its signature, so no line has the
+//! origin as its key's name, as tlog-checkpoint ("Signatures") says it should. To others each static node is a
+//! cosigner with two keys, its [`vkeys`].
+//!
+//! Stricter than C2SP: a line by anybody but a member, or out of order, is refused, where signed-note would have it
+//! ignored. So a checkpoint of ours has one text for a set of signers, and no byte of it can be changed.
 
 use std::collections::BTreeSet;
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
 use sha2::{Digest as _, Sha256};
 
 use crate::crypto::ml_dsa::{self, PqKeyPair};
@@ -23,8 +27,12 @@ use crate::types::{Height, LogHash, NetworkId, PublicKey};
 /// Begins each line with a signature: an em dash and a space.
 const SIGNATURE_LINE: &str = "\u{2014} ";
 
-const ED25519_TYPE: u8 = 4;
-const ML_DSA_TYPE: u8 = 6;
+/// signed-note, "Signature types": "Timestamped Ed25519 checkpoint cosignatures".
+const ED25519_TYPE: u8 = 0x04;
+/// signed-note, "Signature types": "Timestamped ML-DSA-44 (sub)tree cosignatures".
+const ML_DSA_TYPE: u8 = 0x06;
+/// tlog-cosignature, "Format": the timestamp "MUST NOT exceed 2^63 - 1".
+const MAX_SECONDS: u64 = u64::MAX >> 1;
 
 /// A tree head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +58,8 @@ impl Checkpoint {
         Self { origin: Self::origin_of(network), size, root }
     }
 
-    /// The text that is signed: origin, size and root, each on a line.
+    /// The text that is signed, tlog-checkpoint, "Note text": origin, size and root, each on a line; no extension lines,
+    /// "as they are not auditable by log monitors".
     #[must_use]
     pub fn text(&self) -> String {
         format!("{}\n{}\n{}\n", self.origin, self.size, BASE64.encode(&self.root.0))
@@ -71,12 +80,13 @@ impl Checkpoint {
         if found.text() == text { Ok(found) } else { Err(Violation::Malformed) }
     }
 
-    /// What a cosigner calls itself.
+    /// What a cosigner calls itself: tlog-cosignature, "Format", has it like a URL without its scheme.
     fn cosigner(&self, key: &PublicKey) -> String {
-        format!("{}/{key}", self.origin)
+        cosigner(&self.origin, key)
     }
 
-    /// `cosigned_message` of tlog-cosignature: what the ML-DSA signature is of.
+    /// `cosigned_message` of tlog-cosignature, "ML-DSA-44 signed message": what the ML-DSA signature is of. For a
+    /// checkpoint its `start` is 0 and its `end` the size of the tree.
     fn pq_message(&self, signer: &PublicKey, seconds: u64) -> Vec<u8> {
         let mut message = b"subtree/v1\n\0".to_vec();
         push_name(&self.cosigner(signer), &mut message);
@@ -107,7 +117,23 @@ fn push_name(name: &str, to: &mut Vec<u8>) {
     to.extend_from_slice(name.as_bytes());
 }
 
-/// The id of a key in a signed note: the first bytes of SHA-256 of its name, type and bytes.
+fn cosigner(origin: &str, key: &PublicKey) -> String {
+    format!("{origin}/{key}")
+}
+
+/// A static node's Ed25519 and ML-DSA-44 keys as other clients of logs take them: signed-note, "Verifier keys".
+#[must_use]
+pub fn vkeys(network: &NetworkId, member: &Member) -> [String; 2] {
+    let name = cosigner(&Checkpoint::origin_of(network), &member.key);
+    let vkey = |kind, key: &[u8]| {
+        let id = HEXLOWER.encode(&key_id(&name, kind, key));
+        format!("{name}+{id}+{}", BASE64.encode(&[&[kind], key].concat()))
+    };
+    [vkey(ED25519_TYPE, member.key.as_bytes()), vkey(ML_DSA_TYPE, &member.pq_key[..])]
+}
+
+/// The id of a key in a signed note, tlog-cosignature, "Format": the first four bytes of
+/// `SHA-256(<name> || "\n" || <type> || <public key>)`.
 fn key_id(name: &str, kind: u8, key: &[u8]) -> [u8; 4] {
     let hash = Sha256::new().chain_update(name).chain_update([b'\n', kind]).chain_update(key).finalize();
     [hash[0], hash[1], hash[2], hash[3]]
@@ -130,15 +156,18 @@ impl Cosignature {
     /// Checks both signatures.
     ///
     /// # Errors
-    /// [`Violation::BadSignature`].
+    /// [`Violation::BadSignature`], or [`Violation::OutOfBounds`] for a time that the format does not have.
     pub fn verify(&self, checkpoint: &Checkpoint, member: &Member) -> Result<(), Violation> {
+        if self.seconds > MAX_SECONDS {
+            return Err(Violation::OutOfBounds);
+        }
         let message = checkpoint.pq_message(&self.signer, self.seconds);
         sign::verify_cosignature(&member.key, self.seconds, &checkpoint.text(), &self.ed25519)
             .and_then(|()| ml_dsa::verify(&member.pq_key, &message, &self.ml_dsa))
             .map_err(|_| Violation::BadSignature)
     }
 
-    /// The two lines in a signed note.
+    /// The two lines in a signed note, tlog-cosignature, "Format": each is the key's id and a `timestamped_signature`.
     fn lines(&self, checkpoint: &Checkpoint, pq_key: &[u8]) -> String {
         let name = checkpoint.cosigner(&self.signer);
         let line = |kind, key: &[u8], signature: &[u8]| {
@@ -208,7 +237,7 @@ impl SignedCheckpoint {
     /// Adds a cosignature that has come in, whenever that is; false if its signer is here already.
     ///
     /// # Errors
-    /// [`Violation::NotAMember`] or [`Violation::BadSignature`].
+    /// [`Violation::NotAMember`], or what [`Cosignature::verify`] says.
     pub fn add(&mut self, cosignature: Cosignature, roster: &Roster) -> Result<bool, Violation> {
         let member = roster.member(&cosignature.signer).ok_or(Violation::NotAMember)?;
         let signer = cosignature.signer;
@@ -234,8 +263,8 @@ impl SignedCheckpoint {
     /// Checks every cosignature, and that they are enough.
     ///
     /// # Errors
-    /// [`Violation::DuplicateSigner`], [`Violation::NotAMember`], [`Violation::NoQuorum`] or
-    /// [`Violation::BadSignature`]; one bad signature is enough.
+    /// [`Violation::DuplicateSigner`], [`Violation::NotAMember`], [`Violation::NoQuorum`], or what
+    /// [`Cosignature::verify`] says; one bad signature is enough.
     pub fn verify(&self, roster: &Roster, policy: Policy) -> Result<(), Violation> {
         let signers: BTreeSet<_> = self.cosignatures.iter().map(|cosignature| cosignature.signer).collect();
         if signers.len() != self.cosignatures.len() {

@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::future::poll_fn;
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
@@ -88,7 +88,7 @@ pub enum DevnetError {
         source: io::Error,
     },
     /// No free port.
-    #[error("no free UDP port on loopback")]
+    #[error("no free port on loopback")]
     Port(#[source] io::Error),
     /// No randomness for keys.
     #[error("the system gives no random bytes")]
@@ -208,6 +208,7 @@ async fn start_statics(dir: &Path, network: &Network) -> Result<Vec<StaticNode>,
         let config = StaticConfig {
             dir: folder.dir,
             listen: folder.listen,
+            http: folder.http,
             genesis: Arc::clone(&genesis),
             key: folder.key,
             timing: Timing::default(),
@@ -292,7 +293,7 @@ fn create_node(
         operator: format!("devnet-{number}"),
         site: "loopback".into(),
     };
-    NodeFolder { dir, name, network, listen: address, key }.create()?;
+    NodeFolder { dir, name, network, listen: address, http: None, key }.create()?;
     Ok(info)
 }
 
@@ -318,7 +319,8 @@ fn create_static(
         operator: format!("devnet-static-{number}"),
         address,
     };
-    NodeFolder { dir, name, network, listen: address, key }.create()?;
+    // One number for both: QUIC is UDP.
+    NodeFolder { dir, name, network, listen: address, http: Some(address), key }.create()?;
     Ok(member)
 }
 
@@ -361,11 +363,22 @@ fn ports(count: usize, base_port: Option<u16>) -> Result<Vec<SocketAddr>, Devnet
         return Ok((base..last).map(address).collect());
     }
     // All are held open until all are found, so that no two are the same.
-    let sockets: Vec<UdpSocket> = (0..count)
-        .map(|_| UdpSocket::bind(address(0)))
-        .collect::<io::Result<_>>()
-        .map_err(DevnetError::Port)?;
-    sockets.iter().map(UdpSocket::local_addr).collect::<io::Result<_>>().map_err(DevnetError::Port)
+    let sockets: Vec<_> =
+        (0..count).map(|_| free_port()).collect::<io::Result<_>>().map_err(DevnetError::Port)?;
+    sockets.iter().map(|(udp, _)| udp.local_addr()).collect::<io::Result<_>>().map_err(DevnetError::Port)
+}
+
+/// A port of loopback that is free for UDP and for TCP.
+fn free_port() -> io::Result<(UdpSocket, TcpListener)> {
+    let mut tries = 0;
+    loop {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        match TcpListener::bind(udp.local_addr()?) {
+            Ok(tcp) => return Ok((udp, tcp)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < 100 => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn random() -> Result<[u8; 32], DevnetError> {

@@ -177,3 +177,9 @@ pub const ANSWER_BLOCKS_LEN: usize = 4 << 20;
 
 /// Rows of one answer: the next question goes on after the last.
 pub const MAX_ANSWER_ROWS: usize = 512;
+
+/// HTTP connections that a server of ours has open at once; others wait in the system's queue.
+pub const MAX_HTTP_CONNECTIONS: usize = 64;
+
+/// Bytes of HTTP answers that are being made or sent at once: four of the longest bundles of log entries, or thousands of tiles.
+pub const HTTP_ANSWER_BYTES: usize = 68 << 20;

@@ -9,11 +9,25 @@ fn a_genesis_takes_four_static_nodes_or_says_that_it_is_for_trying_out() {
     for nth in 1..=4 {
         let (dir, name, listen) =
             (format!("s{nth}"), format!("static-{nth}"), format!("127.0.0.1:{}", 4_400 + nth));
-        let args =
-            ["static", "init", "--dir", &dir, "--name", &name, "--operator", "op", "--listen", &listen];
+        let args = [
+            "static",
+            "init",
+            "--dir",
+            &dir,
+            "--name",
+            &name,
+            "--operator",
+            "op",
+            "--listen",
+            &listen,
+            "--http",
+            &listen,
+        ];
         let ran = user.run(args).ends(0);
         members.push(format!("m{nth}"));
         user.write(&members[nth - 1], &ran.stdout);
+        let settings = std::fs::read_to_string(user.path(&dir).join("node.toml")).unwrap();
+        assert!(settings.contains(&format!("http = \"{listen}\"")), "{settings}");
     }
     let genesis = |args: &[&str]| user.run([&["network", "genesis"], args].concat());
     let few = genesis(&["m1", "m2", "m3"]).ends(2);
@@ -40,6 +54,14 @@ fn the_static_nodes_of_a_devnet_are_shown_and_their_ledger_checks() {
         rows.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.len(), 4);
     assert!(rows.iter().all(|row| row["votes"] == true && row["standing"] == "good"), "{rows:?}");
+    let name = |row: &serde_json::Value| {
+        let keys = row["vkeys"].as_array().unwrap().clone();
+        keys.iter().map(|key| key.as_str().unwrap().split_once('+').unwrap().0.to_owned()).collect::<Vec<_>>()
+    };
+    assert!(
+        rows.iter()
+            .all(|row| name(row)[0] == name(row)[1] && name(row)[0].ends_with(row["key"].as_str().unwrap()))
+    );
     assert_eq!(user.run(["static", "status"]).ends(0).text().lines().count(), 4);
     user.run(["ledger", "log"]).ends(0);
     assert!(user.run(["ledger", "verify"]).ends(0).text().starts_with("ok"));

@@ -23,6 +23,7 @@ use crate::types::*;
 mod admission;
 mod anchors;
 mod blocks;
+mod bundles;
 mod governance;
 mod order;
 mod pool;

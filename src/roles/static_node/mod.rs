@@ -1,9 +1,11 @@
 //! A static node: one of the known set that signs the ledger.
 //!
-//! [`keeper`] is the thread that decides and makes durable; [`serve`] answers requests; [`outbox`] brings the
+//! [`keeper`] is the thread that decides and makes durable; [`serve`] answers requests; [`http`] has the log for everybody;
+//! [`outbox`] brings the
 //! others what the keeper says; [`prove`] makes proofs from the chain. Consensus and the ledger's rules are pure and live
 //! in [`consensus`](crate::consensus) and [`ledger`](crate::ledger).
 
+mod http;
 mod keeper;
 mod outbox;
 mod prove;
@@ -33,6 +35,7 @@ use crate::store::chain::{Chain, ChainError};
 use crate::store::wal::{Wal, WalError};
 use crate::types::PublicKey;
 
+use http::{LogDesk, LogServer};
 pub use keeper::KeeperError;
 use keeper::{Command, Keeper, Parts};
 use outbox::Outbox;
@@ -53,6 +56,8 @@ pub struct StaticConfig {
     pub dir: PathBuf,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where to serve the log (HTTP over TCP), if at all; port 0 lets the system choose.
+    pub http: Option<SocketAddr>,
     /// The network.
     pub genesis: Arc<Genesis>,
     /// Its identity.
@@ -100,12 +105,22 @@ pub enum StaticError {
     /// It cannot listen.
     #[error("cannot listen")]
     Endpoint(#[from] EndpointError),
+    /// It cannot listen for HTTP.
+    #[error("cannot listen for HTTP on {address}")]
+    Http {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// A static node that runs.
 #[derive(Debug)]
 pub struct StaticNode {
     server: Server,
+    http: Option<LogServer>,
     keeper: SyncSender<Command>,
     thread: JoinHandle<()>,
     ended: watch::Receiver<Option<String>>,
@@ -126,8 +141,10 @@ impl StaticNode {
         let panicked = |panic| StaticError::Io { path: config.dir.clone(), source: io::Error::other(panic) };
         let Opened { lock, chain, wal, log } = opened.map_err(panicked)??;
         let endpoint = ServerEndpoint::bind(config.listen, &config.key)?;
-        let (keeper, queue) = keeper::queue();
         let shared = Arc::<Shared>::default();
+        let desk = LogDesk::new(config.genesis.network, chain.clone(), Arc::clone(&shared));
+        let http = serve_log(config.http, desk).await?;
+        let (keeper, queue) = keeper::queue();
         let peers = Peers::new(&static_peers(&config.genesis), &config.key);
         let others =
             config.genesis.roster.committee().members().iter().copied().filter(|other| *other != key);
@@ -157,13 +174,19 @@ impl StaticNode {
             started: Instant::now(),
         };
         let server = serve_endpoint(endpoint, Arc::new(desk), Limits::default());
-        Ok(Self { server, keeper, thread, ended, key, _lock: lock })
+        Ok(Self { server, http, keeper, thread, ended, key, _lock: lock })
     }
 
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// Where it serves its log, if it does.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(LogServer::address)
     }
 
     /// Its identity.
@@ -184,6 +207,9 @@ impl StaticNode {
 
     /// Takes no more requests and leaves.
     pub async fn stop(self) {
+        if let Some(http) = self.http {
+            http.stop(STOP_GRACE).await;
+        }
         self.server.stop(STOP_GRACE).await;
         let stopped = tokio::task::spawn_blocking(move || {
             // Gone already is as good as stopped.
@@ -194,6 +220,12 @@ impl StaticNode {
             tracing::error!("the ledger's thread panicked");
         }
     }
+}
+
+async fn serve_log(address: Option<SocketAddr>, desk: LogDesk) -> Result<Option<LogServer>, StaticError> {
+    let Some(address) = address else { return Ok(None) };
+    let started = LogServer::start(address, desk).await;
+    started.map(Some).map_err(|source| StaticError::Http { address, source })
 }
 
 /// An error and what caused it, on one line.

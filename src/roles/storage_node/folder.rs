@@ -27,6 +27,8 @@ pub struct NodeFolder {
     pub network: NetworkId,
     /// Where it listens (QUIC over UDP); port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Where a static node serves its log (HTTP over TCP), if it does. A storage node serves nothing there.
+    pub http: Option<SocketAddr>,
     /// Its identity.
     pub key: KeyPair,
 }
@@ -76,6 +78,8 @@ struct Settings {
     name: String,
     network: String,
     listen: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    http: Option<SocketAddr>,
 }
 
 impl NodeFolder {
@@ -96,8 +100,12 @@ impl NodeFolder {
         }
         let secret = Zeroizing::new(HEXLOWER.encode(&*self.key.secret()));
         write_private(&key, secret.as_bytes()).map_err(at(&key))?;
-        let text =
-            Settings { name: self.name.clone(), network: self.network.to_string(), listen: self.listen };
+        let text = Settings {
+            name: self.name.clone(),
+            network: self.network.to_string(),
+            listen: self.listen,
+            http: self.http,
+        };
         let text = toml::to_string(&text).map_err(io::Error::other).map_err(at(&settings))?;
         write_private(&settings, text.as_bytes()).map_err(at(&settings))?;
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(at(&self.dir))
@@ -120,7 +128,8 @@ impl NodeFolder {
         let settings: Settings = toml::from_str(&read(&path)?).map_err(wrong)?;
         let network = settings.network.parse().map_err(serde::de::Error::custom).map_err(wrong)?;
         let key = parse_key(&read(&key_path)?).ok_or(NodeFolderError::Key { path: key_path })?;
-        Ok(Self { dir: dir.to_owned(), name: settings.name, network, listen: settings.listen, key })
+        let Settings { name, listen, http, .. } = settings;
+        Ok(Self { dir: dir.to_owned(), name, network, listen, http, key })
     }
 }
 
@@ -147,6 +156,7 @@ mod tests {
             name: "node-1".into(),
             network: NetworkId([3; 32]),
             listen: SocketAddr::from(([127, 0, 0, 1], 4_433)),
+            http: None,
             key: KeyPair::from_secret(&[5; 32]),
         }
     }
@@ -161,6 +171,9 @@ mod tests {
         assert_eq!((read.name, read.network, read.listen), (made.name.clone(), made.network, made.listen));
         assert_eq!(read.key.public(), made.key.public());
         assert!(matches!(made.create(), Err(NodeFolderError::Exists { .. })));
+        let served = NodeFolder { dir: dir.path().join("served"), http: Some(made.listen), ..made };
+        served.create().unwrap();
+        assert_eq!(NodeFolder::open(&served.dir).unwrap().http, served.http);
     }
 
     #[test]
