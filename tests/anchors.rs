@@ -6,11 +6,11 @@ use std::path::Path;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use xvault::client::{
-    Client, ClientConfig, Condition, ErrorKind, GetOptions, ListEntry, ListOptions, PutOptions,
+    Ack, Client, ClientConfig, Condition, ErrorKind, GetOptions, ListEntry, ListOptions, PutOptions,
     RecordAddress, Remove, Source,
 };
 use xvault::crypto::seed::Seed;
-use xvault::message::{AnchorReceipt, Genesis, Policy};
+use xvault::message::{AnchorReceipt, Genesis, Member, Policy, Roster};
 use xvault::roles::{Devnet, DevnetConfig};
 use xvault::types::{Network, VersionId};
 
@@ -176,7 +176,16 @@ async fn devices_that_write_at_once_lose_nothing_and_conditions_hold() {
     }
     counting.join_all().await;
     let fresh = device(dir.path(), devnet.network(), "fresh").await;
-    assert_eq!(read(&fresh, &at("shared", "counter"), None).await, "15");
+    // A static node may be a block behind, and a device looks only so often.
+    let mut found = Bytes::new();
+    for _ in 0..30 {
+        found = read(&fresh, &at("shared", "counter"), None).await;
+        if found == "15" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(found, "15");
     assert_eq!(names(&fresh, "shared").await.len(), 3 * 15 + 15 + 1);
     for device in devices.into_iter().chain([fresh]) {
         device.close().await;
@@ -218,5 +227,77 @@ async fn a_receipt_holds_for_exactly_what_was_put_and_no_byte_of_it_may_change()
     }
     assert_eq!(one.receipt(&at("docs", "none"), None).await.unwrap_err().kind(), ErrorKind::NotFound);
     one.close().await;
+    devnet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_only_stored_survives_the_loss_of_the_home_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = devnet(dir.path()).await;
+    let network = devnet.network().clone();
+    // No static node answers: nothing can be anchored.
+    let mut cut = network.clone();
+    cut.genesis = Some(elsewhere(&network));
+    let one = device(dir.path(), &cut, "one").await;
+    let large = content(1, 9_000_000);
+    let options = PutOptions { ack: Ack::Stored, ..PutOptions::default() };
+    for (name, bytes) in [("large", large.clone()), ("small", content(2, 900)), ("small", content(3, 800))] {
+        one.put(&at("docs", name), Source::Bytes(bytes), options.clone()).await.unwrap();
+    }
+    assert_eq!(read(&one, &at("docs", "small"), None).await, content(3, 800), "it is read at once");
+    let conditional = PutOptions { condition: Condition::IfAbsent, ..options };
+    let refused = one.put(&at("docs", "x"), Source::Bytes(Bytes::new()), conditional).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    drop(one);
+    std::fs::remove_dir_all(dir.path().join("one")).unwrap();
+
+    let other = device(dir.path(), &network, "other").await;
+    let recovered = other.recover(|_| {}).await.unwrap();
+    assert_eq!((recovered.changes, recovered.stored), (0, 3));
+    assert_eq!(read(&other, &at("docs", "large"), None).await, large);
+    assert_eq!(read(&other, &at("docs", "small"), None).await, content(3, 800));
+    assert_eq!(other.versions(&at("docs", "small")).await.unwrap().len(), 2);
+    // What was anchored once and erased since does not come back, though nodes may still hold it.
+    other.remove(&at("docs", "small"), Remove::AllVersions).await.unwrap();
+    assert_eq!(other.recover(|_| {}).await.unwrap().stored, 0);
+    let third = device(dir.path(), &network, "third").await;
+    assert_eq!(third.recover(|_| {}).await.unwrap().stored, 0);
+    assert_eq!(names(&third, "docs").await, ["large"]);
+    other.close().await;
+    third.close().await;
+    devnet.stop().await;
+}
+
+/// The genesis with static nodes where nobody listens.
+fn elsewhere(network: &Network) -> String {
+    let mut genesis = Genesis::from_text(network.genesis.as_ref().unwrap()).unwrap();
+    let away = |member: &Member| Member { address: ([127, 0, 0, 1], 9).into(), ..member.clone() };
+    genesis.roster = Roster::new(genesis.roster.members().iter().map(away).collect()).unwrap();
+    genesis.to_text()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_is_anchored_by_the_next_client_of_the_home() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = devnet(dir.path()).await;
+    let network = devnet.network().clone();
+    let mut cut = network.clone();
+    cut.genesis = Some(elsewhere(&network));
+    let one = device(dir.path(), &cut, "one").await;
+    let options = PutOptions { ack: Ack::Stored, ..PutOptions::default() };
+    one.put(&at("docs", "a"), Source::Bytes(content(1, 700)), options).await.unwrap();
+    drop(one);
+    let again = device(dir.path(), &network, "one").await;
+    let other = device(dir.path(), &network, "other").await;
+    for _ in 0..100 {
+        if !names(&other, "docs").await.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(read(&other, &at("docs", "a"), None).await, content(1, 700));
+    assert!(again.stat(&at("docs", "a"), None, false).await.unwrap().anchor.is_some());
+    again.close().await;
+    other.close().await;
     devnet.stop().await;
 }

@@ -119,6 +119,8 @@ fn requests() -> Vec<Request> {
         Request::Cosign { height: Height(7), cosignature: vec![1; 90] },
         Request::SubmitTransaction(vec![2; 300]),
         Request::AskLedger(vec![3; 33]),
+        Request::ListShards(None),
+        Request::ListShards(Some(shard())),
     ]
 }
 
@@ -208,6 +210,8 @@ fn responses() -> Vec<Response> {
         Response::Status(empty_status()),
         Response::Done,
         Response::Answer { len: 9 },
+        Response::Shards(vec![HeldShard { shard: shard(), root: hash, len: 9 }; 2]),
+        Response::Shards(vec![]),
     ]);
     all
 }
@@ -241,8 +245,9 @@ fn changesets() {
             change("b", What::Version { entry: deleted(), segments: vec![] }),
             change("a", What::Erase(VersionId([9; 16]))),
         ],
+        standalone: true,
     };
-    let none = Changeset { collection: "scans".parse().unwrap(), changes: vec![] };
+    let none = Changeset { collection: "scans".parse().unwrap(), changes: vec![], standalone: false };
     fuzz(&[all.clone(), none], |changeset| changeset.encode().to_vec(), Changeset::decode);
     truncate(&all.encode(), Changeset::decode);
     assert_eq!(all.encode().len() % 64, 0);

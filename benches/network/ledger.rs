@@ -30,7 +30,14 @@ pub(crate) fn run(options: &Options, report: &Report, runtime: &Runtime) -> Outc
         client.put(&numbered(0), Source::Bytes(content(0, LEN)), PutOptions::default()).await?;
         one_writer(report, &client, 1, "1,000").await?;
         let growth = growth(&devnet).await?;
-        report.figure("ledger: block bytes for an anchor of one 4+2 segment", "bytes", growth, 1_228.8, None, json!({}));
+        report.figure(
+            "ledger: block bytes for an anchor of one 4+2 segment",
+            "bytes",
+            growth,
+            1_228.8,
+            None,
+            json!({}),
+        );
         many_writers(options, report, &devnet, &client).await?;
         one_writer(report, &client, 1_000_000, "as many as were put").await?;
         verify_receipt(report, &devnet, &client).await?;
@@ -133,7 +140,14 @@ async fn transactions(report: &Report, devnet: &Devnet) -> Outcome<()> {
     let begun = Instant::now();
     submit_all(&authors, 1..1 + EACH).await?;
     let rate = f64::from(AUTHORS) * EACH as f64 / begun.elapsed().as_secs_f64();
-    report.figure("ledger: simple transactions through blocks", "transactions/s", rate, 2_000.0, None, json!({}));
+    report.figure(
+        "ledger: simple transactions through blocks",
+        "transactions/s",
+        rate,
+        2_000.0,
+        None,
+        json!({}),
+    );
     Ok(())
 }
 
@@ -162,7 +176,11 @@ impl Author {
             Transaction { network, author, nonce, expires, action }.sign(&key)
         };
         let members = genesis.roster.members().to_vec();
-        Self { peers: Peers::new(&static_peers(genesis), &key), members, signed: (0..=200).map(sign).collect() }
+        Self {
+            peers: Peers::new(&static_peers(genesis), &key),
+            members,
+            signed: (0..=200).map(sign).collect(),
+        }
     }
 }
 

@@ -33,8 +33,13 @@ struct Options {
 
 impl Options {
     fn parse() -> Result<Self, String> {
-        let mut options =
-            Self { only: None, large_bytes: 1 << 30, listed: 100_000, anchored: 20_000, dir: std::env::temp_dir() };
+        let mut options = Self {
+            only: None,
+            large_bytes: 1 << 30,
+            listed: 100_000,
+            anchored: 20_000,
+            dir: std::env::temp_dir(),
+        };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             // What `cargo bench` says to every benchmark.
@@ -50,7 +55,9 @@ impl Options {
                 "--anchored" => options.anchored = number()?,
                 "--dir" => options.dir = value.into(),
                 _ => {
-                    return Err(format!("unknown option {arg}; known: --only, --large-mib, --listed, --anchored, --dir"));
+                    return Err(format!(
+                        "unknown option {arg}; known: --only, --large-mib, --listed, --anchored, --dir"
+                    ));
                 }
             }
         }

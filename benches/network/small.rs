@@ -115,7 +115,8 @@ fn slices(options: &Options, report: &Report, runtime: &Runtime) -> Outcome<()> 
     runtime.block_on(async {
         let client = devnet.client().await?;
         let bytes = COUNT * LEN as u64;
-        let took = devnet.measure(bytes, COUNT, async || put_all(&client, 0, contents, 8, stored()).await).await?;
+        let took =
+            devnet.measure(bytes, COUNT, async || put_all(&client, 0, contents, 8, stored()).await).await?;
         report.figure(
             "slices: put 1,000 of 512 KiB, 8 at once",
             "records/s",
@@ -138,7 +139,8 @@ fn small(options: &Options, report: &Report, runtime: &Runtime) -> Outcome<()> {
     let bytes = COUNT * LEN as u64;
     runtime.block_on(async {
         let client = devnet.client().await?;
-        let took = devnet.measure(bytes, COUNT, async || put_all(&client, 0, contents, 16, stored()).await).await?;
+        let took =
+            devnet.measure(bytes, COUNT, async || put_all(&client, 0, contents, 16, stored()).await).await?;
         report.figure(
             "small: put 5,000 of 4 KiB, 16 at once",
             "records/s",
@@ -183,7 +185,9 @@ fn listed(options: &Options, report: &Report, runtime: &Runtime) -> Outcome<()> 
             let contents: Vec<_> = (done..done + step).map(|number| content(number, LEN)).collect();
             let from = done;
             let took = devnet
-                .measure(step * LEN as u64, step, async || put_all(&client, from, contents, 64, stored()).await)
+                .measure(step * LEN as u64, step, async || {
+                    put_all(&client, from, contents, 64, stored()).await
+                })
                 .await?;
             done += step;
             let micros = took.used.cpu_s * 1e6 / step as f64;

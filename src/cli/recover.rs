@@ -20,12 +20,16 @@ pub(crate) async fn run(session: &Session, client: &Client, _args: Args) -> anyh
     let collections = client.collections().await?;
     if output.is_json() {
         output.json(&json!({
-            "collections": collections.len(), "anchors": found.anchors, "changes": found.changes,
+            "collections": collections.len(), "anchors": found.anchors, "changes": found.changes, "stored": found.stored,
         }))?;
         return Ok(Exit::Ok);
     }
     let (anchors, changes) = (format::count(found.anchors, "anchor"), format::count(found.changes, "change"));
     let collections = format::count(collections.len() as u64, "collection");
+    if found.stored > 0 {
+        let stored = format::count(found.stored, "version");
+        output.line(format_args!("anchored {stored} that only the nodes knew of"))?;
+    }
     output.line(format_args!("recovered {changes} of {anchors}; the vault has {collections}"))?;
     Ok(Exit::Ok)
 }

@@ -1,6 +1,6 @@
 //! `xvault verify`
 
-use std::io::Read;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;

@@ -85,10 +85,18 @@ impl Anchorer {
 
     /// Anchors a pack. When it returns `Ok` those of its changes that are `Ok` are final.
     pub(crate) async fn anchor(&self, pack: StoredPack) -> Outcome {
+        self.queue(pack).await?.await
+    }
+
+    /// Takes a pack on; the answer tells what becomes of it.
+    pub(crate) async fn queue(
+        &self,
+        pack: StoredPack,
+    ) -> Result<impl Future<Output = Outcome> + Send + use<>, Error> {
         let gone = || Error::new(ErrorKind::Internal, "the client is closed");
         let (answer, answered) = oneshot::channel();
         self.0.send((pack, answer)).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        Ok(async move { answered.await.map_err(|_| gone())? })
     }
 }
 

@@ -334,6 +334,8 @@ pub struct Recovered {
     pub anchors: u64,
     /// Versions and erasures that they brought.
     pub changes: u64,
+    /// Versions that were stored and not anchored, and now are.
+    pub stored: u64,
 }
 
 /// How a node answered.

@@ -17,6 +17,7 @@ use crate::message::{Descriptor, ReadShard, ShardSlice, Violation};
 use crate::net::CallError;
 use crate::runtime::Driver;
 use crate::stripe::Layout;
+use crate::transfer::buffer::Buffer;
 use crate::transfer::download::{Columns, Download, DownloadConfig, DownloadError, Effect, Event, ReadPlan};
 use crate::transfer::failure::RequestId;
 use crate::transfer::open::{OpenError, ShardBytes, assemble, open_unit};
@@ -48,6 +49,19 @@ pub(crate) async fn read_unit(
     };
     let opened = if small { open() } else { ctx.workers.run(open).await? };
     opened.map_err(|error| corrupt(&descriptor).caused_by(error))
+}
+
+/// Reads a range of a segment as it is, ciphertext.
+pub(crate) async fn read_sealed(
+    ctx: &Arc<Context>,
+    descriptor: &Arc<Descriptor>,
+    layout: &Layout,
+    range: Range<u64>,
+) -> Result<Buffer, Error> {
+    let (columns, bytes) = fetch(ctx, descriptor, layout, range.clone()).await?;
+    let (coder, pool, layout) = (ctx.coder(descriptor.code), ctx.pool.clone(), *layout);
+    let job = move || assemble(&layout, &coder, range, bytes, columns.rebuild.as_ref(), &pool);
+    ctx.workers.run(job).await?.map_err(|error| corrupt(descriptor).caused_by(error))
 }
 
 fn unit_len(columns: &Columns) -> usize {

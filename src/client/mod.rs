@@ -19,6 +19,7 @@ mod put;
 mod range;
 mod records;
 mod source;
+mod stored;
 mod sync;
 mod upload;
 mod vault;

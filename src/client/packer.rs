@@ -48,7 +48,7 @@ pub(crate) enum ItemKind {
     /// New content.
     Record(Box<NewRecord>),
     /// A version whose content is stored already, or a marker of a removal.
-    Version(VersionEntry, Vec<Descriptor>),
+    Version(Box<VersionEntry>, Vec<Descriptor>),
     /// A version is erased.
     Erase(VersionId),
 }
@@ -133,13 +133,20 @@ impl Packer {
 
     /// Anchors what was stored and is not anchored, by this client or one before it.
     pub(crate) async fn resume(&self) -> Result<(), Error> {
-        let Some(vault) = &self.ctx.vault else { return Ok(()) };
         let pending = self.ctx.index.with(|index| index.pending_anchors()).await?;
+        let pack = |(descriptor, changes)| StoredPack::unconditional(descriptor, changes);
+        self.anchor_all(pending.into_iter().map(pack).collect()).await
+    }
+
+    /// Anchors packs that are stored.
+    pub(crate) async fn anchor_all(&self, packs: Vec<StoredPack>) -> Result<(), Error> {
+        let Some(vault) = &self.ctx.vault else { return Ok(()) };
         let mut anchoring = JoinSet::new();
-        for (descriptor, changes) in pending {
-            let anchorer = guard(&self.lanes).anchorer(&self.ctx, vault, &changes.collection);
-            let pack = StoredPack::unconditional(descriptor, changes);
-            anchoring.spawn(async move { anchorer.anchor(pack).await });
+        for pack in packs {
+            let anchorer = guard(&self.lanes).anchorer(&self.ctx, vault, &pack.changes.collection);
+            // In this order: a collection's anchorer takes them as they come.
+            let queued = anchorer.queue(pack).await?;
+            anchoring.spawn(queued);
         }
         while let Some(done) = anchoring.join_next().await {
             done.map_err(|error| Error::new(ErrorKind::Internal, "anchoring panicked").caused_by(error))??;
@@ -231,7 +238,8 @@ impl Lane {
         segments.extend(packed.segments());
         let committed = match &self.anchorer {
             Some(anchorer) => {
-                let (changes, wants) = packed.into_changeset(self.collection.clone());
+                let (mut changes, wants) = packed.into_changeset(self.collection.clone());
+                changes.standalone = self.ack == Ack::Stored;
                 let pack = StoredPack { descriptor: placed.descriptor.clone(), changes, wants };
                 match self.ack {
                     Ack::Anchored => anchorer.anchor(pack).await?,
@@ -270,13 +278,14 @@ impl Lane {
         let segment = SegmentId(random()?);
         let (coder, pool) = (self.ctx.coder(self.ctx.network.code), self.ctx.pool.clone());
         let key = self.ctx.vault.as_ref().map(|vault| vault.keys.commit_key().clone());
-        let collection = self.collection.clone();
+        let (collection, standalone) = (self.collection.clone(), self.ack == Ack::Stored);
         let job = move || -> Result<(Packed, CodedSegment), SegmentLenError> {
             let expected = items.iter().map(Item::len).sum();
             let mut pack = Pack::with_commit(segment, expected, &pool);
             let mut packed = Packed(items.into_iter().map(|item| pack_one(&mut pack, item)).collect());
             if let Some(key) = key {
-                let (changes, wants) = packed.into_changeset(collection);
+                let (mut changes, wants) = packed.into_changeset(collection);
+                changes.standalone = standalone;
                 pack.commit(&key, &changes.encode());
                 packed = Packed(changes.changes.into_iter().zip(wants).collect());
             }
@@ -293,7 +302,7 @@ struct Packed(Vec<(RecordChange, Want)>);
 impl Packed {
     fn into_changeset(self, collection: CollectionName) -> (Changeset, Vec<Want>) {
         let (changes, wants) = self.0.into_iter().unzip();
-        (Changeset { collection, changes }, wants)
+        (Changeset { collection, changes, standalone: false }, wants)
     }
 
     /// The segments that the changes bring besides the pack.
@@ -344,7 +353,7 @@ fn pack_one(pack: &mut Pack, item: Item) -> (RecordChange, Want) {
             upload = record.upload;
             pack_record(pack, *record)
         }
-        ItemKind::Version(entry, segments) => What::Version { entry, segments },
+        ItemKind::Version(entry, segments) => What::Version { entry: *entry, segments },
         ItemKind::Erase(version) => What::Erase(version),
     };
     (RecordChange { name: at.name, what }, Want { condition, upload })

@@ -13,6 +13,7 @@ use crate::client::ledger::no_ledger;
 use crate::client::nodes::status;
 use crate::client::packer::{Item, ItemKind, Packer, condition_failed, new_version};
 use crate::client::put;
+use crate::client::stored;
 use crate::client::sync;
 use crate::client::vault::Vault;
 use crate::client::{
@@ -92,16 +93,23 @@ impl Client {
         self.ctx.on_notice(notice);
     }
 
-    /// Restores in the local index whatever the ledger anchors of the vault, under every name. Of what is known already
-    /// nothing is read again. `progressed` is told how far it is.
+    /// Restores in the local index whatever the ledger anchors of the vault, under every name, and anchors what nodes hold
+    /// that was acknowledged when it was stored and not anchored since. Of what is known already nothing is read again. `progressed` is told how far it is.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if the network has no ledger; [`ErrorKind::Unavailable`] or [`ErrorKind::Corrupt`] if a
     /// collection's commits cannot be read: what came before is restored.
     pub async fn recover(&self, mut progressed: impl FnMut(Recovered)) -> Result<Recovered, Error> {
         let vault = self.ctx.vault.as_ref().ok_or_else(no_ledger)?;
-        let found = sync::all(&self.ctx, vault, |synced| progressed(synced.into())).await?;
-        Ok(found.into())
+        let mut found =
+            Recovered::from(sync::all(&self.ctx, vault, |synced| progressed(synced.into())).await?);
+        let mut known = sync::ever_anchored(vault).await?;
+        let pending = self.ctx.index.with(|index| index.pending_anchors()).await?;
+        known.extend(pending.iter().map(|(pack, _)| pack.segment));
+        let stored = stored::find(&self.ctx, vault, &known).await?;
+        found.stored = stored.iter().map(|pack| pack.changes.changes.len() as u64).sum();
+        self.packer.anchor_all(stored).await?;
+        Ok(found)
     }
 
     /// Asks the ledger for what other devices wrote to a collection. If it cannot be asked, what is known has to do.
@@ -443,7 +451,7 @@ impl Client {
     ) -> Result<RecordInfo, Error> {
         let made = info(&at.name, &entry);
         if self.ctx.vault.is_some() {
-            let what = ItemKind::Version(entry, segments);
+            let what = ItemKind::Version(Box::new(entry), segments);
             self.packer
                 .commit(Item { at: at.clone(), condition: Condition::Any, ack: Ack::Anchored, what })
                 .await?;

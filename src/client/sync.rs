@@ -36,7 +36,7 @@ pub(crate) struct Synced {
 
 impl From<Synced> for Recovered {
     fn from(synced: Synced) -> Self {
-        Self { anchors: synced.anchors, changes: synced.changes }
+        Self { anchors: synced.anchors, changes: synced.changes, stored: 0 }
     }
 }
 
@@ -180,6 +180,15 @@ async fn read_commits(
 
 /// Reads the commit of a pack.
 async fn read_commit(ctx: &Arc<Context>, vault: &Vault, pack: &Descriptor) -> Result<Changeset, Error> {
+    read_commit_at(ctx, vault, pack).await.map(|(changes, ..)| changes)
+}
+
+/// Reads the commit of a pack; also the offset of its run and its bytes of plaintext.
+pub(crate) async fn read_commit_at(
+    ctx: &Arc<Context>,
+    vault: &Vault,
+    pack: &Descriptor,
+) -> Result<(Changeset, u64, u64), Error> {
     ctx.know_descriptor(pack);
     let place = read_run(ctx, vault, pack, CommitPart::Preamble, (0, PLACE_LEN as u64)).await?;
     let place = place.try_into().map_err(|_| wrong_commit(pack))?;
@@ -188,7 +197,19 @@ async fn read_commit(ctx: &Arc<Context>, vault: &Vault, pack: &Descriptor) -> Re
         return Err(wrong_commit(pack));
     }
     let plain = read_run(ctx, vault, pack, CommitPart::Changes, (offset, len)).await?;
-    Changeset::decode(&plain).map_err(|violation| wrong_commit(pack).caused_by(violation))
+    let changes = Changeset::decode(&plain).map_err(|violation| wrong_commit(pack).caused_by(violation))?;
+    Ok((changes, offset, len))
+}
+
+/// Every segment that the ledger ever anchored in the vault's collections, released or not.
+pub(crate) async fn ever_anchored(vault: &Vault) -> Result<BTreeSet<SegmentId>, Error> {
+    let mut segments = BTreeSet::new();
+    for (_, head) in vault.collections().await? {
+        for (_, anchor) in vault.anchors(head.anchor, None).await? {
+            segments.extend(anchor.segments.iter().map(|segment| segment.segment));
+        }
+    }
+    Ok(segments)
 }
 
 async fn read_run(

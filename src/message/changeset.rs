@@ -43,6 +43,8 @@ pub struct Changeset {
     pub collection: CollectionName,
     /// In this order; at most [`PACK_MAX_RECORDS`].
     pub changes: Vec<RecordChange>,
+    /// Whoever finds the pack may anchor it: its changes are under no condition and were acknowledged once it was stored.
+    pub standalone: bool,
 }
 
 impl Changeset {
@@ -65,6 +67,7 @@ impl Changeset {
         let message = wire_format::Changeset {
             collection: self.collection.as_str().to_owned(),
             changes: changes.collect(),
+            standalone: self.standalone,
         };
         let bytes = Zeroizing::new(message.encode_to_vec());
         message.changes.into_iter().for_each(wipe);
@@ -80,7 +83,7 @@ impl Changeset {
         wire::within(found.changes.len() <= PACK_MAX_RECORDS)?;
         let collection = found.collection.parse().map_err(|_| Violation::OutOfBounds)?;
         let changes = found.changes.into_iter().map(decode_change).collect::<Result<_, _>>()?;
-        Ok(Self { collection, changes })
+        Ok(Self { collection, changes, standalone: found.standalone })
     }
 
     /// Where a changeset is in its pack: the plaintext of the preamble.
@@ -126,6 +129,15 @@ fn decode_change(found: wire_format::Change) -> Result<RecordChange, Violation> 
 }
 
 impl What {
+    /// The version that comes; none if one goes.
+    #[must_use]
+    pub const fn version(&self) -> Option<VersionId> {
+        match self {
+            Self::Version { entry, .. } => Some(entry.version),
+            Self::Erase(_) => None,
+        }
+    }
+
     /// The segments that a version brings besides its pack.
     #[must_use]
     pub fn segments(&self) -> &[Descriptor] {

@@ -46,8 +46,8 @@ pub use proposal::{Proposal, SignedProposal, block_hash};
 pub use record::{Extent, Locator, RecordHeader, StoredVersion, VersionEntry, VersionState};
 pub use rejection::Rejection;
 pub use request::{
-    NodeStatus, PutShard, ReadShard, Refusal, RefusalCode, Request, RequestError, Response, ShardRef,
-    ShardSlice, SignedReceipt,
+    HeldShard, NodeStatus, PutShard, ReadShard, Refusal, RefusalCode, Request, RequestError, Response,
+    ShardRef, ShardSlice, SignedReceipt,
 };
 pub use sponsorship::Sponsorship;
 pub use transaction::{Action, NodeEntry, SignedTransaction, Transaction, VerifiedTransaction};

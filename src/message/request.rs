@@ -26,6 +26,8 @@ pub enum Request {
     ReadShard(ReadShard),
     /// Which of these shards do you hold for me?
     HaveShards(Vec<ShardRef>),
+    /// Which shards do you hold for me, after this one?
+    ListShards(Option<ShardRef>),
     /// Free every shard of these segments that is mine.
     ReleaseSegments(Vec<SegmentId>),
     /// How are you?
@@ -78,6 +80,17 @@ pub struct ShardRef {
     pub index: u8,
 }
 
+/// A shard that a node says it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldShard {
+    /// Which shard.
+    pub shard: ShardRef,
+    /// Its BLAKE3 root.
+    pub root: Hash,
+    /// Its bytes.
+    pub len: u64,
+}
+
 /// Read a range of a shard: `start` is a multiple of `SLICE_LEN`, and so is `len` unless the range
 /// ends with the shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +114,8 @@ pub enum Response {
     Slice(ShardSlice),
     /// For each shard asked: its root, or `None` where it is not held.
     Holdings(Vec<Option<Hash>>),
+    /// Shards that are held, in ascending order; none after the last.
+    Shards(Vec<HeldShard>),
     /// What was freed.
     Released {
         /// Shards freed.

@@ -5,8 +5,8 @@ use prost::Message as _;
 use crate::message::generated as wire_format;
 use crate::message::generated::{RefusalCode as Code, request, response};
 use crate::message::request::{
-    NodeStatus, PROTOCOL, PutShard, ReadShard, Refusal, RefusalCode, Request, RequestError, Response,
-    ShardRef, ShardSlice, SignedReceipt,
+    HeldShard, NodeStatus, PROTOCOL, PutShard, ReadShard, Refusal, RefusalCode, Request, RequestError,
+    Response, ShardRef, ShardSlice, SignedReceipt,
 };
 use crate::message::{CustodyReceipt, Violation, wire};
 use crate::types::limits::{
@@ -36,6 +36,9 @@ impl Request {
             }),
             Self::ReleaseSegments(segments) => request::Kind::ReleaseSegments(wire_format::ReleaseSegments {
                 segments: segments.iter().map(|segment| segment.0.to_vec()).collect(),
+            }),
+            Self::ListShards(after) => request::Kind::ListShards(wire_format::ListShards {
+                after: after.as_ref().map(ShardRef::encode),
             }),
             Self::GetStatus => request::Kind::GetStatus(wire_format::GetStatus {}),
             Self::Consensus { len } => request::Kind::Consensus(wire_format::Consensus { len: *len }),
@@ -82,6 +85,9 @@ impl Request {
                 let segments = release.segments.iter().map(|segment| wire::segment(segment));
                 Self::ReleaseSegments(segments.collect::<Result<_, _>>()?)
             }
+            request::Kind::ListShards(wire_format::ListShards { after }) => {
+                Self::ListShards(after.as_ref().map(ShardRef::decode).transpose()?)
+            }
             request::Kind::GetStatus(wire_format::GetStatus {}) => Self::GetStatus,
             request::Kind::Consensus(wire_format::Consensus { len }) => {
                 wire::within(len as usize <= MAX_CONSENSUS_MESSAGE_LEN)?;
@@ -110,6 +116,23 @@ impl ShardRef {
 
     fn from_fields(segment: &[u8], index: u32) -> Result<Self, Violation> {
         Ok(Self { segment: wire::segment(segment)?, index: wire::shard_index(index)? })
+    }
+}
+
+impl HeldShard {
+    fn encode(&self) -> wire_format::HeldShard {
+        wire_format::HeldShard {
+            segment: self.shard.segment.0.to_vec(),
+            index: self.shard.index.into(),
+            root: self.root.0.to_vec(),
+            len: self.len,
+        }
+    }
+
+    fn decode(found: &wire_format::HeldShard) -> Result<Self, Violation> {
+        wire::within((1..=MAX_SHARD_LEN).contains(&found.len))?;
+        let shard = ShardRef::from_fields(&found.segment, found.index)?;
+        Ok(Self { shard, root: wire::hash(&found.root)?, len: found.len })
     }
 }
 
@@ -164,6 +187,9 @@ impl Response {
             Self::Holdings(roots) => response::Kind::Holdings(wire_format::Holdings {
                 roots: roots.iter().map(|root| root.map_or_else(Vec::new, |root| root.0.to_vec())).collect(),
             }),
+            Self::Shards(shards) => response::Kind::Shards(wire_format::Shards {
+                shards: shards.iter().map(HeldShard::encode).collect(),
+            }),
             Self::Released { shards, bytes } => {
                 response::Kind::Released(wire_format::Released { shards: *shards, bytes: *bytes })
             }
@@ -185,6 +211,10 @@ impl Response {
             response::Kind::Receipt(receipt) => Self::Receipt(SignedReceipt::decode_message(receipt)?),
             response::Kind::Slice(slice) => Self::Slice(ShardSlice::decode(&slice)?),
             response::Kind::Holdings(holdings) => Self::Holdings(decode_holdings(&holdings)?),
+            response::Kind::Shards(wire_format::Shards { shards }) => {
+                wire::within(shards.len() <= MAX_BATCH_ITEMS)?;
+                Self::Shards(shards.iter().map(HeldShard::decode).collect::<Result<_, _>>()?)
+            }
             response::Kind::Released(wire_format::Released { shards, bytes }) => {
                 Self::Released { shards, bytes }
             }

@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::crypto::sign::KeyPair;
 use crate::message::{
-    NodeStatus, PutShard, ReadShard, Request, Response, ShardRef, ShardSlice, SignedReceipt, Violation,
+    HeldShard, NodeStatus, PutShard, ReadShard, Request, Response, ShardRef, ShardSlice, SignedReceipt,
+    Violation,
 };
 use crate::net::call::{self, Answer, CallError, Patience};
 use crate::net::codec::{self, BODIES_KEPT};
@@ -143,6 +144,22 @@ impl Peers {
         };
         match self.ask(node, &Request::HaveShards(shards), fits).await? {
             Response::Holdings(roots) => Ok(roots),
+            _ => Err(Violation::WrongResponse.into()),
+        }
+    }
+
+    /// The shards that the node holds for this client, after one: as many as an answer takes, none after the last.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list_shards(
+        &self,
+        node: &PublicKey,
+        after: Option<ShardRef>,
+    ) -> Result<Vec<HeldShard>, CallError> {
+        let fits = |response: &Response| no_body(matches!(response, Response::Shards(_)));
+        match self.ask(node, &Request::ListShards(after), fits).await? {
+            Response::Shards(shards) => Ok(shards),
             _ => Err(Violation::WrongResponse.into()),
         }
     }

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::crypto::tree;
-use crate::message::ShardRef;
+use crate::message::{HeldShard, ShardRef};
 use crate::store::disk::{Disk, DiskFile, says_full};
 use crate::store::volume::{ENTRY_ALIGN, ENTRY_ALIGN_LEN, HEADER_LEN, Header, Kind, file_name};
 
@@ -300,6 +300,22 @@ impl ShardReader {
     pub fn root_of(&self, owner: &PublicKey, shard: ShardRef) -> Result<Option<Hash>, StoreError> {
         let sound = !self.0.damaged().contains(&(*owner, shard));
         Ok(self.0.index.place(owner, shard)?.filter(|_| sound).map(|place| place.root))
+    }
+
+    /// Shards of an owner after one, in ascending order, at most `limit`; those that are damaged are left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn list(
+        &self,
+        owner: &PublicKey,
+        after: Option<ShardRef>,
+        limit: usize,
+    ) -> Result<Vec<HeldShard>, StoreError> {
+        let places = self.0.index.list(owner, after, limit)?;
+        let damaged = self.0.damaged();
+        let sound = places.into_iter().filter(|place| !damaged.contains(&(*owner, place.shard)));
+        Ok(sound.map(|place| HeldShard { shard: place.shard, root: place.root, len: place.len }).collect())
     }
 
     /// What the store holds and what is wrong with it.

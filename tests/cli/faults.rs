@@ -1,7 +1,7 @@
 //! What may go wrong around the program: kills, full disks, damaged files, others at work at the same time.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -136,6 +136,7 @@ fn nodes_killed_during_puts_keep_what_was_acknowledged() {
     let user = User::with_key();
     drop(user.devnet());
     let mut nodes: Vec<Running> = (1..=6).map(|number| user.node(number)).collect();
+    let mut statics: Vec<Running> = (1..=4).map(|number| user.static_node(number)).collect();
     let mut random = Random(11);
     let mut acknowledged = Vec::new();
     for round in 0..8_u64 {
@@ -152,6 +153,10 @@ fn nodes_killed_during_puts_keep_what_was_acknowledged() {
             nodes[victim].0.kill().unwrap();
             nodes[victim].0.wait().unwrap();
         }
+        // And a static node with them.
+        let third = usize::try_from(random.below(4)).unwrap();
+        statics[third].0.kill().unwrap();
+        statics[third].0.wait().unwrap();
         let put = finish(put);
         // Not placed is no loss; placed and lost would be.
         match put.code {
@@ -161,6 +166,7 @@ fn nodes_killed_during_puts_keep_what_was_acknowledged() {
         for victim in [first, second] {
             nodes[victim] = user.node(victim + 1);
         }
+        statics[third] = user.static_node(third + 1);
     }
     println!("{} of 8 acknowledged", acknowledged.len());
     assert!(acknowledged.len() >= 6, "two dead nodes of six hinder no put");
@@ -169,6 +175,40 @@ fn nodes_killed_during_puts_keep_what_was_acknowledged() {
     for (name, bytes) in &acknowledged {
         assert!(user.run(["cat", &format!("xv://c/{name}")]).ends(0).stdout == *bytes, "{name}");
     }
+    // All of it is anchored: another home has nothing but the key.
+    let phrase = user.run(["key", "export"]).ends(0).stdout;
+    let other = User::new();
+    other.run_with_input(&phrase, ["key", "import"]).ends(0);
+    let network = user.path("home/devnet/network.toml");
+    for (name, bytes) in &acknowledged {
+        let cat = other.command(["cat", &format!("xv://c/{name}")]).env("XVAULT_NETWORK", &network).spawn();
+        assert!(finish(cat.unwrap()).ends(0).stdout == *bytes, "{name}");
+    }
+}
+
+#[test]
+fn without_a_quorum_puts_wait_and_say_so_and_go_on_when_it_is_back() {
+    let user = User::with_key();
+    drop(user.devnet());
+    let _nodes: Vec<Running> = (1..=6).map(|number| user.node(number)).collect();
+    let mut statics: Vec<Running> = (1..=4).map(|number| user.static_node(number)).collect();
+    user.write("one", b"one");
+    user.write("two", b"two");
+    user.run(["put", "one", "xv://c/"]).ends(0);
+    // One of four may die.
+    statics.truncate(3);
+    user.run(["put", "two", "xv://c/"]).ends(0);
+    statics.truncate(2);
+    let mut waiting = user.command(["put", "two", "xv://c/three"]).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(waiting.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains("waiting for the static nodes"), "{said}");
+    // What is there is read meanwhile.
+    assert_eq!(user.run(["cat", "xv://c/one"]).ends(0).stdout, b"one");
+    user.run(["cat", "xv://c/three"]).ends(6);
+    statics.extend([user.static_node(3), user.static_node(4)]);
+    finish(waiting).ends(0);
+    assert_eq!(user.run(["cat", "xv://c/three"]).ends(0).stdout, b"two");
 }
 
 /// Runs a script in which `$XVAULT_HOME` is an empty disk of so many megabytes, which goes when the script ends;
@@ -314,16 +354,32 @@ fn two_homes_that_put_one_name_do_not_touch_each_others() {
     for put in puts {
         finish(put).ends(0);
     }
-    for (user, bytes) in users.iter().zip(&contents) {
-        let cat = user.command(["cat", "xv://c/x"]).env("XVAULT_NETWORK", &network).spawn().unwrap();
-        assert!(finish(cat).ends(0).stdout == *bytes);
-    }
-    // What one removes for good, the others keep.
+    let run = |user: &User, args: &[&str]| {
+        finish(user.command(args).env("XVAULT_NETWORK", &network).spawn().unwrap())
+    };
+    // Two homes of one owner have one vault: both versions are there, in one order.
+    let versions = |user: &User| {
+        let versions = run(user, &["--json", "versions", "xv://c/x"]).ends(0);
+        let id = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["version"].clone();
+        versions.text().lines().map(id).collect::<Vec<_>>()
+    };
+    let found = versions(&user);
+    assert_eq!((found.len(), versions(&twin)), (2, found.clone()));
+    let mut read: Vec<_> = found
+        .iter()
+        .map(|version| {
+            run(&twin, &["cat", "xv://c/x", "--version", version.as_str().unwrap()]).ends(0).stdout
+        })
+        .collect();
+    assert!(run(&user, &["cat", "xv://c/x"]).ends(0).stdout == read[0]);
+    read.sort();
+    let mut put = contents[..2].to_vec();
+    put.sort();
+    assert!(read == put);
+    // What they remove for good, a stranger keeps.
     user.run(["rm", "-y", "--all-versions", "xv://c/x"]).ends(0);
-    for (user, bytes) in users.iter().zip(&contents).skip(1) {
-        let cat = user.command(["cat", "xv://c/x"]).env("XVAULT_NETWORK", &network).spawn().unwrap();
-        assert!(finish(cat).ends(0).stdout == *bytes);
-    }
+    run(&twin, &["cat", "xv://c/x"]).ends(6);
+    assert!(run(&stranger, &["cat", "xv://c/x"]).ends(0).stdout == contents[2]);
 }
 
 #[test]

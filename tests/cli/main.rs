@@ -307,6 +307,7 @@ fn two_nodes_may_die_and_a_third_is_said_so() {
     let user = User::with_key();
     drop(user.devnet());
     let mut nodes: Vec<Running> = (1..=6).map(|number| user.node(number)).collect();
+    let _statics: Vec<Running> = (1..=4).map(|number| user.static_node(number)).collect();
     let bytes = content(3, 5 << 20);
     user.write("x", &bytes);
     user.run(["put", "x", "xv://c/x"]).ends(0);

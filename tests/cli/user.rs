@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use xvault::types::Network;
+
 use tempfile::TempDir;
 
 const PASSPHRASE: &str = "correct horse";
@@ -96,8 +98,20 @@ impl User {
 
     /// A node of the devnet's folder in a process of its own.
     pub(crate) fn node(&self, number: usize) -> Running {
-        let dir = self.path("home").join("devnet").join(format!("node-{number}"));
-        let args: [OsString; 4] = ["node".into(), "run".into(), "--dir".into(), dir.into()];
+        self.run_role("node", number)
+    }
+
+    /// A static node of the devnet's folder in a process of its own.
+    pub(crate) fn static_node(&self, number: usize) -> Running {
+        let network = std::fs::read_to_string(self.path("home/devnet/network.toml")).unwrap();
+        let genesis = Network::from_toml(&network).unwrap().genesis.unwrap();
+        self.write(&format!("home/devnet/static-{number}/genesis"), genesis.as_bytes());
+        self.run_role("static", number)
+    }
+
+    fn run_role(&self, role: &str, number: usize) -> Running {
+        let dir = self.path("home").join("devnet").join(format!("{role}-{number}"));
+        let args: [OsString; 4] = [role.into(), "run".into(), "--dir".into(), dir.into()];
         let mut child = self.command(args).stdout(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();

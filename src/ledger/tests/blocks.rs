@@ -62,7 +62,7 @@ fn a_body_that_is_not_the_headers_is_refused() {
     };
     assert_eq!(with(&|b| b.transactions.clear()), InvalidBlock::Header(Field::LogSize));
     let again = with(&|b| b.transactions.push(anchor.clone()));
-    let rejection = Rejection::WrongNonce { expected: 2 };
+    let rejection = Rejection::HeadMoved { head: Some(anchor.id()) };
     assert_eq!(again, InvalidBlock::Transaction { index: 1, rejection });
     let malformed = InvalidBlock::Certificate(Violation::Malformed);
     assert_eq!(with(&|b| b.certificate = None), malformed);

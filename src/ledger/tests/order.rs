@@ -108,7 +108,7 @@ fn any_order_of_transactions_keeps_the_invariants_and_replays_to_the_same_state(
         let nonces = world.blocks.iter().flat_map(|block| &block.transactions);
         let mut next = BTreeMap::new();
         for transaction in nonces.map(SignedTransaction::transaction) {
-            let nonce = next.entry(transaction.author).or_insert(0);
+            let nonce = next.entry(transaction.lane()).or_insert(0);
             assert_eq!(transaction.nonce, *nonce, "each in its turn, once");
             *nonce += 1;
         }

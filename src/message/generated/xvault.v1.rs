@@ -133,6 +133,9 @@ pub struct Changeset {
     /// In this order.
     #[prost(message, repeated, tag = "2")]
     pub changes: ::prost::alloc::vec::Vec<Change>,
+    /// Whoever finds the pack may anchor it: its changes are under no condition and were acknowledged once it was stored.
+    #[prost(bool, tag = "3")]
+    pub standalone: bool,
 }
 /// A change of one record.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -244,7 +247,7 @@ pub struct Request {
     /// Version of this protocol; 1. A node refuses others and names those it speaks.
     #[prost(uint32, tag = "1")]
     pub protocol: u32,
-    #[prost(oneof = "request::Kind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "request::Kind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub kind: ::core::option::Option<request::Kind>,
 }
 /// Nested message and enum types in `Request`.
@@ -270,6 +273,8 @@ pub mod request {
         SubmitTransaction(super::SubmitTransaction),
         #[prost(message, tag = "10")]
         AskLedger(super::AskLedger),
+        #[prost(message, tag = "11")]
+        ListShards(super::ListShards),
     }
 }
 /// Store a shard; its bytes follow the header. Answered by Response.receipt once durable.
@@ -313,6 +318,13 @@ pub struct HaveShards {
     #[prost(message, repeated, tag = "1")]
     pub shards: ::prost::alloc::vec::Vec<ShardRef>,
 }
+/// Ask for all shards that the node holds for the asker, after one, by segment and index: as many as an answer takes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListShards {
+    /// Absent at the beginning.
+    #[prost(message, optional, tag = "1")]
+    pub after: ::core::option::Option<ShardRef>,
+}
 /// Give up segments: the node frees every shard of them that the asker owns.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReleaseSegments {
@@ -353,7 +365,7 @@ pub struct AskLedger {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Response {
-    #[prost(oneof = "response::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "response::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub kind: ::core::option::Option<response::Kind>,
 }
 /// Nested message and enum types in `Response`.
@@ -376,6 +388,8 @@ pub mod response {
         Done(super::Done),
         #[prost(message, tag = "8")]
         Answer(super::Answer),
+        #[prost(message, tag = "9")]
+        Shards(super::Shards),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -418,6 +432,25 @@ pub struct Holdings {
     /// One entry a requested shard: its 32-byte root, or empty where the node does not hold it.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+/// Empty after the last.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Shards {
+    #[prost(message, repeated, tag = "1")]
+    pub shards: ::prost::alloc::vec::Vec<HeldShard>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeldShard {
+    #[prost(bytes = "vec", tag = "1")]
+    pub segment: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub index: u32,
+    /// 32 bytes: BLAKE3 of the shard.
+    #[prost(bytes = "vec", tag = "3")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    /// Bytes of the shard.
+    #[prost(uint64, tag = "4")]
+    pub len: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Released {

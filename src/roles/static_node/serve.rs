@@ -48,6 +48,7 @@ impl Handler for Desk {
             Request::PutShard(_)
             | Request::ReadShard(_)
             | Request::HaveShards(_)
+            | Request::ListShards(_)
             | Request::ReleaseSegments(_) => Refusal::from(Violation::OutOfBounds).into(),
         }
     }

@@ -8,6 +8,7 @@ use crate::message::{
     CustodyReceipt, PutShard, Refusal, RefusalCode, Request, Response, ShardSlice, SignedReceipt, Violation,
 };
 use crate::store::{NewShard, ShardReader, StoreError};
+use crate::types::limits::MAX_BATCH_ITEMS;
 use crate::types::{NetworkId, PublicKey, Timestamp};
 
 /// Who signs receipts, and for which network.
@@ -64,6 +65,10 @@ pub fn answer(reader: &ShardReader, from: &PublicKey, request: &Request) -> (Res
         Request::HaveShards(shards) => {
             let roots: Result<_, _> = shards.iter().map(|shard| reader.root_of(from, *shard)).collect();
             roots.map(|roots| (Response::Holdings(roots), Bytes::new()))
+        }
+        Request::ListShards(after) => {
+            let shards = reader.list(from, *after, MAX_BATCH_ITEMS);
+            shards.map(|shards| (Response::Shards(shards), Bytes::new()))
         }
         _ => return (Response::Refusal(Violation::OutOfBounds.into()), Bytes::new()),
     };

@@ -311,7 +311,8 @@ fn apply_changes(
         for change in &changes.changes {
             let key = (number, change.name.as_str());
             sequence += 1;
-            if !holds(tables.latest(key)?.as_ref().map(|(_, entry)| entry)) {
+            let latest = tables.latest(key)?.map(|(_, entry)| entry);
+            if !holds(latest.as_ref()) {
                 continue;
             }
             match &change.what {
@@ -321,7 +322,9 @@ fn apply_changes(
                         used.extend(segments.iter().map(|descriptor| descriptor.segment));
                     }
                     used.insert(pack);
-                    let before = match pending.contains(&pack) {
+                    // It was only stored before; or it was anchored, and a client that did not hear of it did it again.
+                    let is_known = latest.is_some_and(|latest| latest.version == entry.version);
+                    let before = match is_known || pending.contains(&pack) {
                         true => tables.take(key, |known| known.version == entry.version)?,
                         false => Vec::new(),
                     };

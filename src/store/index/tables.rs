@@ -25,13 +25,14 @@ pub(super) const UNANCHORS: TableDefinition<'_, (u32, &[u8; 32]), ()> = TableDef
 /// Collection → the anchor up to which the index knows it, and how many anchors that are.
 pub(super) const HEADS: TableDefinition<'_, u32, (&[u8; 32], u64)> = TableDefinition::new("heads");
 /// Pack that is stored and not anchored → its turn, its descriptor and its changeset.
-pub(super) const PENDING: TableDefinition<'_, &[u8; 32], (u64, &[u8], &[u8])> =
-    TableDefinition::new("pending");
+pub(super) const PENDING: TableDefinition<'_, &[u8; 32], Stored> = TableDefinition::new("pending");
 /// Collection and number of an anchor in it, from 1 → the anchor.
 pub(super) const ANCHORS: TableDefinition<'_, (u32, u64), &[u8; 32]> = TableDefinition::new("anchors");
 /// Segment of a commit, and segment of a later commit that erases what the first brought: as long as the first can be
 /// read, a recovery must find the second.
-pub(super) const ERASURES: TableDefinition<'_, (&[u8; 32], &[u8; 32]), ()> = TableDefinition::new("erasures");
+pub(super) const ERASURES: TableDefinition<'_, Erasure, ()> = TableDefinition::new("erasures");
+type Erasure = (&'static [u8; 32], &'static [u8; 32]);
+type Stored = (u64, &'static [u8], &'static [u8]);
 type Upload = (&'static [u8; 16], &'static [u8; 32], u64);
 type Chunk = (&'static [u8; 16], u64, &'static [u8]);
 

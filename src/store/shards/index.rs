@@ -261,6 +261,29 @@ impl Index {
         })
     }
 
+    /// Shards of an owner after one, at most `limit`.
+    pub(crate) fn list(
+        &self,
+        owner: &PublicKey,
+        after: Option<ShardRef>,
+        limit: usize,
+    ) -> Result<Vec<Place>, StoreError> {
+        use std::ops::Bound::{Excluded, Included};
+        let bound = |byte, index| key(owner, ShardRef { segment: SegmentId([byte; 32]), index });
+        let (zero, last) = (bound(0, 0), bound(u8::MAX, u8::MAX));
+        let after = after.map(|after| key(owner, after));
+        self.work(|db| {
+            let table = db.begin_read()?.open_table(SHARDS)?;
+            let first = after.as_ref().map_or(Included(&zero), Excluded);
+            let mut places = Vec::new();
+            for row in table.range::<&[u8; 65]>((first, Included(&last)))?.take(limit) {
+                let (key, value) = row?;
+                places.push(Place::decode(key.value(), value.value())?);
+            }
+            Ok(places)
+        })
+    }
+
     /// The next shard in the order of keys; the first for `None`.
     pub(crate) fn next_after(
         &self,

@@ -27,7 +27,7 @@ fn id(sequence: u64) -> TransactionId {
 
 /// The anchor of this number, with one pack.
 fn anchor(sequence: u64, pack: u8, changes: Vec<RecordChange>) -> AppliedAnchor {
-    let changes = Some(Changeset { collection: docs(), changes });
+    let changes = Some(Changeset { collection: docs(), changes, standalone: false });
     AppliedAnchor {
         collection: docs(),
         anchor: id(sequence),
@@ -230,7 +230,7 @@ fn a_device_that_follows_from_anywhere_finds_what_is_there() {
 fn a_stored_pack_is_read_at_once_and_takes_its_place_when_it_is_anchored() {
     let disk = MemDisk::new(ROOM);
     let mut index = open(&disk);
-    let changes = |changes| Changeset { collection: docs(), changes };
+    let changes = |changes| Changeset { collection: docs(), changes, standalone: false };
     let mine = changes(vec![put("a", 1, &[1, 11]), put("b", 2, &[1])]);
     index.store(&descriptor(1), &mine, &[]).unwrap();
     let later = changes(vec![put("a", 3, &[2])]);
