@@ -301,3 +301,61 @@ async fn what_was_stored_is_anchored_by_the_next_client_of_the_home() {
     other.close().await;
     devnet.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_staged_is_sealed_and_is_anchored_by_the_next_client_of_the_home() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = devnet(dir.path()).await;
+    let network = devnet.network().clone();
+    let mut cut = network.clone();
+    cut.genesis = Some(elsewhere(&network));
+    // No node is there either.
+    for node in &mut cut.nodes {
+        node.address = ([127, 0, 0, 1], 9).into();
+    }
+    let one = device(dir.path(), &cut, "one").await;
+    let options = PutOptions { ack: Ack::Staged, ..PutOptions::default() };
+    let records = [("empty", Bytes::new()), ("a", content(1, 65_536)), ("b", content(2, 9_000_000))];
+    let mut versions = Vec::new();
+    for (name, bytes) in &records {
+        let report = one.put(&at("docs", name), Source::Bytes(bytes.clone()), options.clone()).await.unwrap();
+        assert_eq!((report.size, report.shards_total), (bytes.len() as u64, 0));
+        versions.push(report.version);
+    }
+    let conditional = PutOptions { condition: Condition::IfAbsent, ..options };
+    let refused = one.put(&at("docs", "x"), Source::Bytes(Bytes::new()), conditional).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    drop(one);
+    let staged: Vec<_> = std::fs::read_dir(dir.path().join("one"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("staged-"))
+        .collect();
+    assert_eq!(staged.len(), 3);
+    for path in &staged {
+        let bytes = std::fs::read(path).unwrap();
+        assert!(
+            !records
+                .iter()
+                .any(|(_, plain)| plain.len() > 16 && bytes.windows(16).any(|at| *at == plain[..16]))
+        );
+    }
+    let again = device(dir.path(), &network, "one").await;
+    again.settle().await.unwrap();
+    for _ in 0..100 {
+        // The client may have begun by itself; then the call above had nothing to wait for.
+        if staged.iter().all(|path| !path.exists()) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let other = device(dir.path(), &network, "other").await;
+    for ((name, bytes), version) in records.iter().zip(versions) {
+        let stat = other.stat(&at("docs", name), None, false).await.unwrap();
+        assert_eq!(stat.info.version, version, "the version that was told");
+        assert_eq!(read(&other, &at("docs", name), None).await, bytes);
+    }
+    again.close().await;
+    other.close().await;
+    devnet.stop().await;
+}

@@ -10,6 +10,8 @@ use xvault::client::{
 };
 use xvault::crypto::seed::Seed;
 use xvault::roles::{Devnet, DevnetConfig, DevnetError};
+use xvault::store::SharedIndex;
+
 use xvault::types::limits::{BODY_SEGMENT_PLAIN_LEN, CELL_LEN, FRAME_LEN, PACK_CHUNK_MAX_LEN};
 use xvault::types::{Code, Network};
 
@@ -202,5 +204,37 @@ async fn a_devnet_that_could_not_survive_a_node_is_refused() {
     assert!(report.degraded);
     assert_eq!(read(&client, "a", GetOptions::default()).await.unwrap(), content(1, 9_000_000));
     client.close().await;
+    devnet.stop().await;
+}
+
+/// The index of a closed client.
+fn index(dir: &Path, owner: u8) -> SharedIndex {
+    let keys = Seed::from_entropy([owner; 32]).vault(0, 0);
+    SharedIndex::new(&dir.join(format!("home-{owner}")), keys.index_key()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holders_that_the_index_has_wrong_are_found_and_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = Devnet::start(config(dir.path())).await.unwrap();
+    let client = client(dir.path(), devnet.network()).await;
+    let bytes = content(1, 300_000);
+    put(&client, "moved", bytes.clone()).await;
+    let segment = client.stat(&at("moved"), None, false).await.unwrap().segments[0].segment;
+    client.close().await;
+    let known = index(dir.path(), 1).with(move |index| index.descriptor(&segment)).await.unwrap().unwrap();
+    // As if every shard had been moved to another node: too few are where the index says.
+    let mut wrong = known.clone();
+    wrong.holders.rotate_left(1);
+    assert!(wrong.holders.iter().zip(&known.holders).all(|(wrong, known)| wrong != known));
+    let amended = index(dir.path(), 1).with(move |index| index.amend(&wrong)).await.unwrap();
+    assert!(amended);
+
+    let client = client_of(dir.path(), devnet.network(), 1).await;
+    assert_eq!(read(&client, "moved", GetOptions::default()).await.unwrap(), bytes);
+    client.close().await;
+    let noted = index(dir.path(), 1).with(move |index| index.descriptor(&segment)).await.unwrap().unwrap();
+    let right = noted.holders.iter().zip(&known.holders).filter(|(noted, known)| noted == known).count();
+    assert!(right >= known.code.k(), "{right} of {} are noted", known.code);
     devnet.stop().await;
 }

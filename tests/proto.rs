@@ -32,7 +32,12 @@ fn generate(root: &Path) -> String {
         // One encoding for one value: maps in key order.
         .btree_map(["."])
         // They hold data keys, which no log may show.
-        .skip_debug(["xvault.v1.VersionEntry", "xvault.v1.Changeset", "xvault.v1.Change"])
+        .skip_debug([
+            "xvault.v1.VersionEntry",
+            "xvault.v1.Changeset",
+            "xvault.v1.Change",
+            "xvault.v1.StagedPut",
+        ])
         .out_dir(out.path())
         .compile_fds(files)
         .unwrap();

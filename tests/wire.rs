@@ -255,6 +255,23 @@ fn changesets() {
 }
 
 #[test]
+fn staged_puts() {
+    let whole = StagedPut {
+        collection: "scans".parse().unwrap(),
+        name: "2026/scan.dcm".parse().unwrap(),
+        version: VersionId(*b"0123456789abcdef"),
+        dek: Dek::from_bytes(random().array()),
+        size: 9,
+        content_type: Some("application/dicom".into()),
+        modified: Some(Timestamp::from_unix_millis(5)),
+        metadata: BTreeMap::from([("modality".into(), "CT".into())]),
+    };
+    let bare = StagedPut { content_type: None, modified: None, metadata: BTreeMap::new(), ..whole.clone() };
+    fuzz(&[whole.clone(), bare], |staged| staged.encode().to_vec(), StagedPut::decode);
+    truncate(&whole.encode(), StagedPut::decode);
+}
+
+#[test]
 fn requests_and_responses() {
     fuzz(&requests(), Request::encode, Request::decode);
     fuzz(&responses(), Response::encode, Response::decode);

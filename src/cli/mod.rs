@@ -33,6 +33,7 @@ mod rm;
 mod session;
 mod stat;
 mod static_node;
+mod sync;
 mod verify;
 mod versions;
 mod walk;
@@ -134,6 +135,7 @@ enum Command {
     Receipt(receipt::Command),
     Verify(verify::Args),
     Recover(recover::Args),
+    Sync(sync::Args),
     #[command(subcommand)]
     Node(node::Command),
     #[command(subcommand, name = "static")]
@@ -218,6 +220,7 @@ fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
         Command::Recover(args) => {
             session.with_client(async |client| recover::run(session, client, args).await)
         }
+        Command::Sync(args) => session.with_client(async |client| sync::run(session, client, args).await),
         Command::Node(command) => node::run(session, command),
         Command::StaticNode(command) => static_node::run(session, command),
         Command::Network(command) => network::run(session, command),

@@ -42,7 +42,8 @@ pub(crate) struct Args {
     /// Only if this is the record's latest version.
     #[arg(long, value_name = "ID")]
     if_version: Option<VersionId>,
-    /// When a record counts as put: once enough nodes hold it, or once the ledger anchored it.
+    /// When a record counts as put: once it is safe on this machine, once enough nodes hold it, or once the ledger anchored
+    /// it.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = AckArg::Anchored)]
     ack: AckArg,
     /// Media type [default: by the file's extension].
@@ -56,6 +57,8 @@ pub(crate) struct Args {
 /// When a record counts as put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum AckArg {
+    /// It is sealed and safe on this machine; it is stored and anchored afterwards, by the next command if need be.
+    Staged,
     /// Enough nodes hold it; it is anchored afterwards, by the next command if need be.
     Stored,
     /// It is final on the ledger.
@@ -65,6 +68,7 @@ enum AckArg {
 impl From<AckArg> for Ack {
     fn from(ack: AckArg) -> Self {
         match ack {
+            AckArg::Staged => Self::Staged,
             AckArg::Stored => Self::Stored,
             AckArg::Anchored => Self::Anchored,
         }

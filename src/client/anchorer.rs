@@ -151,6 +151,7 @@ impl Lane {
                 }
                 continue;
             }
+            group.settle_anchored(&preview.fresh);
             if group.alive().next().is_none() {
                 return Ok(());
             }
@@ -293,6 +294,12 @@ impl Lane {
         match rejection {
             Rejection::HeadMoved { .. } | Rejection::WrongNonce { .. } => self.catch_up().await,
             Rejection::NoSuchVault => self.vault.create(&|text| self.ctx.notice(text)).await,
+            // A pack that is anchored already: the index is to learn of it.
+            Rejection::SegmentExists { segment }
+                if group.alive().any(|pack| pack.descriptor.segment == *segment) =>
+            {
+                self.catch_up().await
+            }
             // By an earlier attempt at a record that takes several anchors.
             Rejection::SegmentExists { segment } if !group.brought.contains(segment) => {
                 group.brought.push(*segment);
@@ -315,6 +322,15 @@ impl Group {
             Going { stored, results: vec![Ok(()); count], origins: (0..count).collect() }
         };
         Self { packs: packs.into_iter().map(going).collect(), brought: Vec::new() }
+    }
+
+    /// A pack that the index knows as anchored was so by another client of this home, or before this one was told.
+    fn settle_anchored(&mut self, fresh: &[SegmentId]) {
+        for going in &mut self.packs {
+            if !fresh.contains(&going.stored.descriptor.segment) {
+                going.origins.clear();
+            }
+        }
     }
 
     /// The packs of which something is left.

@@ -103,6 +103,9 @@ impl Progress {
 /// When a put is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Ack {
+    /// Its bytes are durable on this machine, sealed; they are stored and anchored later, by this client or the next one of
+    /// this home, and cannot be read until then. Not together with a condition either.
+    Staged,
     /// Enough nodes hold the record; it is anchored later, by this client or the next one of this home. Not together
     /// with a condition, which only the ledger decides.
     Stored,
@@ -149,6 +152,23 @@ pub struct PutReport {
     pub degraded: bool,
     /// Where it is degraded: the nodes that did not take their shards, and why.
     pub troubles: Vec<NodeTrouble>,
+}
+
+impl PutReport {
+    /// Of a put that no node knows of yet.
+    pub(crate) const fn staged(version: VersionId, size: u64) -> Self {
+        Self {
+            version,
+            size,
+            resumed_bytes: 0,
+            restarted: false,
+            shards_held: 0,
+            shards_total: 0,
+            shards_doubled: 0,
+            degraded: false,
+            troubles: Vec::new(),
+        }
+    }
 }
 
 /// A node that did not take its shard.
@@ -325,6 +345,15 @@ pub struct RemoveReport {
     pub versions: u64,
     /// Segments that nothing uses any more; the nodes are told to free them.
     pub segments_released: u64,
+}
+
+/// What was still to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// Staged puts that are now anchored.
+    pub staged: u64,
+    /// Stored packs that are now anchored.
+    pub stored: u64,
 }
 
 /// What a recovery restored.

@@ -127,14 +127,18 @@ impl Drop for Download {
     }
 }
 
-/// A download as something to read.
-pub(crate) struct DownloadReader {
+/// Frames that come one after the other, as something to read.
+pub(crate) struct FrameReader {
     frames: mpsc::Receiver<Result<Bytes, Error>>,
     frame: Bytes,
 }
 
-impl DownloadReader {
-    pub(crate) fn new(mut download: Download) -> Self {
+impl FrameReader {
+    pub(crate) const fn new(frames: mpsc::Receiver<Result<Bytes, Error>>) -> Self {
+        Self { frames, frame: Bytes::new() }
+    }
+
+    pub(crate) fn of(mut download: Download) -> Self {
         let (sender, frames) = mpsc::channel(1);
         tokio::spawn(async move {
             while let Some(next) = download.next().await.transpose() {
@@ -145,11 +149,11 @@ impl DownloadReader {
                 }
             }
         });
-        Self { frames, frame: Bytes::new() }
+        Self::new(frames)
     }
 }
 
-impl AsyncRead for DownloadReader {
+impl AsyncRead for FrameReader {
     fn poll_read(
         mut self: Pin<&mut Self>,
         task: &mut task::Context<'_>,

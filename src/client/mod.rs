@@ -19,6 +19,7 @@ mod put;
 mod range;
 mod records;
 mod source;
+mod staged;
 mod stored;
 mod sync;
 mod upload;
@@ -27,7 +28,7 @@ mod vault;
 pub use api::{
     Ack, AtomicProgress, CollectionInfo, GetOptions, ListEntry, ListOptions, ListPage, NodeReport,
     NodeTrouble, Progress, PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Recovered, Remove,
-    RemoveReport, SegmentHealth, Source, TroubleKind,
+    RemoveReport, SegmentHealth, Settled, Source, TroubleKind,
 };
 pub use error::{Error, ErrorKind};
 pub use get::Download;

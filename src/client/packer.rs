@@ -243,7 +243,7 @@ impl Lane {
                 let pack = StoredPack { descriptor: placed.descriptor.clone(), changes, wants };
                 match self.ack {
                     Ack::Anchored => anchorer.anchor(pack).await?,
-                    Ack::Stored => self.anchor_later(anchorer, pack).await?,
+                    Ack::Stored | Ack::Staged => self.anchor_later(anchorer, pack).await?,
                 }
             }
             None => commit_locally(ctx, &self.collection, packed, &placed.descriptor).await?,
@@ -401,4 +401,66 @@ fn stored(header: RecordHeader, dek: Dek, locator: Locator) -> VersionState {
 /// A version id of now.
 pub(crate) fn new_version() -> Result<VersionId, Error> {
     Ok(VersionId::new(wall_time(), random()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::frame::DekCommit;
+    use crate::crypto::sign::KeyPair;
+    use crate::net::Peers;
+    use crate::store::SharedIndex;
+    use crate::types::{Code, Hash, Network, NetworkId};
+
+    /// A client that reaches nobody.
+    fn context(dir: &std::path::Path) -> Arc<Context> {
+        let key = KeyPair::from_secret(&[1; 32]);
+        let network =
+            Network { id: NetworkId([1; 32]), code: Code::DEFAULT, genesis: None, nodes: Vec::new() };
+        let (peers, index) = (Peers::new(&network, &key), SharedIndex::new(dir, &[2; 32]).unwrap());
+        Arc::new(Context::new(dir.to_owned(), network, key.public(), peers, index, None))
+    }
+
+    fn version(pack: SegmentId) -> VersionEntry {
+        let id = VersionId([3; 16]);
+        let state = VersionState::Stored(StoredVersion {
+            size: 0,
+            content_version: id,
+            dek: Dek::from_bytes([4; 32]),
+            dek_commit: DekCommit([5; 32]),
+            header: Locator { segment: pack, offset: 0, len: 80, salt: [6; 16] },
+            extents: Vec::new(),
+            content_type: None,
+            modified: None,
+            content: Hash([7; 32]),
+        });
+        VersionEntry { version: id, created: wall_time(), state }
+    }
+
+    #[tokio::test]
+    async fn a_receipt_that_came_before_the_commit_is_in_the_index_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let ctx = context(dir.path());
+        let holder = |index: u8| Some(KeyPair::from_secret(&[10 + index; 32]).public());
+        let mut whole = Descriptor {
+            segment: SegmentId([8; 32]),
+            code: Code::DEFAULT,
+            len: 1_000,
+            roots: vec![Hash([9; 32]); 6],
+            holders: (0..6).map(holder).collect(),
+        };
+        let all = whole.clone();
+        // The upload reported five receipts; the sixth comes while the commit is made.
+        whole.holders[5] = None;
+        ctx.note_late(&all);
+        let what = What::Version { entry: version(whole.segment), segments: Vec::new() };
+        let change = RecordChange { name: "x".parse().unwrap(), what };
+        let want = Want { condition: Condition::Any, upload: None };
+        let committed =
+            commit_locally(&ctx, &"c".parse().unwrap(), Packed(vec![(change, want)]), &whole).await;
+        assert_eq!(committed.unwrap(), [Ok(())]);
+        let segment = whole.segment;
+        let known = ctx.index.with(move |index| index.descriptor(&segment)).await.unwrap().unwrap();
+        assert_eq!(known, all);
+    }
 }

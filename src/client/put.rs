@@ -32,43 +32,51 @@ use crate::types::{Hash, PublicKey, SegmentId, VersionId};
 
 const CHUNK: u64 = BODY_SEGMENT_PLAIN_LEN as u64;
 
-pub(crate) async fn put(
-    ctx: &Arc<Context>,
-    packer: &Packer,
-    at: &RecordAddress,
-    source: Source,
-    options: PutOptions,
-) -> Result<PutReport, Error> {
+/// Refuses what no put can be.
+pub(crate) fn check(options: &PutOptions) -> Result<(), Error> {
     let metadata_len: usize = options.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
     if metadata_len > MAX_METADATA_LEN {
         let message =
             format!("{metadata_len} bytes of metadata are too many: at most {MAX_METADATA_LEN} are allowed");
         return Err(Error::new(ErrorKind::Invalid, message));
     }
-    let resumable = match &source {
-        Source::File(path) => Some(path.clone()),
-        Source::Bytes(_) | Source::Reader(_) => None,
-    };
-    if options.ack == Ack::Stored && options.condition != Condition::Any {
+    if options.ack < Ack::Anchored && options.condition != Condition::Any {
         let message =
             "a put with a condition is done when it is anchored: the ledger decides on the condition";
         return Err(Error::new(ErrorKind::Invalid, message));
     }
+    Ok(())
+}
+
+/// Puts a record; as `version` if it has one already.
+pub(crate) async fn put(
+    ctx: &Arc<Context>,
+    packer: &Packer,
+    at: &RecordAddress,
+    source: Source,
+    options: PutOptions,
+    version: Option<VersionId>,
+) -> Result<PutReport, Error> {
+    check(&options)?;
+    let resumable = match &source {
+        Source::File(path) => Some(path.clone()),
+        Source::Bytes(_) | Source::Reader(_) => None,
+    };
     match source::open(source, &ctx.workers).await? {
-        Opened::Small(bytes) => put_small(ctx, packer, at, bytes, options).await,
+        Opened::Small(bytes) => put_small(ctx, packer, at, bytes, options, version).await,
         Opened::Sized(sized) => {
             let (id, lock) = match resumable {
                 Some(path) => claim(ctx, file_upload_id(ctx, at, &path, &sized)?)?,
                 None => (UploadId(random()?), None),
             };
-            let mut body = Body::begin(ctx, id, lock, &options.progress).await?;
+            let mut body = Body::begin(ctx, id, lock, version, &options.progress).await?;
             options.progress.expect_bytes(sized.len());
             body.send_sized(&sized).await?;
             let len = sized.len();
             body.finish(packer, at, len, options).await
         }
         Opened::Stream(start, reader) => {
-            let mut body = Body::begin(ctx, UploadId(random()?), None, &options.progress).await?;
+            let mut body = Body::begin(ctx, UploadId(random()?), None, version, &options.progress).await?;
             let len = body.send_stream(start, reader).await?;
             body.finish(packer, at, len, options).await
         }
@@ -81,9 +89,10 @@ async fn put_small(
     at: &RecordAddress,
     bytes: Bytes,
     options: PutOptions,
+    version: Option<VersionId>,
 ) -> Result<PutReport, Error> {
     let size = bytes.len() as u64;
-    let (version, dek) = (new_version()?, Dek::from_bytes(random()?));
+    let (version, dek) = (version.map_or_else(new_version, Ok)?, Dek::from_bytes(random()?));
     let padded = usize::try_from(padded_len(size)).unwrap_or(bytes.len());
     let tail = (size > 0).then_some((bytes, padded));
     let progress = options.progress.clone();
@@ -235,6 +244,7 @@ impl Body {
         ctx: &Arc<Context>,
         id: UploadId,
         lock: Option<UploadLock>,
+        version: Option<VersionId>,
         progress: &Progress,
     ) -> Result<Self, Error> {
         let found = ctx.index.with(move |index| index.upload(&id)).await?;
@@ -242,7 +252,7 @@ impl Body {
             Some(found) => found,
             None => {
                 let row = UploadRow {
-                    version: new_version()?,
+                    version: version.map_or_else(new_version, Ok)?,
                     dek: Dek::from_bytes(random()?),
                     begun: wall_time(),
                 };

@@ -7,19 +7,20 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::client::context::Context;
-use crate::client::get::{DownloadReader, read_header};
+use crate::client::get::{FrameReader, read_header};
 use crate::client::holders;
 use crate::client::ledger::no_ledger;
 use crate::client::nodes::status;
 use crate::client::packer::{Item, ItemKind, Packer, condition_failed, new_version};
 use crate::client::put;
+use crate::client::staged;
 use crate::client::stored;
 use crate::client::sync;
 use crate::client::vault::Vault;
 use crate::client::{
     Ack, CollectionInfo, Download, Error, ErrorKind, GetOptions, LedgerClient, ListEntry, ListOptions,
     ListPage, NodeReport, PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Recovered, Remove,
-    RemoveReport, SegmentHealth, Source,
+    RemoveReport, SegmentHealth, Settled, Source,
 };
 use crate::crypto::seed::VaultKeys;
 use crate::message::{AnchorReceipt, Descriptor, StoredVersion, VersionEntry, VersionState};
@@ -77,11 +78,15 @@ impl Client {
         };
         let ctx = Arc::new(Context::new(config.home, config.network, owner, peers, index, vault));
         let packer = Packer::new(Arc::clone(&ctx));
-        if ctx.vault.is_some() {
-            let resuming = packer.clone();
+        {
+            let (resumed, resuming) = (Arc::clone(&ctx), packer.clone());
             ctx.in_background(async move {
-                if let Err(error) = resuming.resume().await {
-                    tracing::warn!(%error, "what was stored before is not anchored yet");
+                let settled = match resuming.resume().await {
+                    Ok(()) => staged::finish(&resumed, &resuming).await.map(drop),
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = settled {
+                    tracing::warn!(%error, "what was put before is not anchored yet");
                 }
             });
         }
@@ -159,18 +164,21 @@ impl Client {
         source: Source,
         options: PutOptions,
     ) -> Result<PutReport, Error> {
+        if options.ack == Ack::Staged {
+            return self.stage(at, source, options).await;
+        }
         self.check(at, options.condition).await?;
         let again = match &source {
             Source::File(path) => Some((Source::File(path.clone()), options.clone())),
             Source::Bytes(_) | Source::Reader(_) => None,
         };
-        let mut put = put::put(&self.ctx, &self.packer, at, source, options).await;
+        let mut put = put::put(&self.ctx, &self.packer, at, source, options, None).await;
         if let (Err(error), Some((source, options))) = (&put, again)
             && error.kind() == ErrorKind::Changed
         {
             // What was stored of it is given up already; the second attempt is an upload of its own.
             tracing::info!(%at, "the file has changed since its interrupted upload: a new one begins");
-            put = put::put(&self.ctx, &self.packer, at, source, options).await;
+            put = put::put(&self.ctx, &self.packer, at, source, options, None).await;
             if let Ok(report) = &mut put {
                 report.restarted = true;
             }
@@ -181,6 +189,36 @@ impl Client {
             shards_held = report.shards_held, shards_total = report.shards_total, "stored a record"
         );
         Ok(report)
+    }
+
+    async fn stage(
+        &self,
+        at: &RecordAddress,
+        source: Source,
+        options: PutOptions,
+    ) -> Result<PutReport, Error> {
+        put::check(&options)?;
+        let report = staged::stage(&self.ctx, at, source, options).await?;
+        let (ctx, packer) = (Arc::clone(&self.ctx), self.packer.clone());
+        self.ctx.in_background(async move {
+            // If it fails, or we crash, the next client of this home does it.
+            if let Err(error) = staged::finish(&ctx, &packer).await {
+                ctx.notice(&format!("staged and not stored yet: {error}"));
+            }
+        });
+        Ok(report)
+    }
+
+    /// Stores what is staged and anchors what is stored, by this client or others of this home before it.
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put): what is not done stays where it is.
+    pub async fn settle(&self) -> Result<Settled, Error> {
+        let stored = self.ctx.index.with(|index| index.pending_anchors()).await?.len() as u64;
+        self.packer.resume().await?;
+        let staged = staged::finish(&self.ctx, &self.packer).await?;
+        staged::sweep(&self.ctx).await?;
+        Ok(Settled { staged, stored })
     }
 
     /// Begins to get a record.
@@ -352,7 +390,7 @@ impl Client {
             ..PutOptions::default()
         };
         let download = self.get(from, GetOptions { version, ..GetOptions::default() }).await?;
-        let report = self.put(to, Source::Reader(Box::new(DownloadReader::new(download))), options).await?;
+        let report = self.put(to, Source::Reader(Box::new(FrameReader::of(download))), options).await?;
         self.stored(to, Some(report.version)).await.map(|(info, _)| info)
     }
 

@@ -39,6 +39,8 @@ pub enum Stream {
     Body,
     /// The record's header.
     Header,
+    /// Bytes of a record in a file of the home folder, on their way.
+    Staged,
 }
 
 impl Stream {
@@ -46,6 +48,7 @@ impl Stream {
         match self {
             Self::Body => 0,
             Self::Header => 1,
+            Self::Staged => 2,
         }
     }
 }

@@ -71,7 +71,7 @@ pub struct Anchor {
     pub segments: Vec<AnchoredSegment>,
     /// Segments that nothing refers to any more, by ascending id.
     pub released: Vec<SegmentId>,
-    /// The commits that take effect, in this order. None while a record is brought that has more segments than one
+    /// The commits that take effect, in this order, each in a pack that this anchor brings. None while a record is brought that has more segments than one
     /// anchor takes.
     pub commits: Vec<PackCommit>,
 }

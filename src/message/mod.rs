@@ -24,6 +24,7 @@ pub mod rejection;
 pub mod request;
 mod request_codec;
 pub mod sponsorship;
+pub mod staged_put;
 pub mod transaction;
 pub mod violation;
 pub mod vote;
@@ -50,6 +51,7 @@ pub use request::{
     ShardRef, ShardSlice, SignedReceipt,
 };
 pub use sponsorship::Sponsorship;
+pub use staged_put::StagedPut;
 pub use transaction::{Action, NodeEntry, SignedTransaction, Transaction, VerifiedTransaction};
 pub use violation::Violation;
 pub use vote::{SignedVote, Vote, VoteKind};

@@ -26,7 +26,7 @@ pub(super) fn advance<R: Read>(
     for segment in &anchor.segments {
         add(state, context, &mut vault, anchor, segment)?;
     }
-    check_commits(state, anchor)?;
+    check_commits(anchor)?;
     VAULTS.put(state, &anchor.vault, &vault);
     let sequence = head.map_or(0, |head| head.sequence) + 1;
     let head = Head { anchor: id, sequence, height: context.height };
@@ -85,13 +85,11 @@ pub(super) fn require_holders(state: &impl Read, shards: &[AnchoredShard]) -> Ou
     }
 }
 
-/// A commit is in a segment of its collection, which may have come with an earlier anchor.
-fn check_commits(state: &impl Read, anchor: &Anchor) -> Outcome {
-    for PackCommit { pack, .. } in &anchor.commits {
-        let row = SEGMENTS.get(state, &(anchor.vault, *pack))?;
-        if row.is_none_or(|row| row.collection != anchor.collection) {
-            return Err(Rejection::NoSuchSegment { segment: *pack }.into());
-        }
+/// A pack takes effect with the anchor that brings it, and so once.
+fn check_commits(anchor: &Anchor) -> Outcome {
+    let brings = |pack| anchor.segments.iter().any(|segment| segment.segment == pack);
+    match anchor.commits.iter().find(|commit| !brings(commit.pack)) {
+        Some(PackCommit { pack, .. }) => Err(Rejection::NoSuchSegment { segment: *pack }.into()),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -162,6 +162,31 @@ pub mod change {
         Erased(::prost::alloc::vec::Vec<u8>),
     }
 }
+/// A put whose bytes wait in a file of the home folder to be stored: a row of the owner's index.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct StagedPut {
+    #[prost(string, tag = "1")]
+    pub collection: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// 16 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub version: ::prost::alloc::vec::Vec<u8>,
+    /// 32 bytes: the random key of the file.
+    #[prost(bytes = "vec", tag = "4")]
+    pub dek: ::prost::alloc::vec::Vec<u8>,
+    /// Bytes of the record.
+    #[prost(uint64, tag = "5")]
+    pub size: u64,
+    /// Absent where unknown.
+    #[prost(string, optional, tag = "6")]
+    pub content_type: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint64, optional, tag = "7")]
+    pub modified_micros: ::core::option::Option<u64>,
+    #[prost(btree_map = "string, string", tag = "8")]
+    pub metadata: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Violation {
@@ -363,14 +388,14 @@ pub struct AskLedger {
     #[prost(bytes = "vec", tag = "1")]
     pub question: ::prost::alloc::vec::Vec<u8>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Response {
     #[prost(oneof = "response::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub kind: ::core::option::Option<response::Kind>,
 }
 /// Nested message and enum types in `Response`.
 pub mod response {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
         #[prost(message, tag = "1")]
         Refusal(super::Refusal),
@@ -434,7 +459,7 @@ pub struct Holdings {
     pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// Empty after the last.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Shards {
     #[prost(message, repeated, tag = "1")]
     pub shards: ::prost::alloc::vec::Vec<HeldShard>,

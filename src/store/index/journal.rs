@@ -8,9 +8,9 @@ use redb::{ReadableDatabase as _, ReadableTable as _, WriteTransaction};
 use zeroize::Zeroizing;
 
 use crate::crypto::frame::Dek;
-use crate::message::Descriptor;
-use crate::store::index::tables::{self, CHUNKS, RELEASES, SEGMENTS, UPLOADS};
-use crate::store::index::{Index, IndexError};
+use crate::message::{Descriptor, StagedPut};
+use crate::store::index::tables::{self, CHUNKS, RELEASES, SEGMENTS, STAGED, UPLOADS};
+use crate::store::index::{Index, IndexError, damaged};
 use crate::types::{SegmentId, Timestamp, VersionId};
 
 /// What an upload is known by: derived from its source, or random where it cannot resume.
@@ -130,6 +130,49 @@ impl Index {
             txn.commit()?;
         }
         Ok(old.len())
+    }
+}
+
+impl Index {
+    /// Takes on a put whose bytes are durable in a file of the home folder.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn stage(&mut self, put: &StagedPut) -> Result<(), IndexError> {
+        let txn = self.begin_write()?;
+        {
+            let mut staged = txn.open_table(STAGED)?;
+            let turn = staged.last()?.map_or(0, |(turn, _)| turn.value()) + 1;
+            staged.insert(turn, &put.encode()[..])?;
+        }
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// The puts that wait in files, in the order in which they came, each with its turn.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn staged(&self) -> Result<Vec<(u64, StagedPut)>, IndexError> {
+        let txn = self.db.begin_read()?;
+        let mut found = Vec::new();
+        for row in txn.open_table(STAGED)?.iter()? {
+            let (turn, bytes) = row?;
+            let put = StagedPut::decode(bytes.value()).map_err(|_| damaged("a staged put"))?;
+            found.push((turn.value(), put));
+        }
+        Ok(found)
+    }
+
+    /// A staged put is done.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn unstage(&mut self, turn: u64) -> Result<(), IndexError> {
+        let txn = self.begin_write()?;
+        txn.open_table(STAGED)?.remove(turn)?;
+        txn.commit()?;
+        Ok(())
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) const UNANCHORS: TableDefinition<'_, (u32, &[u8; 32]), ()> = TableDef
 pub(super) const HEADS: TableDefinition<'_, u32, (&[u8; 32], u64)> = TableDefinition::new("heads");
 /// Pack that is stored and not anchored → its turn, its descriptor and its changeset.
 pub(super) const PENDING: TableDefinition<'_, &[u8; 32], Stored> = TableDefinition::new("pending");
+/// Turn → a put whose bytes wait in a file.
+pub(super) const STAGED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("staged");
 /// Collection and number of an anchor in it, from 1 → the anchor.
 pub(super) const ANCHORS: TableDefinition<'_, (u32, u64), &[u8; 32]> = TableDefinition::new("anchors");
 /// Segment of a commit, and segment of a later commit that erases what the first brought: as long as the first can be
@@ -54,6 +56,7 @@ pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), IndexError> {
     txn.open_table(HEADS)?;
     txn.open_table(ANCHORS)?;
     txn.open_table(PENDING)?;
+    txn.open_table(STAGED)?;
     txn.open_table(ERASURES)?;
     txn.open_table(UPLOADS)?;
     txn.open_table(CHUNKS)?;

@@ -342,6 +342,7 @@ impl Client {
         match (plain, slot.stream) {
             (Ok(plain), Stream::Header) => get.header = Some(plain),
             (Ok(plain), Stream::Body) => drop(get.units.insert(slot.nth, plain)),
+            (Ok(_), Stream::Staged) => unreachable!("nothing staged is at a node"),
             (Err(wrong), _) => return self.fail_get(slot.job, JobError::Wrong(wrong)),
         }
         self.read_on(now, slot.job, shared)
