@@ -9,17 +9,21 @@ use crate::client::sync;
 use crate::client::upload::upload;
 use crate::client::vault::{BEHIND_PAUSE, Settled, Vault, refused};
 use crate::client::{Condition, Error, ErrorKind};
-use crate::message::anchor::{Anchor, Opening, PackCommit};
+use crate::message::anchor::{Anchor, AnchoredSegment, Opening, PackCommit};
 use crate::message::changeset::{RecordChange, What};
 use crate::message::{Action, Changeset, Descriptor, Rejection, VersionState};
 use crate::store::IndexError;
 use crate::store::index::{AnchoredCommit, AppliedAnchor, ConditionFailed, Head, Preview, UploadId};
 use crate::transfer::Pack;
-use crate::types::limits::{MAX_ANCHOR_COMMITS, MAX_ANCHOR_RELEASES, MAX_ANCHOR_SEGMENTS};
+use crate::types::limits::{MAX_ANCHOR_COMMITS, MAX_ANCHOR_SEGMENTS, MAX_TRANSACTION_LEN};
 use crate::types::{CollectionName, SegmentId, TransactionId};
 
 /// Packs that may wait for an anchor.
 const QUEUE_LEN: usize = 256;
+/// Segments released by one anchor: 16 KiB of a transaction. What is left goes with the next one.
+const RELEASES_AT_ONCE: usize = 512;
+/// Bytes of a transaction for the segments that an anchor brings and the commits in them.
+const SEGMENT_BYTES: usize = MAX_TRANSACTION_LEN - RELEASES_AT_ONCE * 32 - 1_024;
 /// How often an anchor is made anew because another came first. Each time another writer got on.
 const MAX_REBASES: usize = 100;
 /// How often the ledger is asked for a head that must have moved.
@@ -76,7 +80,7 @@ impl Anchorer {
         let lane = Lane { ctx, vault, collection };
         tokio::spawn(async move {
             let mut group = Vec::new();
-            while queue.recv_many(&mut group, MAX_ANCHOR_COMMITS).await > 0 {
+            while queue.recv_many(&mut group, lane.packs_at_once()).await > 0 {
                 lane.anchor_all(std::mem::take(&mut group)).await;
             }
         });
@@ -123,6 +127,16 @@ struct Going {
 }
 
 impl Lane {
+    /// Segments that one anchor can bring.
+    fn segments_at_once(&self) -> usize {
+        (SEGMENT_BYTES / AnchoredSegment::encoded_len(self.ctx.network.code)).clamp(1, MAX_ANCHOR_SEGMENTS)
+    }
+
+    /// Packs that one anchor can bring into effect: half its room, so that bodies have some too.
+    fn packs_at_once(&self) -> usize {
+        (self.segments_at_once() / 2).clamp(1, MAX_ANCHOR_COMMITS)
+    }
+
     async fn anchor_all(&self, jobs: Vec<Job>) {
         let (packs, answers): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
         let mut group = Group::new(packs);
@@ -169,7 +183,7 @@ impl Lane {
         let conditions: Vec<_> =
             group.alive().flat_map(|pack| pack.wants.iter().map(|want| want.condition)).collect();
         let index = &self.ctx.index;
-        Ok(index.with(move |index| index.preview(&anchor, &conditions, MAX_ANCHOR_RELEASES)).await?)
+        Ok(index.with(move |index| index.preview(&anchor, &conditions, RELEASES_AT_ONCE)).await?)
     }
 
     /// Takes changes whose conditions do not hold out of their packs: a new pack has the commit of what is left.
@@ -239,8 +253,8 @@ impl Lane {
             }
         }
         // The packs come first in that list, and must be in the last anchor.
-        let is_last = new.len() <= MAX_ANCHOR_SEGMENTS;
-        let new = if is_last { &new[..] } else { &new[new.len() - MAX_ANCHOR_SEGMENTS..] };
+        let is_last = new.len() <= self.segments_at_once();
+        let new = if is_last { &new[..] } else { &new[new.len() - self.segments_at_once()..] };
         let segments = self.vault.anchored(new).await?;
         let ids: Vec<_> = new.iter().map(|descriptor| descriptor.segment).collect();
         let action = Action::Anchor(Anchor {
@@ -390,4 +404,47 @@ pub(crate) fn openings(changes: &Changeset) -> Vec<Opening> {
         What::Erase(_) => None,
     };
     changes.changes.iter().filter_map(opening).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::sign::KeyPair;
+    use crate::message::anchor::AnchoredShard;
+    use crate::message::{SignedTransaction, Transaction};
+    use crate::types::{Code, CollectionTag, Hash, Height, NetworkId, VaultId};
+
+    #[test]
+    fn the_fullest_anchor_of_any_code_is_no_longer_than_a_transaction() {
+        for (k, m) in [(1, 1), (4, 2), (10, 4), (20, 8)] {
+            let code = Code::new(k, m).unwrap();
+            let most = (SEGMENT_BYTES / AnchoredSegment::encoded_len(code)).clamp(1, MAX_ANCHOR_SEGMENTS);
+            let id = |nth: usize| {
+                let mut id = [0; 32];
+                id[..8].copy_from_slice(&(nth as u64).to_be_bytes());
+                SegmentId(id)
+            };
+            let shards = vec![AnchoredShard { root: Hash([1; 32]), holder: None }; code.total()];
+            let segment =
+                |nth| AnchoredSegment { segment: id(nth), code, len: 1 << 20, shards: shards.clone() };
+            let anchor = Anchor {
+                vault: VaultId([1; 32]),
+                collection: CollectionTag([2; 32]),
+                previous: Some(TransactionId([3; 32])),
+                segments: (0..most).map(segment).collect(),
+                released: (0..RELEASES_AT_ONCE).map(id).collect(),
+                commits: (0..most.min(MAX_ANCHOR_COMMITS)).map(|nth| PackCommit::of(id(nth), &[])).collect(),
+            };
+            let key = KeyPair::from_secret(&[1; 32]);
+            let (network, author) = (NetworkId([1; 32]), key.public());
+            let action = Action::Anchor(anchor);
+            let signed = Transaction { network, author, nonce: 1, expires: Height(9), action }.sign(&key);
+            assert!(
+                SignedTransaction::decode(signed.bytes()).is_ok(),
+                "{code}: {} bytes",
+                signed.bytes().len()
+            );
+            assert!(k != 4 || most >= 150, "a record of 1 GiB is one anchor");
+        }
+    }
 }

@@ -46,6 +46,15 @@ pub struct AnchoredSegment {
     pub shards: Vec<AnchoredShard>,
 }
 
+impl AnchoredSegment {
+    /// Bytes of one in a transaction, and of its commit if it has one.
+    #[must_use]
+    pub const fn encoded_len(code: Code) -> usize {
+        const COMMIT_LEN: usize = 32 + 32 + 4;
+        32 + 2 + 8 + code.total() * 34 + COMMIT_LEN
+    }
+}
+
 /// A pack whose sealed commit says what changes: what a recovery reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackCommit {

@@ -208,7 +208,8 @@ async fn start_statics(dir: &Path, network: &Network) -> Result<Vec<StaticNode>,
         let config = StaticConfig {
             dir: folder.dir,
             listen: folder.listen,
-            http: folder.http,
+            // A program that took the port meanwhile keeps nobody from the rest of the devnet.
+            http: folder.http.filter(|address| TcpListener::bind(address).is_ok()),
             genesis: Arc::clone(&genesis),
             key: folder.key,
             timing: Timing::default(),

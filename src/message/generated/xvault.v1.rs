@@ -163,7 +163,7 @@ pub mod change {
     }
 }
 /// A put whose bytes wait in a file of the home folder to be stored: a row of the owner's index.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct StagedPut {
     #[prost(string, tag = "1")]
