@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(value_parser = address::path, value_name = "XV://COLLECTION/NAME")]
     target: RecordPath,
     /// Records to transfer at once.
-    #[arg(short, long, value_name = "N", default_value = "8")]
+    #[arg(short, long, value_name = "N", default_value = "64")]
     jobs: NonZeroUsize,
     /// Only if there is no such record.
     #[arg(long, conflicts_with = "if_version")]
