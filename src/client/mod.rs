@@ -18,6 +18,7 @@ mod packer;
 mod put;
 mod range;
 mod records;
+mod settle;
 mod source;
 mod staged;
 mod stored;
@@ -36,5 +37,6 @@ pub use ledger::LedgerClient;
 pub use nodes::Nodes;
 pub use range::{ByteRange, ByteRangeError};
 pub use records::{Client, ClientConfig};
+pub use settle::Verdict;
 
 pub use crate::store::index::Condition;

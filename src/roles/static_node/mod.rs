@@ -22,6 +22,7 @@ use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::client::ledger::static_peers;
@@ -33,7 +34,7 @@ use crate::runtime::Clock;
 use crate::store::FileDisk;
 use crate::store::chain::{Chain, ChainError};
 use crate::store::wal::{Wal, WalError};
-use crate::types::PublicKey;
+use crate::types::{Committee, PublicKey};
 
 use http::{LogDesk, LogServer};
 pub use keeper::KeeperError;
@@ -124,6 +125,7 @@ pub struct StaticNode {
     keeper: SyncSender<Command>,
     thread: JoinHandle<()>,
     ended: watch::Receiver<Option<String>>,
+    voters: watch::Receiver<Option<Committee>>,
     key: PublicKey,
     /// Freed when the process ends, however it ends.
     _lock: File,
@@ -146,16 +148,16 @@ impl StaticNode {
         let http = serve_log(config.http, desk).await?;
         let (keeper, queue) = keeper::queue();
         let peers = Peers::new(&static_peers(&config.genesis), &config.key);
-        let others =
-            config.genesis.roster.committee().members().iter().copied().filter(|other| *other != key);
+        let (voters, changed) = watch::channel(None);
         let parts = Parts {
-            outbox: Outbox::start(&peers, others, &keeper),
+            outbox: Outbox::new(key, peers, keeper.clone(), Handle::current()),
             genesis: Arc::clone(&config.genesis),
             key: config.key,
             chain: chain.clone(),
             wal,
             shared: Arc::clone(&shared),
             timing: config.timing,
+            voters,
         };
         let (report, ended) = watch::channel(None);
         let thread = keeper::spawn(Keeper::new(parts), log, queue, move |result| {
@@ -174,7 +176,7 @@ impl StaticNode {
             started: Instant::now(),
         };
         let server = serve_endpoint(endpoint, Arc::new(desk), Limits::default());
-        Ok(Self { server, http, keeper, thread, ended, key, _lock: lock })
+        Ok(Self { server, http, keeper, thread, ended, voters: changed, key, _lock: lock })
     }
 
     /// Where it listens.
@@ -193,6 +195,12 @@ impl StaticNode {
     #[must_use]
     pub const fn public_key(&self) -> PublicKey {
         self.key
+    }
+
+    /// Who votes on the next block, as it changes; none until the ledger is read.
+    #[must_use]
+    pub fn voters(&self) -> watch::Receiver<Option<Committee>> {
+        self.voters.clone()
     }
 
     /// Waits until the node must stop by itself, and says why.
