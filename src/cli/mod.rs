@@ -16,6 +16,7 @@ mod exit;
 mod folder;
 mod format;
 mod get;
+mod govern;
 mod key;
 mod ledger;
 mod ls;

@@ -13,7 +13,7 @@ use crate::cli::output::{Output, Paint, escape};
 use crate::cli::session::Session;
 use crate::client::{ErrorKind, NodeReport, Nodes};
 use crate::crypto::sign::KeyPair;
-use crate::roles::storage_node::{NodeConfig, NodeFolder, StorageNode};
+use crate::roles::storage_node::{Described, NodeConfig, NodeFolder, StorageNode};
 use crate::types::{NetworkId, NodeInfo};
 
 /// Run storage nodes, and see how those of the network are.
@@ -111,7 +111,10 @@ fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
         operator: args.operator,
         site: args.site,
     };
-    NodeFolder { dir: args.dir, name: args.name, network, listen: args.listen, http: None, key }.create()?;
+    let described =
+        Some(Described { operator: info.operator.clone(), site: info.site.clone(), address: info.address });
+    let (dir, name, listen) = (args.dir, args.name, args.listen);
+    NodeFolder { dir, name, network, listen, http: None, key, described }.create()?;
     if session.output().is_json() {
         session.output().json(&info)?;
     } else {

@@ -10,6 +10,7 @@ mod context;
 mod download;
 mod error;
 mod get;
+pub mod governance;
 mod holders;
 pub mod keystore;
 pub mod ledger;

@@ -43,7 +43,7 @@ impl Keeper {
         }
         let tip = Height(self.machine.height().0.saturating_sub(1));
         let is_unsigned = !votes && tip > Height::GENESIS && !self.heads.is_proven(tip);
-        let wanted = self.gaps.first().copied().or(is_unsigned.then_some(tip));
+        let wanted = self.gaps.first().copied().or_else(|| is_unsigned.then_some(tip));
         if let Some(height) = wanted {
             self.outbox.gather(height, &peer);
         }
