@@ -30,6 +30,7 @@ mod progress;
 mod put;
 mod receipt;
 mod recover;
+mod registry;
 mod rm;
 mod session;
 mod stat;

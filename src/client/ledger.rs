@@ -11,11 +11,13 @@ use tokio::task::JoinSet;
 use crate::client::{Error, ErrorKind};
 use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Answer, Fate, FinalBlock, Proven, Question};
-use crate::ledger::rows::Static;
+use crate::ledger::rows::{Node, Static};
 use crate::ledger::{ApplyError, check, query};
 use crate::message::anchor_receipt::RosterStep;
 use crate::message::block::{Block, Header};
-use crate::message::{Canonical as _, CommitCertificate, Genesis, Member, NodeStatus, Roster, Violation};
+use crate::message::{
+    Canonical as _, CommitCertificate, Genesis, Member, NodeNumber, NodeStatus, Roster, Violation,
+};
 use crate::net::Peers;
 use crate::store::FileDisk;
 use crate::store::chain::{Chain, ChainError};
@@ -211,6 +213,26 @@ impl LedgerClient {
         match self.ask(&Question::Statics).await? {
             Answer::Statics(statics) => Ok(statics),
             _ => Err(wrong_answer()),
+        }
+    }
+
+    /// The storage nodes by number, also those that retired, as a static node says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    pub async fn nodes(&self) -> Result<Vec<(NodeNumber, Node)>, Error> {
+        let mut found: Vec<(NodeNumber, Node)> = Vec::new();
+        loop {
+            let after = found.last().map(|(number, _)| *number);
+            let Answer::Nodes(page) = self.ask(&Question::Nodes { after }).await? else {
+                return Err(wrong_answer());
+            };
+            // In ascending order, so that it ends.
+            let page: Vec<_> = page.into_iter().filter(|(number, _)| Some(*number) > after).collect();
+            if page.is_empty() {
+                return Ok(found);
+            }
+            found.extend(page);
         }
     }
 

@@ -127,3 +127,34 @@ fn operators_add_a_static_node_rotate_its_key_and_remove_it() {
     net.eventually("one votes", |net| net.voters().len() == 1);
     net.run(&["ledger", "verify"]).ends(0);
 }
+
+#[test]
+fn a_storage_node_registers_moves_and_retires() {
+    let net = Operators::new();
+    let _first = net.start(1);
+    let address = net.addresses[2].as_str();
+    let init = ["node", "init", "--dir", "n1", "--name", "node-1", "--operator", "clinic", "--site", "north"];
+    net.run(&[&init[..], &["--listen", address]].concat()).ends(0);
+    net.run(&["node", "update", "--dir", "n1"]).ends(7);
+    assert!(net.run(&["node", "ls"]).ends(0).text().is_empty());
+
+    let node = net.spawn(&["--network", "net.toml", "node", "run", "--dir", "n1", "--register"]);
+    net.eventually("it registers by itself", |net| net.rows(&["node", "ls"]).len() == 1);
+    drop(node);
+    let row = &net.rows(&["node", "ls"])[0];
+    assert_eq!((&row["name"], &row["number"], &row["retired"]), (&"node-1".into(), &0.into(), &Value::Null));
+    assert_eq!(row["address"].as_str(), Some(address));
+    net.run(&["node", "register", "--dir", "n1"]).ends(7);
+
+    let moved = ["node", "update", "--dir", "n1", "--advertise", "192.0.2.7:4433"];
+    assert!(net.run(&moved).ends(0).text().contains("node-1 at 192.0.2.7:4433 is number 0"));
+    net.run(&["node", "update", "--dir", "n1", "--name", "a b"]).ends(2);
+    let settings = std::fs::read_to_string(net.user.path("n1/node.toml")).unwrap();
+    assert!(settings.contains("192.0.2.7:4433") && settings.contains("node-1"), "{settings}");
+
+    net.run(&["node", "retire", "--dir", "n1"]).ends(2);
+    assert!(net.run(&["node", "retire", "--dir", "n1", "--yes"]).ends(0).text().contains("retired in block"));
+    assert!(net.run(&["node", "ls"]).ends(0).text().contains("retired in block"));
+    net.run(&["node", "update", "--dir", "n1"]).ends(7);
+    net.run(&["node", "register", "--dir", "n1"]).ends(7);
+}
