@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Message { from: PublicKey, bytes: Bytes },
     /// A static node can be reached, for the first time or again.
     Connected { peer: PublicKey },
+    /// A static node does not take this one for one.
+    Refused { peer: PublicKey },
     /// Somebody wants a transaction on the ledger.
     Submit { transaction: Box<VerifiedTransaction>, answer: oneshot::Sender<Fate> },
     /// Final blocks, as asked for.
@@ -277,6 +279,8 @@ impl Keeper {
         match command {
             Command::Message { from, bytes } => self.event(Event::Received { from, bytes }),
             Command::Connected { peer } => self.event(Event::Connected { peer }),
+            // It may know of blocks that say so.
+            Command::Refused { peer } => self.outbox.fetch(self.machine.height(), &peer),
             Command::Submit { transaction, answer } => self.submit(*transaction, answer)?,
             Command::Synced { from, blocks } => self.fetched(from, blocks)?,
             Command::Cosignature { from, height, signed } => {

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use crate::client::ledger::roster_peers;
 use crate::consensus::To;
 use crate::ledger::ask::{Answer, Question};
-use crate::message::{Canonical as _, Roster};
-use crate::net::Peers;
+use crate::message::{Canonical as _, RefusalCode, Roster, Violation};
+use crate::net::{CallError, Peers};
 use crate::roles::static_node::keeper::Command;
 use crate::types::{Height, PublicKey};
 
@@ -128,6 +128,12 @@ fn post(key: &PublicKey, queue: &mpsc::Sender<Letter>, letter: Letter) {
     }
 }
 
+/// Whether the peer does not take this node for a static node. One of the two knows of a change that the other does not.
+fn is_stranger(error: &CallError) -> bool {
+    let stranger = RefusalCode::Violation(Violation::NotAMember);
+    matches!(error, CallError::Refused(refusal) if refusal.code == stranger)
+}
+
 /// Brings one peer its letters, in order.
 struct Postman {
     peers: Peers,
@@ -149,6 +155,9 @@ impl Postman {
                 Err(error) => {
                     tracing::debug!(peer = %self.to.short(), %error, "a message to a static node is lost");
                     connected = false;
+                    if is_stranger(&error) {
+                        self.tell(Command::Refused { peer: self.to });
+                    }
                     // All that waits is as old: it would find nobody either.
                     while queue.try_recv().is_ok() {}
                     tokio::time::sleep(RETRY).await;
@@ -157,7 +166,7 @@ impl Postman {
         }
     }
 
-    async fn deliver(&self, letter: Letter) -> Result<(), crate::net::CallError> {
+    async fn deliver(&self, letter: Letter) -> Result<(), CallError> {
         match letter {
             Letter::Consensus(message) => self.peers.consensus(&self.to, message).await,
             Letter::Cosign(height, signed) => self.peers.cosign(&self.to, height, signed).await,
