@@ -20,7 +20,7 @@ use xvault::message::{
     Action, Admission, Block, Change, CommitCertificate, Genesis, Governance, Member, NodeEntry, NodeNumber,
     Params, Roster,
 };
-use xvault::roles::{NodeFolder, StaticConfig, StaticNode};
+use xvault::roles::{NodeFolder, StaticConfig, StaticError, StaticNode};
 use xvault::types::{Code, Height, Network, NetworkId, Timestamp, VaultId};
 
 const NETWORK: NetworkId = NetworkId([3; 32]);
@@ -81,16 +81,35 @@ impl Statics {
         member(nth, self.addresses[usize::from(nth)])
     }
 
+    /// Makes the folder of a node one that has its key.
+    fn folder(&self, nth: u8) -> NodeFolder {
+        let folder = NodeFolder {
+            dir: self.dir.path().join(nth.to_string()),
+            name: format!("static-{nth}"),
+            network: NETWORK,
+            listen: self.addresses[usize::from(nth)],
+            http: None,
+            key: key(nth),
+            described: None,
+        };
+        folder.create().unwrap();
+        folder
+    }
+
     async fn revive(&mut self, nth: u8) {
-        let config = StaticConfig {
+        let node = StaticNode::start(self.config(nth)).await.unwrap();
+        self.running.insert(nth, node);
+    }
+
+    fn config(&self, nth: u8) -> StaticConfig {
+        StaticConfig {
             dir: self.dir.path().join(nth.to_string()),
             listen: self.addresses[usize::from(nth)],
             genesis: Arc::clone(&self.genesis),
             http: None,
             key: key(nth),
             timing: Timing { heartbeat: Duration::from_millis(500), ..Timing::default() },
-        };
-        self.running.insert(nth, StaticNode::start(config).await.unwrap());
+        }
     }
 
     async fn stop(&mut self, nth: u8) {
@@ -275,16 +294,7 @@ async fn a_dead_static_node_is_replaced_and_another_removed() {
 async fn a_static_node_goes_on_under_a_new_key() {
     let mut statics = Statics::start().await;
     statics.decide().await;
-    let folder = NodeFolder {
-        dir: statics.dir.path().join("3"),
-        name: "static-3".into(),
-        network: NETWORK,
-        listen: statics.addresses[3],
-        http: None,
-        key: key(3),
-        described: None,
-    };
-    folder.create().unwrap();
+    let folder = statics.folder(3);
     NodeFolder::make_next_key(&folder.dir, key(6)).unwrap();
     let new = Member { address: statics.addresses[3], ..statics.member(6) };
     let old = key(3).public();
@@ -297,6 +307,31 @@ async fn a_static_node_goes_on_under_a_new_key() {
     eventually("it votes under its new key", async || statics.signs(6).await).await;
     statics.stop(1).await;
     statics.decide().await;
+    statics.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_node_whose_consensus_log_is_damaged_goes_on_under_a_new_key() {
+    let mut statics = Statics::start().await;
+    statics.decide().await;
+    statics.stop(3).await;
+    let folder = statics.folder(3);
+    let log = folder.dir.join("ledger/consensus.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[10] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let refused = StaticNode::start(statics.config(3)).await.unwrap_err();
+    assert!(matches!(refused, StaticError::Wal { .. }), "{refused:?}");
+    NodeFolder::make_next_key(&folder.dir, key(6)).unwrap();
+    // It waits without a vote until the ledger knows its new key.
+    statics.revive(3).await;
+    assert_eq!(statics.running[&3].public_key(), key(6).public());
+    let new = Member { address: statics.addresses[3], ..statics.member(6) };
+    let old = key(3).public();
+    statics.change(Change::RotateStatic { old, new }, &[0, 1, 2], Some(6)).await;
+    statics.stop(0).await;
+    statics.decide().await;
+    assert!(folder.dir.join("node.key.former").exists());
     statics.stop_all().await;
 }
 

@@ -302,32 +302,50 @@ fn open(dir: &Path, genesis: &Genesis, key: KeyPair) -> Result<Opened, StaticErr
     let disk = FileDisk::open(&folder).map_err(at(&folder))?;
     let chain =
         Chain::open(&disk, genesis).map_err(|source| StaticError::Chain { dir: dir.to_owned(), source })?;
-    let key = current_key(dir, &chain, key)?;
-    let (wal, log) = Wal::open(&disk).map_err(|source| StaticError::Wal { dir: dir.to_owned(), source })?;
+    let unreadable = |source| StaticError::Chain { dir: dir.to_owned(), source };
+    let voters = chain.view().and_then(|view| Ok(query::next_roster(&view)?)).map_err(unreadable)?;
+    let wal = || Wal::open(&disk).map_err(|source| StaticError::Wal { dir: dir.to_owned(), source });
+    let next = NodeFolder::next_key(dir)?;
+    let (key, (wal, log)) = match (next, wal()) {
+        (Some(next), opened) if is_over(dir, &key, &next, voters.committee(), &opened)? => {
+            set_key_aside(dir, &key)?;
+            (next, wal()?)
+        }
+        (_, opened) => (key, opened?),
+    };
     Ok(Opened { lock, key, chain, wal, log })
 }
 
-/// The node's key, or that in whose favour it gave up its vote. The consensus log is of the old key, which never votes
-/// again: it is set aside, since it does not lead to anything that the new one signed.
-fn current_key(dir: &Path, chain: &Chain, key: KeyPair) -> Result<KeyPair, StaticError> {
-    let Some(next) = NodeFolder::next_key(dir)? else { return Ok(key) };
-    let unreadable = |source| StaticError::Chain { dir: dir.to_owned(), source };
-    let view = chain.view().map_err(unreadable)?;
-    let voters = query::next_roster(&view).map_err(|error| unreadable(error.into()))?;
-    if !is_succeeded(voters.committee(), &key.public(), &next.public()) {
-        return Ok(key);
-    }
+/// Whether a key is to be used no more and the folder's next one in its place: because the ledger says so, or because the
+/// key's log is damaged. In that case the next key waits without a vote until the ledger knows it.
+fn is_over<T>(
+    dir: &Path,
+    key: &KeyPair,
+    next: &KeyPair,
+    voters: &Committee,
+    log: &Result<T, StaticError>,
+) -> Result<bool, StaticError> {
+    let is_damaged = matches!(log, Err(StaticError::Wal { source: WalError::Damaged { .. }, .. }));
+    let is_over = is_damaged || is_succeeded(voters, &key.public(), &next.public());
+    Ok(is_over || NodeFolder::is_retired(dir, key)?)
+}
+
+/// Puts the folder's next key in the place of this one, which never signs again. The consensus log goes with it: it does
+/// not lead to anything that the new key signs.
+fn set_key_aside(dir: &Path, key: &KeyPair) -> Result<(), StaticError> {
+    // If we crash after this the next start goes on here: without its log the old key would vote twice.
+    NodeFolder::retire_key(dir)?;
     let log = dir.join(LEDGER_FOLDER).join(WAL_FILE);
     let aside = log.with_file_name(format!("{WAL_FILE}.{}", key.public().short()));
-    match std::fs::rename(&log, &aside) {
-        // If we crash after this, the old key begins a new log, and signs nothing: it does not vote.
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(StaticError::Io { path: log, source }),
-    }
+    let moved = match std::fs::rename(&log, &aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Before the new key is there, which would read it.
+        moved => moved.and_then(|()| File::open(dir.join(LEDGER_FOLDER))?.sync_all()),
+    };
+    moved.map_err(|source| StaticError::Io { path: log, source })?;
     NodeFolder::take_next_key(dir)?;
-    tracing::info!(old = %key.public().short(), new = %next.public().short(), "goes on under its new key");
-    Ok(next)
+    tracing::info!(old = %key.public().short(), "goes on under another key");
+    Ok(())
 }
 
 /// Whether a node whose key does not vote any more is to go on under the other one.

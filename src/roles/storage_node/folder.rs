@@ -178,17 +178,40 @@ impl NodeFolder {
         Ok(key)
     }
 
-    /// Puts the next key in the place of the folder's, which is kept beside it. Nobody may use the folder meanwhile.
+    /// Notes that the folder's key signs nothing any more: the next one is to take its place, also if we crash before it
+    /// has.
+    ///
+    /// # Errors
+    /// [`NodeFolderError::Io`].
+    pub fn retire_key(dir: &Path) -> Result<(), NodeFolderError> {
+        let (key, former) = (dir.join(KEY_FILE), dir.join(FORMER_KEY_FILE));
+        let retired = std::fs::read_to_string(&key).map(Zeroizing::new);
+        let retired = retired.and_then(|text| write_private(&former, text.as_bytes()));
+        let retired = retired.and_then(|()| sync_folder(dir));
+        retired.map_err(|source| NodeFolderError::Io { path: former, source })
+    }
+
+    /// Whether this key was retired.
+    ///
+    /// # Errors
+    /// [`NodeFolderError::Io`].
+    pub fn is_retired(dir: &Path, key: &KeyPair) -> Result<bool, NodeFolderError> {
+        let path = dir.join(FORMER_KEY_FILE);
+        match std::fs::read_to_string(&path).map(Zeroizing::new) {
+            // A torn one was not synced: nothing followed from it.
+            Ok(text) => Ok(parse_key(&text).is_some_and(|former| former.public() == key.public())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(NodeFolderError::Io { path, source }),
+        }
+    }
+
+    /// Puts the next key in the place of the folder's, which was retired. Nobody may use the folder meanwhile.
     ///
     /// # Errors
     /// [`NodeFolderError::Io`].
     pub fn take_next_key(dir: &Path) -> Result<(), NodeFolderError> {
-        let (key, next, former) = (dir.join(KEY_FILE), dir.join(NEXT_KEY_FILE), dir.join(FORMER_KEY_FILE));
-        let taken = std::fs::read_to_string(&key).map(Zeroizing::new);
-        let taken = taken.and_then(|text| write_private(&former, text.as_bytes()));
-        // If we crash before this the folder has its old key still, and the next start does it again.
-        let taken = taken.and_then(|()| std::fs::rename(&next, &key));
-        let taken = taken.and_then(|()| sync_folder(dir));
+        let (key, next) = (dir.join(KEY_FILE), dir.join(NEXT_KEY_FILE));
+        let taken = std::fs::rename(&next, &key).and_then(|()| sync_folder(dir));
         taken.map_err(|source| NodeFolderError::Io { path: key, source })
     }
 
@@ -289,7 +312,11 @@ mod tests {
         let key = next(6).public();
         assert_eq!(next(7).public(), key, "one at a time");
         assert_eq!(NodeFolder::open(&made.dir).unwrap().key.public(), made.key.public());
+        assert!(!NodeFolder::is_retired(&made.dir, &made.key).unwrap());
+        NodeFolder::retire_key(&made.dir).unwrap();
+        assert!(NodeFolder::is_retired(&made.dir, &made.key).unwrap());
         NodeFolder::take_next_key(&made.dir).unwrap();
+        assert!(!NodeFolder::is_retired(&made.dir, &KeyPair::from_secret(&[6; 32])).unwrap());
         assert_eq!(NodeFolder::open(&made.dir).unwrap().key.public(), key);
         assert!(NodeFolder::next_key(&made.dir).unwrap().is_none());
     }
