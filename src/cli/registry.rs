@@ -58,7 +58,7 @@ pub(crate) fn register(session: &Session, args: &Entry) -> anyhow::Result<Exit> 
             };
             return Err(Failure::new(Exit::Refused, message).hint(hint).into());
         }
-        act(output, ledger, &folder, register_action(&folder)?).await?;
+        act(output, ledger, &folder, register_action(&folder)?, |_| true).await?;
         folder.save()?;
         Ok(Exit::Ok)
     })
@@ -72,7 +72,8 @@ pub(crate) fn update(session: &Session, args: &Entry) -> anyhow::Result<Exit> {
         if known.entry == entry {
             session.output().note("the ledger says so already");
         } else {
-            act(session.output(), ledger, &folder, Action::UpdateNode(entry)).await?;
+            let action = Action::UpdateNode(entry.clone());
+            act(session.output(), ledger, &folder, action, |node| node.entry == entry).await?;
         }
         folder.save()?;
         Ok(Exit::Ok)
@@ -87,7 +88,7 @@ pub(crate) fn retire(session: &Session, args: &Retire) -> anyhow::Result<Exit> {
     }
     session.with_ledger(async |ledger| {
         active(ledger, &folder).await?;
-        act(session.output(), ledger, &folder, Action::RetireNode).await?;
+        act(session.output(), ledger, &folder, Action::RetireNode, |node| node.retired.is_some()).await?;
         Ok(Exit::Ok)
     })
 }
@@ -154,13 +155,14 @@ async fn act(
     ledger: &LedgerClient,
     folder: &NodeFolder,
     action: Action,
+    is_done: impl Fn(&Node) -> bool,
 ) -> anyhow::Result<()> {
     let warner = output.warner();
-    let height = ledger.carry_out(&folder.key, action, &|notice| warner.warn(notice)).await?;
+    ledger.carry_out(&folder.key, action, &|notice| warner.warn(notice)).await?;
     let (number, node) = loop {
         // Whoever is asked may be a block behind.
         match find(ledger, &folder.key).await? {
-            Some((number, node)) if ledger.tip().await?.record.height >= height => break (number, node),
+            Some((number, node)) if is_done(&node) => break (number, node),
             _ => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
         }
     };

@@ -113,8 +113,7 @@ fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
     // The genesis will name the network; until then the folder belongs to none.
     let network = NetworkId([0; 32]);
     let (dir, name, listen, http) = (args.dir, args.name, args.listen, args.http);
-    NodeFolder { dir, name, network, listen, http, key, described: None }
-        .create()?;
+    NodeFolder { dir, name, network, listen, http, key, described: None }.create()?;
     let line = data_encoding::BASE64.encode(&encoded);
     if session.output().is_json() {
         session.output().json(&json!({ "member": line, "key": member.key.to_string() }))?;
