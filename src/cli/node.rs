@@ -31,7 +31,9 @@ pub(crate) enum Command {
     /// Run the node of a folder until it is interrupted.
     Run(Run),
     /// Put a node on the ledger, which gives it a number.
-    Register(registry::Entry),
+    Register(registry::Register),
+    /// Sign that a sponsor's key lets a storage node in: prints what `node register` needs.
+    Sponsor(registry::Sponsor),
     /// Change what the ledger says of a node: its address, its name, who runs it and where.
     Update(registry::Entry),
     /// Take a node out for good: nothing new is stored on it.
@@ -91,6 +93,7 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
         Command::Init(args) => init(session, args),
         Command::Run(args) => serve(session, &args),
         Command::Register(args) => registry::register(session, &args),
+        Command::Sponsor(args) => registry::sponsor(session, &args),
         Command::Update(args) => registry::update(session, &args),
         Command::Retire(args) => registry::retire(session, &args),
         Command::Ls => ls(session),

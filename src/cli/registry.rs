@@ -12,8 +12,9 @@ use crate::cli::session::Session;
 use crate::client::{Error, ErrorKind, LedgerClient};
 use crate::crypto::sign::KeyPair;
 use crate::ledger::rows::Node;
-use crate::message::{Action, Canonical as _, NodeEntry, NodeNumber};
+use crate::message::{Action, Canonical as _, NodeEntry, NodeNumber, Sponsorship};
 use crate::roles::storage_node::{Described, NodeFolder};
+use crate::types::PublicKey;
 
 /// What a storage node says of itself on the ledger.
 #[derive(Debug, clap::Args)]
@@ -35,6 +36,27 @@ pub(crate) struct Entry {
     site: Option<String>,
 }
 
+/// Arguments of `node register`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Register {
+    #[command(flatten)]
+    entry: Entry,
+    /// What `node sponsor` printed for the node, where the network asks for a sponsor.
+    #[arg(long, value_name = "LINE")]
+    sponsorship: Option<String>,
+}
+
+/// Arguments of `node sponsor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sponsor {
+    /// The public key of the storage node.
+    #[arg(value_name = "KEY")]
+    node: PublicKey,
+    /// The folder of the static node or storage node whose key is a sponsor's.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+}
+
 /// Arguments of `node retire`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Retire {
@@ -46,8 +68,24 @@ pub(crate) struct Retire {
     yes: bool,
 }
 
-pub(crate) fn register(session: &Session, args: &Entry) -> anyhow::Result<Exit> {
-    let folder = described(args)?;
+pub(crate) fn sponsor(session: &Session, args: &Sponsor) -> anyhow::Result<Exit> {
+    let folder = NodeFolder::open(&args.dir)?;
+    let network = session.ledger(Some(&args.dir))?.genesis().network;
+    let signed = Sponsorship::sign(&network, &folder.key, &args.node, args.node.as_bytes());
+    let line = data_encoding::BASE64.encode(&signed.encode());
+    let output = session.output();
+    if output.is_json() {
+        output.json(&json!({ "sponsorship": line, "sponsor": signed.sponsor.to_string() }))?;
+    } else {
+        output.note("Give this line to the node's operator, for `xvault node register --sponsorship`:");
+        output.line(line)?;
+    }
+    Ok(Exit::Ok)
+}
+
+pub(crate) fn register(session: &Session, args: &Register) -> anyhow::Result<Exit> {
+    let folder = described(&args.entry)?;
+    let sponsor = args.sponsorship.as_deref().map(|line| read_sponsorship(line, &folder)).transpose()?;
     session.with_ledger(async |ledger| {
         let output = session.output();
         if let Some((number, node)) = find(ledger, &folder.key).await? {
@@ -58,7 +96,8 @@ pub(crate) fn register(session: &Session, args: &Entry) -> anyhow::Result<Exit> 
             };
             return Err(Failure::new(Exit::Refused, message).hint(hint).into());
         }
-        act(output, ledger, &folder, register_action(&folder)?, |_| true).await?;
+        act(output, ledger, &folder, Action::RegisterNode { node: entry(&folder)?, sponsor }, |_| true)
+            .await?;
         folder.save()?;
         Ok(Exit::Ok)
     })
@@ -137,6 +176,10 @@ fn entry(folder: &NodeFolder) -> Result<NodeEntry, Failure> {
         return Err(Failure::usage(message.to_owned())
             .hint("register it once with `xvault node register --operator … --advertise …`"));
     };
+    if site.is_empty() {
+        let message = "the node's folder does not say where it stands, which the ledger asks for";
+        return Err(Failure::usage(message.to_owned()).hint("say it with `xvault node register --site …`"));
+    }
     let entry = NodeEntry { label: folder.name.clone(), operator, site, address };
     match NodeEntry::decode(&entry.encode()) {
         Ok(entry) => Ok(entry),
@@ -146,8 +189,12 @@ fn entry(folder: &NodeFolder) -> Result<NodeEntry, Failure> {
     }
 }
 
-fn register_action(folder: &NodeFolder) -> Result<Action, Failure> {
-    Ok(Action::RegisterNode { node: entry(folder)?, sponsor: None })
+fn read_sponsorship(line: &str, folder: &NodeFolder) -> Result<Sponsorship, Failure> {
+    let bytes = data_encoding::BASE64.decode(line.trim().as_bytes()).unwrap_or_default();
+    Sponsorship::decode(&bytes).map_err(|_| {
+        let hint = format!("a sponsor makes it with `xvault node sponsor {}`", folder.key.public());
+        Failure::usage("the sponsorship is not what `node sponsor` prints".to_owned()).hint(hint)
+    })
 }
 
 async fn act(

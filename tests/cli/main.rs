@@ -37,6 +37,7 @@ fn every_command_explains_itself() {
         "node init",
         "node run",
         "node register",
+        "node sponsor",
         "node update",
         "node retire",
         "node ls",

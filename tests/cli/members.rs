@@ -33,6 +33,12 @@ impl Operators {
         operators
     }
 
+    /// Approves and submits what was proposed, with the first static node alone.
+    fn decide(&self, file: &str) {
+        self.run(&["static", "approve", file, "--dir", "s1"]).ends(0);
+        self.run(&["static", "submit", file]).ends(0);
+    }
+
     fn start(&self, nth: usize) -> Running {
         let dir = format!("s{nth}");
         let args = ["static", "run", "--dir", &dir, "--genesis", "genesis"];
@@ -157,4 +163,21 @@ fn a_storage_node_registers_moves_and_retires() {
     assert!(net.run(&["node", "ls"]).ends(0).text().contains("retired in block"));
     net.run(&["node", "update", "--dir", "n1"]).ends(7);
     net.run(&["node", "register", "--dir", "n1"]).ends(7);
+
+    // One that a sponsor lets in, whom the static nodes let do so for one node.
+    let init = ["--json", "node", "init", "--dir", "n2", "--name", "node-2", "--operator", "clinic"];
+    let node = net.run(&[&init[..], &["--listen", address]].concat()).ends(0);
+    let key = |ran: &Ran| serde_json::from_slice::<Value>(&ran.stdout).unwrap()["key"].clone();
+    let key = key(&node);
+    // Where it stands was not said.
+    assert!(net.run(&["node", "register", "--dir", "n2"]).ends(2).stderr.contains("--site"));
+    let sponsored = net.run(&["node", "sponsor", key.as_str().unwrap(), "--dir", "s1"]).ends(0);
+    let register = ["node", "register", "--dir", "n2", "--site", "south", "--sponsorship"];
+    let register = || net.run(&[&register[..], &[sponsored.text().trim()]].concat());
+    assert!(register().ends(7).stderr.contains("nothing left to give"));
+    let sponsor = &net.voters()[0].1;
+    net.run(&["static", "propose", "sponsor", sponsor, "--nodes", "1"]).ends(0);
+    net.decide("change");
+    assert!(register().ends(0).text().contains("is number 1"));
+    net.run(&["node", "register", "--dir", "n2", "--sponsorship", "rubbish"]).ends(2);
 }
