@@ -21,6 +21,7 @@ use xvault::message::{
     Params, Roster,
 };
 use xvault::roles::{NodeFolder, StaticConfig, StaticError, StaticNode};
+use xvault::types::limits::MAX_ANSWER_BLOCKS;
 use xvault::types::{Code, Height, Network, NetworkId, Timestamp, VaultId};
 
 const NETWORK: NetworkId = NetworkId([3; 32]);
@@ -47,7 +48,7 @@ struct Statics {
     addresses: Vec<SocketAddr>,
     running: BTreeMap<u8, StaticNode>,
     client: LedgerClient,
-    vaults: u8,
+    vaults: u16,
 }
 
 impl Statics {
@@ -61,7 +62,7 @@ impl Statics {
             time: Timestamp::from_unix_micros(1),
             code: Code::new(2, 1).unwrap(),
             admission: Admission::Open,
-            params: Params::DEFAULT,
+            params: Params { open_entries: 10_000, ..Params::DEFAULT },
             roster: Roster::new(members).unwrap(),
             nodes: Vec::new(),
             sponsors: Vec::new(),
@@ -146,8 +147,10 @@ impl Statics {
     /// Registers one more vault, and answers the proof that it is final.
     async fn decide(&mut self) -> Proven {
         self.vaults += 1;
-        let owner = KeyPair::from_secret(&[100 + self.vaults; 32]);
-        let vault = VaultId([self.vaults; 32]);
+        let [high, low] = self.vaults.to_be_bytes();
+        let mut secret = [high; 32];
+        secret[0] = low;
+        let (owner, vault) = (KeyPair::from_secret(&secret), VaultId(secret));
         let height = self
             .client
             .carry_out(&owner, Action::CreateVault { vault, sponsor: None }, &|_| {})
@@ -254,6 +257,20 @@ async fn a_fifth_static_node_comes_in_and_votes_and_who_was_away_catches_up_and_
     // Any one of the five may go.
     statics.stop(0).await;
     statics.decide().await;
+    statics.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_fetches_more_blocks_than_fit_one_answer() {
+    let mut statics = Statics::start().await;
+    // A vault each, in a block of its own more often than not.
+    while statics.height(0).await.unwrap() < Height(MAX_ANSWER_BLOCKS as u64 + 20) {
+        statics.decide().await;
+    }
+    let (late, tip) = (statics.decide().await, statics.height(0).await.unwrap());
+    statics.revive(4).await;
+    eventually("it has all of them", async || statics.height(4).await >= Some(tip)).await;
+    eventually("it proves the last", async || statics.proves(4, &late, 0).await).await;
     statics.stop_all().await;
 }
 
