@@ -26,6 +26,7 @@ use crate::message::canonical::Canonical as _;
 use crate::message::proposal::block_hash;
 use crate::message::transaction::Lane;
 use crate::message::{Action, CommitCertificate, Cosignature, Genesis, Transaction, VerifiedTransaction};
+use crate::roles::static_node::keeper::catch_up::LOOK_EVERY;
 use crate::roles::static_node::outbox::Outbox;
 use crate::roles::static_node::prove;
 use crate::roles::static_node::shared::Shared;
@@ -217,6 +218,9 @@ impl Keeper {
         let height = tip.record.height;
         let roster = query::next_roster(&view)?;
         self.set_voters(&roster);
+        self.committed_at = self.clock.now();
+        // Who votes hears from the others. To call them at once, while they start too, would only find them gone.
+        self.look_at = if self.votes() { self.committed_at + LOOK_EVERY } else { self.committed_at };
         self.gaps = prove::unproven_changes(&view)?.into_iter().collect();
         if height > Height::GENESIS {
             let kept = view.cosignatures(height)?.unwrap_or_default();

@@ -18,7 +18,7 @@ use crate::roles::static_node::tree_heads::SignedHead;
 use crate::types::{Height, PublicKey, Timestamp};
 
 /// Between two looks: how far a node that does not vote may be behind.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Keeper {
     /// Whether this node votes on the next block.
