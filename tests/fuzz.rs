@@ -151,6 +151,7 @@ fn node_folders() {
         listen: SocketAddr::from(([127, 0, 0, 1], 4_433)),
         http: None,
         key: KeyPair::from_secret(&[5; 32]),
+        described: None,
     };
     folder.create().unwrap();
     for name in ["node.toml", "node.key"] {

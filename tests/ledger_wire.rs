@@ -136,6 +136,13 @@ fn anchor() -> Anchor {
     }
 }
 
+fn change_file() -> ChangeFile {
+    let Action::Govern(governance) = governance(Change::RemoveStatic(pair(2).public()), None) else {
+        unreachable!()
+    };
+    ChangeFile { network: NETWORK, governance }
+}
+
 fn governance(change: Change, newcomer: Option<u8>) -> Action {
     let mut governance = Governance::new(5, change);
     (1..=3).for_each(|nth| governance.approve(&NETWORK, &pair(nth)));
@@ -319,6 +326,9 @@ fn questions_and_answers_have_one_encoding() {
         Question::Transaction { id: TransactionId([7; 32]) },
         Question::Statics,
         Question::Nodes { after: Some(NodeNumber(2)) },
+        Question::Sequence,
+        Question::Cosignatures { height: Height(4) },
+        Question::Steps,
     ]);
     let row = Static { member: member(1), votes: true, standing: Standing::Good, faults: 2, proof: None };
     let node = Node { key: pair(2).public(), entry: entry(), since: Height(1), retired: None };
@@ -339,6 +349,9 @@ fn questions_and_answers_have_one_encoding() {
         Answer::Fate(Fate::Rejected(Rejection::WrongNonce { expected: 3 })),
         Answer::Fate(Fate::Busy { blocks: 2 }),
         Answer::Fate(Fate::NonceTaken),
+        Answer::Sequence(5),
+        Answer::Cosignatures(checkpoint().cosignatures().to_vec()),
+        Answer::Steps(log_proof().steps),
     ]);
 }
 
@@ -352,10 +365,11 @@ fn texts_have_one_form() {
         note: checkpoint().to_note(&roster),
     };
     let mut random = Random(3);
-    let texts: [(String, Again<'_>); 3] = [
+    let texts: [(String, Again<'_>); 4] = [
         (checkpoint().to_note(&roster), &|text| {
             SignedCheckpoint::from_note(text, &roster).ok().map(|found| found.to_note(&roster))
         }),
+        (change_file().to_text(), &|text| ChangeFile::from_text(text).ok().map(|found| found.to_text())),
         (genesis.to_text(), &|text| Genesis::from_text(text).ok().map(|found| found.to_text())),
         (receipt.to_text(), &|text| {
             let found = AnchorReceipt::from_text(text).ok()?;

@@ -87,17 +87,21 @@ impl Owner {
         self.genesis.roster.committee().members().to_vec()
     }
 
-    /// Submits to every static node, as clients do; the first answer that is final or a refusal counts.
+    /// Submits to every static node, as clients do; the first proof or the second refusal counts.
     async fn submit(&self, signed: &SignedTransaction) -> Fate {
         let mut asked = JoinSet::new();
         for node in self.statics() {
             let (peers, bytes) = (self.peers.clone(), signed.bytes().to_vec());
             asked.spawn(async move { peers.submit(&node, bytes).await });
         }
+        let mut refusals = 0;
         while let Some(answer) = asked.join_next().await {
             let Ok(answer) = answer.unwrap() else { continue };
             match Answer::decode_bounded(&answer).unwrap() {
-                Answer::Fate(Fate::Waiting) => {}
+                // Who is behind still has another one of its number, which it will refuse when it is not.
+                Answer::Fate(Fate::Waiting | Fate::NonceTaken) => {}
+                // So it may refuse what builds on what it has not seen yet; two are not both behind.
+                Answer::Fate(Fate::Rejected(_)) if refusals == 0 => refusals += 1,
                 Answer::Fate(fate) => return fate,
                 other => panic!("{other:?}"),
             }

@@ -73,11 +73,11 @@ fn decode(found: &FinalBlock) -> anyhow::Result<(Block, CommitCertificate)> {
     Ok((block, certificate))
 }
 
-/// What people call a block's proposer; its number where the static nodes are others than those of the genesis.
+/// What people call a block's proposer; its number where the static nodes were others than those of the genesis and of now.
 fn proposer(ledger: &LedgerClient, record: &BlockRecord) -> String {
-    let roster = &ledger.genesis().roster;
-    let member =
-        roster.members().get(usize::from(record.proposer)).filter(|_| record.roster == roster.hash());
+    let now = ledger.roster();
+    let roster = [&ledger.genesis().roster, &*now].into_iter().find(|roster| record.roster == roster.hash());
+    let member = roster.and_then(|roster| roster.members().get(usize::from(record.proposer)));
     member.map_or_else(|| format!("member {}", record.proposer), |member| escape(&member.label))
 }
 

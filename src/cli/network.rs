@@ -82,7 +82,7 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn read_member(path: &PathBuf) -> anyhow::Result<Member> {
+pub(crate) fn read_member(path: &PathBuf) -> anyhow::Result<Member> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let bytes = data_encoding::BASE64.decode(text.trim().as_bytes());
     let bytes = bytes.with_context(|| format!("{} is not what `static init` printed", path.display()))?;

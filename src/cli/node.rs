@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::json;
@@ -9,12 +10,18 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
+use crate::cli::govern::random_key;
 use crate::cli::output::{Output, Paint, escape};
+use crate::cli::registry;
 use crate::cli::session::Session;
-use crate::client::{ErrorKind, NodeReport, Nodes};
-use crate::crypto::sign::KeyPair;
-use crate::roles::storage_node::{NodeConfig, NodeFolder, StorageNode};
+use crate::client::{ErrorKind, LedgerClient, NodeReport, Nodes};
+use crate::ledger::rows::Node;
+use crate::message::{NodeEntry, NodeNumber};
+use crate::roles::storage_node::{Described, NodeConfig, NodeFolder, StorageNode};
 use crate::types::{NetworkId, NodeInfo};
+
+/// Between two attempts to register.
+const REGISTER_AGAIN: Duration = Duration::from_secs(5);
 
 /// Run storage nodes, and see how those of the network are.
 #[derive(Debug, clap::Subcommand)]
@@ -23,7 +30,15 @@ pub(crate) enum Command {
     Init(Init),
     /// Run the node of a folder until it is interrupted.
     Run(Run),
-    /// List the network's nodes.
+    /// Put a node on the ledger, which gives it a number.
+    Register(registry::Register),
+    /// Sign that a sponsor's key lets a storage node in: prints what `node register` needs.
+    Sponsor(registry::Sponsor),
+    /// Change what the ledger says of a node: its address, its name, who runs it and where.
+    Update(registry::Entry),
+    /// Take a node out for good: nothing new is stored on it.
+    Retire(registry::Retire),
+    /// List the network's nodes, with what the ledger says of them.
     Ls,
     /// Ask every node, or the one named, how it is.
     Status(Status),
@@ -61,6 +76,9 @@ pub(crate) struct Run {
     /// The node's folder.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
+    /// See to it that the ledger of the network file has the node, as its folder describes it.
+    #[arg(long)]
+    register: bool,
 }
 
 /// Arguments of `node status`.
@@ -74,6 +92,10 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Init(args) => init(session, args),
         Command::Run(args) => serve(session, &args),
+        Command::Register(args) => registry::register(session, &args),
+        Command::Sponsor(args) => registry::sponsor(session, &args),
+        Command::Update(args) => registry::update(session, &args),
+        Command::Retire(args) => registry::retire(session, &args),
         Command::Ls => ls(session),
         Command::Status(args) => {
             session.with_nodes(async |nodes| status(session.output(), nodes, &args).await)
@@ -82,7 +104,7 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
 }
 
 /// The address that clients connect to: one that means the same to all of them.
-fn advertised(listen: SocketAddr, advertise: Option<SocketAddr>) -> Result<SocketAddr, Failure> {
+pub(crate) fn advertised(listen: SocketAddr, advertise: Option<SocketAddr>) -> Result<SocketAddr, Failure> {
     let address = advertise.unwrap_or(listen);
     let wrong = if address.ip().is_unspecified() {
         "is every address of this machine, not one that others can connect to"
@@ -101,9 +123,7 @@ fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
         Some(id) => id,
         None => session.network()?.id,
     };
-    let mut secret = zeroize::Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *secret)?;
-    let key = KeyPair::from_secret(&secret);
+    let key = random_key()?;
     let info = NodeInfo {
         name: args.name.clone(),
         key: key.public(),
@@ -111,7 +131,10 @@ fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
         operator: args.operator,
         site: args.site,
     };
-    NodeFolder { dir: args.dir, name: args.name, network, listen: args.listen, http: None, key }.create()?;
+    let described =
+        Some(Described { operator: info.operator.clone(), site: info.site.clone(), address: info.address });
+    let (dir, name, listen) = (args.dir, args.name, args.listen);
+    NodeFolder { dir, name, network, listen, http: None, key, described }.create()?;
     if session.output().is_json() {
         session.output().json(&info)?;
     } else {
@@ -126,6 +149,8 @@ fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
 fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
     let folder = NodeFolder::open(&args.dir)?;
     let name = folder.name.clone();
+    let ledger = args.register.then(|| session.ledger(None)).transpose()?;
+    let registering = folder.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
     runtime.block_on(async {
         let (mut interrupt, mut terminate) = signals()?;
@@ -134,6 +159,7 @@ fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            () = registration(session.output(), ledger, &registering) => {}
         }
         session.output().note("stopping");
         node.stop().await;
@@ -141,21 +167,94 @@ fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
     })
 }
 
+/// Has the ledger say of the node what its folder says, if that is asked for; tries until it does. Never ends.
+async fn registration(output: &Output, ledger: Option<LedgerClient>, folder: &NodeFolder) {
+    let mut warned = false;
+    while let Some(ledger) = &ledger {
+        let registered = async {
+            ledger.follow().await?;
+            registry::ensure(ledger, folder).await
+        };
+        match registered.await {
+            Ok(done) => {
+                output.note(format_args!("node {} is {}", folder.name, done.unwrap_or("on the ledger")));
+                break;
+            }
+            Err(error) if error.kind() == ErrorKind::Refused => {
+                output.warn(format_args!("the node is not registered: {error}"));
+                break;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut warned, true) {
+                    output.warn(format_args!("the node is not registered yet: {error}"));
+                }
+                tokio::time::sleep(REGISTER_AGAIN).await;
+            }
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
 /// Ctrl-C and the service manager's request to end.
 pub(crate) fn signals() -> anyhow::Result<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)> {
     Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
 }
 
+/// A node of the network file, and what the ledger says of it; either may be missing.
+type Listed = (NodeInfo, Option<(NodeNumber, Node)>);
+
 fn ls(session: &Session) -> anyhow::Result<Exit> {
-    let output = session.output();
-    for node in session.network()?.nodes {
+    let network = session.network()?;
+    if network.genesis.is_none() {
+        let listed = network.nodes.into_iter().map(|node| (node, None));
+        return list(session.output(), listed.collect());
+    }
+    session.with_ledger(async |ledger| {
+        let known = ledger.nodes().await;
+        if let Err(error) = &known {
+            session.output().warn(format_args!("without what the ledger says: {error}"));
+        }
+        list(session.output(), merged(network.nodes, known.unwrap_or_default()))
+    })
+}
+
+/// The nodes of the file with their numbers, then those that only the ledger knows.
+fn merged(nodes: Vec<NodeInfo>, mut known: Vec<(NodeNumber, Node)>) -> Vec<Listed> {
+    let take = |node: NodeInfo, known: &mut Vec<(NodeNumber, Node)>| {
+        let at = known.iter().position(|(_, row)| row.key == node.key);
+        let row = at.map(|at| known.remove(at));
+        let info = row.as_ref().map_or(node, |(_, row)| info(row));
+        (info, row)
+    };
+    let mut listed: Vec<Listed> = nodes.into_iter().map(|node| take(node, &mut known)).collect();
+    listed.extend(known.into_iter().map(|row| (info(&row.1), Some(row))));
+    listed
+}
+
+fn info(row: &Node) -> NodeInfo {
+    let NodeEntry { label, operator, site, address } = row.entry.clone();
+    NodeInfo { name: label, key: row.key, address, operator, site }
+}
+
+fn list(output: &Output, nodes: Vec<Listed>) -> anyhow::Result<Exit> {
+    for (node, row) in nodes {
         if output.is_json() {
-            output.json(&node)?;
+            let mut value = serde_json::to_value(&node)?;
+            if let Some((number, row)) = &row {
+                value["number"] = number.0.into();
+                value["since"] = row.since.0.into();
+                value["retired"] = row.retired.map(|height| height.0).into();
+            }
+            output.json(&value)?;
             continue;
         }
         let (name, operator, site) = (escape(&node.name), escape(&node.operator), escape(&node.site));
         let (key, address) = (node.key.short(), node.address.to_string());
-        output.line(format_args!("{name:16}  {key}  {address:21}  {operator:16}  {site}"))?;
+        let ledger = row.map(|(number, row)| format!("{number}  {}", registry::state(&row)));
+        output.line(format_args!(
+            "{name:16}  {key}  {address:21}  {operator:16}  {site:16}  {}",
+            ledger.as_deref().unwrap_or("not on the ledger")
+        ))?;
     }
     Ok(Exit::Ok)
 }

@@ -13,6 +13,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::cli::passphrase::{self, Given};
 use crate::cli::progress::Meter;
+use crate::cli::static_node::{GENESIS_FILE, read_genesis};
 use crate::client::keystore::{Keystore, KeystoreError, vault_keys};
 use crate::client::{AtomicProgress, Client, ClientConfig, LedgerClient, Nodes};
 use crate::crypto::seed::Seed;
@@ -169,12 +170,39 @@ impl Session {
     where
         F: AsyncFnOnce(&LedgerClient) -> anyhow::Result<Exit>,
     {
-        let network = self.network()?;
+        self.with_ledger_of(None, command)
+    }
+
+    /// The same for an operator of a static node, whose folder has the genesis if no network file is here.
+    pub(crate) fn with_ledger_of<F>(&self, dir: Option<&Path>, command: F) -> anyhow::Result<Exit>
+    where
+        F: AsyncFnOnce(&LedgerClient) -> anyhow::Result<Exit>,
+    {
+        let ledger = self.ledger(dir)?;
+        self.run(interruptible(None, async {
+            // Who cannot be asked now is asked again by the command, which says so.
+            if let Err(error) = ledger.follow().await {
+                tracing::info!(%error, "the static nodes of now are not known");
+            }
+            command(&ledger).await
+        }))
+    }
+
+    /// The ledger of the network file, else of the genesis in a static node's folder.
+    pub(crate) fn ledger(&self, dir: Option<&Path>) -> anyhow::Result<LedgerClient> {
+        let genesis = dir.map(|dir| dir.join(GENESIS_FILE)).filter(|path| path.exists());
+        let network = match genesis {
+            Some(path) if self.named_network_file().is_none() && !self.network_file().exists() => {
+                let genesis = read_genesis(&path)?;
+                let text = Some(genesis.to_text());
+                Network { id: genesis.network, code: genesis.code, genesis: text, nodes: Vec::new() }
+            }
+            _ => self.network()?,
+        };
         // Anybody may ask: a key for this once.
         let mut secret = zeroize::Zeroizing::new([0; 32]);
         getrandom::fill(&mut *secret)?;
-        let ledger = LedgerClient::new(&network, &KeyPair::from_secret(&secret))?;
-        self.run(interruptible(None, async { command(&ledger).await }))
+        Ok(LedgerClient::new(&network, &KeyPair::from_secret(&secret))?)
     }
 
     /// Asks the nodes how they are, without the vault's index; Ctrl-C ends it.

@@ -8,13 +8,13 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::govern;
 use crate::cli::node::{reason, signals};
 use crate::cli::output::{Output, Paint, escape};
 use crate::cli::session::Session;
 use crate::client::LedgerClient;
 use crate::consensus::Timing;
 use crate::crypto::ml_dsa::PqKeyPair;
-use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::rows::{Standing, Static};
 use crate::message::checkpoint::vkeys;
@@ -39,6 +39,13 @@ pub(crate) enum Command {
     Ls,
     /// Ask every static node how far it is.
     Status,
+    /// Write a change of the static nodes to a file, for their operators to approve.
+    #[command(subcommand)]
+    Propose(govern::Propose),
+    /// Sign the file of a change with a static node's key.
+    Approve(govern::Approve),
+    /// Bring a change to the ledger that enough static nodes approved.
+    Submit(govern::Submit),
 }
 
 /// Arguments of `static init`.
@@ -82,16 +89,17 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
         Command::Run(args) => serve(session, &args),
         Command::Ls => session.with_ledger(async |ledger| ls(session.output(), ledger).await),
         Command::Status => session.with_ledger(async |ledger| status(session.output(), ledger).await),
+        Command::Propose(args) => govern::propose(session, &args),
+        Command::Approve(args) => govern::approve(session, &args),
+        Command::Submit(args) => govern::submit(session, &args),
     }
 }
 
 fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
-    let mut secret = zeroize::Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *secret)?;
-    let key = KeyPair::from_secret(&secret);
+    let key = govern::random_key()?;
     let member = Member {
         key: key.public(),
-        pq_key: Box::new(*PqKeyPair::from_node_secret(&secret).public()),
+        pq_key: Box::new(*PqKeyPair::from_node_secret(&key.secret()).public()),
         label: args.name.clone(),
         operator: args.operator,
         address: args.listen,
@@ -104,13 +112,13 @@ fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
     }
     // The genesis will name the network; until then the folder belongs to none.
     let network = NetworkId([0; 32]);
-    NodeFolder { dir: args.dir, name: args.name, network, listen: args.listen, http: args.http, key }
-        .create()?;
+    let (dir, name, listen, http) = (args.dir, args.name, args.listen, args.http);
+    NodeFolder { dir, name, network, listen, http, key, described: None }.create()?;
     let line = data_encoding::BASE64.encode(&encoded);
     if session.output().is_json() {
         session.output().json(&json!({ "member": line, "key": member.key.to_string() }))?;
     } else {
-        session.output().note("Give this line to whoever makes the genesis:");
+        session.output().note("Give this line to whoever makes the genesis, or proposes to add the node:");
         session.output().line(line)?;
     }
     Ok(Exit::Ok)
@@ -123,15 +131,33 @@ pub(crate) fn read_genesis(path: &Path) -> anyhow::Result<Genesis> {
 }
 
 fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+    // Again for each key that the node has.
+    loop {
+        let ended = runtime.block_on(serve_key(session, args))?;
+        match ended {
+            Ended::Interrupted => return Ok(Exit::Ok),
+            Ended::Failed(reason) => {
+                let message = format!("the static node must stop: {reason}");
+                return Err(Failure::new(Exit::Failed, message).into());
+            }
+            Ended::Succeeded => session.output().note("going on under the new key"),
+        }
+    }
+}
+
+/// Why a static node does not run any more.
+enum Ended {
+    Interrupted,
+    Failed(String),
+    /// Another key took the place of its own.
+    Succeeded,
+}
+
+async fn serve_key(session: &Session, args: &Run) -> anyhow::Result<Ended> {
     let folder = NodeFolder::open(&args.dir)?;
     let path = args.genesis.clone().unwrap_or_else(|| args.dir.join(GENESIS_FILE));
     let genesis = Arc::new(read_genesis(&path)?);
-    if !genesis.roster.committee().contains(&folder.key.public()) {
-        session
-            .output()
-            .warn("this node's key is not in the genesis: it follows the ledger until it is added");
-    }
-    let name = folder.name.clone();
     let config = StaticConfig {
         dir: folder.dir,
         listen: folder.listen,
@@ -140,28 +166,42 @@ fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
         key: folder.key,
         timing: Timing::default(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
-    runtime.block_on(async {
-        let (mut interrupt, mut terminate) = signals()?;
-        let node = StaticNode::start(config).await?;
-        session.output().note(format_args!("static node {name} listens on {}", node.address()));
-        if let Some(http) = node.http_address() {
-            session.output().note(format_args!("and serves its log on http://{http}/checkpoint"));
-        }
-        let failed = tokio::select! {
-            _ = interrupt.recv() => None,
-            _ = terminate.recv() => None,
-            reason = node.failed() => Some(reason),
-        };
+    let (mut interrupt, mut terminate) = signals()?;
+    let node = StaticNode::start(config).await?;
+    session.output().note(format_args!("static node {} listens on {}", folder.name, node.address()));
+    if let Some(http) = node.http_address() {
+        session.output().note(format_args!("and serves its log on http://{http}/checkpoint"));
+    }
+    let ended = tokio::select! {
+        _ = interrupt.recv() => Ended::Interrupted,
+        _ = terminate.recv() => Ended::Interrupted,
+        reason = node.failed() => Ended::Failed(reason),
+        () = node.succeeded() => Ended::Succeeded,
+        () = announce(session.output(), &node) => Ended::Interrupted,
+    };
+    if !matches!(ended, Ended::Succeeded) {
         session.output().note("stopping");
-        node.stop().await;
-        match failed {
-            None => Ok(Exit::Ok),
-            Some(reason) => {
-                Err(Failure::new(Exit::Failed, format!("the static node must stop: {reason}")).into())
-            }
+    }
+    node.stop().await;
+    Ok(ended)
+}
+
+/// Says whether the node votes, at first and whenever that changes. Never ends.
+async fn announce(output: &Output, node: &StaticNode) {
+    let (mut voters, mut said) = (node.voters(), None);
+    loop {
+        let votes = voters.borrow_and_update().as_ref().map(|now| now.contains(&node.public_key()));
+        match (said, votes) {
+            (None, Some(false)) => output.warn("it does not vote: it follows the ledger until it is added"),
+            (Some(false), Some(true)) => output.note("it votes from now on"),
+            (Some(true), Some(false)) => output.warn("it does not vote any more: it follows the ledger"),
+            _ => {}
         }
-    })
+        said = votes;
+        if voters.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
 }
 
 /// What the ledger thinks of a static node, in words.
@@ -209,7 +249,7 @@ async fn ls(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> {
 
 async fn status(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> {
     let mut silent = 0_u64;
-    for member in ledger.genesis().roster.members() {
+    for member in ledger.roster().members() {
         let asked = ledger.ask_one(member, &Question::Tip).await;
         let name = escape(&member.label);
         match asked {

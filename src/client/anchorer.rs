@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::context::{Context, random};
+use crate::client::settle::{Verdict, refused};
 use crate::client::sync;
 use crate::client::upload::upload;
-use crate::client::vault::{BEHIND_PAUSE, Settled, Vault, refused};
+use crate::client::vault::{BEHIND_PAUSE, Vault};
 use crate::client::{Condition, Error, ErrorKind};
 use crate::message::anchor::{Anchor, AnchoredSegment, Opening, PackCommit};
 use crate::message::changeset::{RecordChange, What};
@@ -268,7 +269,7 @@ impl Lane {
         let sequence = head.map_or(0, |head| head.sequence);
         let signed = self.vault.sign(sequence, action).await?;
         match self.vault.settle(&signed, &|text| self.ctx.notice(text)).await? {
-            Settled::Final => {
+            Verdict::Final { .. } => {
                 group.brought.extend(ids);
                 let released = if is_last { released.into_iter().collect() } else { Vec::new() };
                 let mut applied = group.applied(&self.collection, head, signed.id(), released);
@@ -278,7 +279,7 @@ impl Lane {
                 self.apply(applied).await?;
                 Ok(is_last)
             }
-            Settled::Rejected(rejection) => self.mend(group, &rejection).await.map(|()| false),
+            Verdict::Rejected(rejection) => self.mend(group, &rejection).await.map(|()| false),
         }
     }
 

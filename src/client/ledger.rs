@@ -3,18 +3,21 @@
 //! What has a proof is checked against the genesis; blocks are replayed from it. What has none (standings,
 //! queues) is what the node asked says of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use crate::client::{Error, ErrorKind};
 use crate::crypto::sign::KeyPair;
-use crate::ledger::ask::{Answer, Fate, FinalBlock, Question};
-use crate::ledger::rows::Static;
+use crate::ledger::ask::{Answer, Fate, FinalBlock, Proven, Question};
+use crate::ledger::rows::{Node, Static};
 use crate::ledger::{ApplyError, check, query};
+use crate::message::anchor_receipt::RosterStep;
 use crate::message::block::{Block, Header};
-use crate::message::{Canonical as _, CommitCertificate, Genesis, Member, NodeStatus};
+use crate::message::{
+    Canonical as _, CommitCertificate, Genesis, Member, NodeNumber, NodeStatus, Roster, Violation,
+};
 use crate::net::Peers;
 use crate::store::FileDisk;
 use crate::store::chain::{Chain, ChainError};
@@ -23,11 +26,20 @@ use crate::types::{Height, Network, NodeInfo};
 /// How long a static node may take before another one is asked too.
 const ASK_PATIENCE: Duration = Duration::from_millis(300);
 
-/// The static nodes of a network.
+/// The static nodes of a network: those of the genesis, and from then on those that proofs show to have come after them.
 #[derive(Debug, Clone)]
 pub struct LedgerClient {
     genesis: Arc<Genesis>,
     peers: Peers,
+    known: Arc<RwLock<Known>>,
+}
+
+/// The newest static nodes that were proved.
+#[derive(Debug)]
+struct Known {
+    /// The block that brought them.
+    since: Height,
+    roster: Arc<Roster>,
 }
 
 /// What a replay from the genesis found.
@@ -59,13 +71,55 @@ impl LedgerClient {
             ));
         }
         let peers = Peers::new(&static_peers(&genesis), key);
-        Ok(Self { genesis: Arc::new(genesis), peers })
+        let known = Known { since: Height::GENESIS, roster: Arc::new(genesis.roster.clone()) };
+        Ok(Self { genesis: Arc::new(genesis), peers, known: Arc::new(RwLock::new(known)) })
     }
 
     /// What all hangs on.
     #[must_use]
     pub fn genesis(&self) -> &Genesis {
         &self.genesis
+    }
+
+    /// The static nodes, as far as this client has seen it proved.
+    #[must_use]
+    pub fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).roster)
+    }
+
+    /// Asks how the static nodes changed since the genesis, so that those of now are called from here on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`], also if what a static node says of it is not proved.
+    pub async fn follow(&self) -> Result<(), Error> {
+        let Answer::Steps(steps) = self.ask(&Question::Steps).await? else { return Err(wrong_answer()) };
+        let wrong = |violation: Violation| {
+            let message = "a static node's proof of the static nodes is wrong";
+            Error::new(ErrorKind::Unavailable, message).caused_by(violation)
+        };
+        let (roster, since) = RosterStep::follow(&self.genesis, &steps).map_err(wrong)?;
+        self.learn(roster, since);
+        Ok(())
+    }
+
+    /// Checks a proof, and learns from it who the static nodes are.
+    ///
+    /// # Errors
+    /// As [`Proven::verify`].
+    pub fn verify(&self, proven: &Proven) -> Result<(), Violation> {
+        let roster = proven.signers(&self.genesis)?;
+        if let Some(last) = proven.proof.steps.last() {
+            self.learn(roster, last.last.record.height);
+        }
+        Ok(())
+    }
+
+    fn learn(&self, roster: &Roster, since: Height) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if since > known.since {
+            self.peers.follow(&roster_peers(roster));
+            *known = Known { since, roster: Arc::new(roster.clone()) };
+        }
     }
 
     /// Asks the static nodes until one answers: the next as soon as one fails or takes long.
@@ -87,7 +141,8 @@ impl LedgerClient {
     ) -> Result<Answer, Error> {
         let mut other = None;
         let mut reasons = Vec::new();
-        let mut members = self.genesis.roster.members().iter();
+        let roster = self.roster();
+        let mut members = roster.members().iter();
         let mut asked = JoinSet::new();
         loop {
             if let Some(member) = members.next() {
@@ -158,6 +213,26 @@ impl LedgerClient {
         match self.ask(&Question::Statics).await? {
             Answer::Statics(statics) => Ok(statics),
             _ => Err(wrong_answer()),
+        }
+    }
+
+    /// The storage nodes by number, also those that retired, as a static node says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    pub async fn nodes(&self) -> Result<Vec<(NodeNumber, Node)>, Error> {
+        let mut found: Vec<(NodeNumber, Node)> = Vec::new();
+        loop {
+            let after = found.last().map(|(number, _)| *number);
+            let Answer::Nodes(page) = self.ask(&Question::Nodes { after }).await? else {
+                return Err(wrong_answer());
+            };
+            // In ascending order, so that it ends.
+            let page: Vec<_> = page.into_iter().filter(|(number, _)| Some(*number) > after).collect();
+            if page.is_empty() {
+                return Ok(found);
+            }
+            found.extend(page);
         }
     }
 
@@ -252,6 +327,12 @@ pub(crate) fn wrong_answer() -> Error {
 /// The static nodes of a genesis as peers.
 #[must_use]
 pub fn static_peers(genesis: &Genesis) -> Network {
+    let nodes = roster_peers(&genesis.roster);
+    Network { id: genesis.network, code: genesis.code, genesis: None, nodes }
+}
+
+/// Static nodes as peers.
+pub(crate) fn roster_peers(roster: &Roster) -> Vec<NodeInfo> {
     let peer = |member: &Member| NodeInfo {
         name: member.label.clone(),
         key: member.key,
@@ -259,6 +340,5 @@ pub fn static_peers(genesis: &Genesis) -> Network {
         operator: member.operator.clone(),
         site: String::new(),
     };
-    let nodes = genesis.roster.members().iter().map(peer).collect();
-    Network { id: genesis.network, code: genesis.code, genesis: None, nodes }
+    roster.members().iter().map(peer).collect()
 }

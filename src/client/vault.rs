@@ -5,39 +5,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio::time::Instant;
-
 use crate::client::context::guard;
 use crate::client::ledger::wrong_answer;
+use crate::client::settle::{LIFE_BLOCKS, Verdict, refused};
 use crate::client::{Error, ErrorKind, LedgerClient};
 use crate::crypto::seed::VaultKeys;
-use crate::ledger::ask::{Answer, Fate, Proven, Question};
+use crate::ledger::ask::{Answer, Proven, Question};
 use crate::ledger::rows::Head;
 use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber};
 use crate::message::{Action, Descriptor, Rejection, SignedTransaction, Transaction};
 use crate::types::{CollectionTag, Height, PublicKey, TransactionId};
 
-/// How long a transaction waits for the static nodes before whoever waits for it is told that they do not agree.
-const FINALITY_PATIENCE: Duration = Duration::from_secs(60);
-/// After so much of it the log says so.
-const FINALITY_WARNING: Duration = Duration::from_secs(3);
 /// How often static nodes are asked again for what must be there.
 const FINAL_TRIES: usize = 100;
 /// Between two such tries: a static node is behind for as long as a block takes.
 pub(crate) const BEHIND_PAUSE: Duration = Duration::from_millis(50);
-/// Between two rounds of asking.
-const ROUND_PAUSE: Duration = Duration::from_millis(100);
-/// Blocks for which a transaction is good: longer than anybody waits for it, however fast they come.
-const LIFE_BLOCKS: u64 = 10_000;
-
-/// What became of a transaction.
-pub(crate) enum Settled {
-    /// It is final, and its proof was checked.
-    Final,
-    /// More static nodes than can be wrong refuse it.
-    Rejected(Rejection),
-}
 
 /// The vault of these keys on its network's ledger.
 #[derive(Debug)]
@@ -102,7 +84,7 @@ impl Vault {
         if proven.transaction.id() != id {
             return Err(wrong(crate::message::Violation::WrongProof));
         }
-        proven.verify(self.ledger.genesis()).map_err(wrong)?;
+        self.ledger.verify(&proven).map_err(wrong)?;
         self.heard_of(proven.height);
         Ok(*proven)
     }
@@ -227,10 +209,9 @@ impl Vault {
         };
         let action = Action::CreateVault { vault: *self.keys.vault(), sponsor: None };
         match self.settle(&self.sign(nonce, action).await?, notice).await? {
-            Settled::Final | Settled::Rejected(Rejection::VaultExists | Rejection::WrongNonce { .. }) => {
-                Ok(())
-            }
-            Settled::Rejected(rejection) => Err(refused(&rejection)),
+            Verdict::Final { .. }
+            | Verdict::Rejected(Rejection::VaultExists | Rejection::WrongNonce { .. }) => Ok(()),
+            Verdict::Rejected(rejection) => Err(refused(&rejection)),
         }
     }
 
@@ -239,87 +220,11 @@ impl Vault {
         &self,
         signed: &SignedTransaction,
         notice: &(dyn Fn(&str) + Sync),
-    ) -> Result<Settled, Error> {
-        let (begun, mut warned) = (Instant::now(), false);
-        loop {
-            let round = self.round(signed);
-            let round = match tokio::time::timeout(FINALITY_WARNING, round).await {
-                Ok(Ok(settled)) => return Ok(settled),
-                Ok(Err(reasons)) => reasons,
-                Err(_) => "they do not agree on it yet".to_owned(),
-            };
-            let waited = begun.elapsed();
-            if waited >= FINALITY_PATIENCE {
-                let message = format!("not final on the ledger after {} s: {round}", waited.as_secs());
-                let hint = "it may still become final; see `xvault static ls` for the static nodes' state, then try again";
-                return Err(Error::new(ErrorKind::Unavailable, message).with_hint(hint));
-            }
-            if waited >= FINALITY_WARNING && !warned {
-                warned = true;
-                notice(&format!("waiting for the static nodes: {round}"));
-            }
-            tokio::time::sleep(ROUND_PAUSE).await;
+    ) -> Result<Verdict, Error> {
+        let settled = self.ledger.settle(signed, notice).await?;
+        if let Verdict::Final { height } = settled {
+            self.heard_of(height);
         }
+        Ok(settled)
     }
-
-    /// Submits a transaction to every static node once; why nothing came of it.
-    async fn round(&self, signed: &SignedTransaction) -> Result<Settled, String> {
-        let roster = &self.ledger.genesis().roster;
-        let mut asked = JoinSet::new();
-        for member in roster.members() {
-            let (ledger, member, bytes) = (self.ledger.clone(), member.clone(), signed.bytes().to_vec());
-            asked.spawn(async move {
-                let fate = ledger.submit(&member, bytes).await;
-                (member.label, fate)
-            });
-        }
-        let mut rejections = Vec::new();
-        let mut reasons = Vec::new();
-        while let Some(answered) = asked.join_next().await {
-            let Ok((label, fate)) = answered else { continue };
-            match fate {
-                Ok(Fate::Final(proven)) if self.is_proof(signed, &proven) => {
-                    return Ok(Settled::Final);
-                }
-                Ok(Fate::Final(_)) => reasons.push(format!("{label} gives a wrong proof")),
-                Ok(Fate::Rejected(rejection)) => rejections.push(rejection),
-                Ok(Fate::Waiting) => reasons.push(format!("{label} waits for others")),
-                Ok(Fate::Busy { .. }) => reasons.push(format!("{label} is busy")),
-                Ok(Fate::NonceTaken) => reasons.push(format!("{label} has another one of this number")),
-                Err(error) => reasons.push(format!("{label} {error}")),
-            }
-            // So many that an honest one is among them.
-            if rejections.len() > roster.committee().f()
-                && let Some(rejection) = rejections.pop()
-            {
-                return Ok(Settled::Rejected(rejection));
-            }
-        }
-        reasons.extend(rejections.iter().map(|rejection| format!("one says: {rejection}")));
-        Err(reasons.join("; "))
-    }
-
-    fn is_proof(&self, signed: &SignedTransaction, proven: &Proven) -> bool {
-        let is_proof = proven.transaction.id() == signed.id() && proven.verify(self.ledger.genesis()).is_ok();
-        if is_proof {
-            self.heard_of(proven.height);
-        }
-        is_proof
-    }
-}
-
-/// The ledger's refusal as an error.
-pub(crate) fn refused(rejection: &Rejection) -> Error {
-    let message = format!("the ledger refuses it: {rejection}");
-    let hint = match rejection {
-        Rejection::OverQuota { .. } => {
-            "wait for the next epoch, or ask the network's operators for a sponsor"
-        }
-        Rejection::NotSponsored | Rejection::SponsorExhausted { .. } | Rejection::AdmissionFull { .. } => {
-            "ask the network's operators for a sponsor"
-        }
-        Rejection::NotAWriter => "the vault's owner must let this key write",
-        _ => "see `xvault ledger log`",
-    };
-    Error::new(ErrorKind::Refused, message).with_hint(hint).caused_by(*rejection)
 }

@@ -128,6 +128,7 @@ impl Consensus {
     fn enter(&mut self, height: Height, committee: Committee) {
         self.phase = Phase::Idle;
         self.height = height;
+        self.peers.retain(&committee);
         self.committee = committee;
         self.clear();
         self.heartbeat_at = Some(self.now + self.settings.timing.heartbeat);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::types::limits::MAX_COMMITTEE;
-use crate::types::{Height, PublicKey, Timestamp};
+use crate::types::{Committee, Height, PublicKey, Timestamp};
 
 /// Peers remembered: the committee and as many who may become members.
 const REMEMBERED: usize = 2 * MAX_COMMITTEE;
@@ -33,6 +33,11 @@ impl Peers {
     /// The height that the peer is deciding, as far as it has said.
     pub(super) fn height(&self, key: &PublicKey) -> Height {
         self.0.get(key).map_or(Height::GENESIS, |peer| peer.height)
+    }
+
+    /// Forgets those who are no members any more: what they said of themselves no longer counts.
+    pub(super) fn retain(&mut self, committee: &Committee) {
+        self.0.retain(|key, _| committee.contains(key));
     }
 
     /// Someone who has decided this height: of several the one after `last`, so that all are asked in turn.

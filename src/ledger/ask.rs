@@ -7,18 +7,20 @@
 
 use crate::ledger::query;
 use crate::ledger::read::{Read, ReadError};
-use crate::ledger::rows::{Head, Node, Static};
+use crate::ledger::rows::{COUNTERS, Head, Node, Static};
 use crate::message::Violation;
 use crate::message::anchor::NodeNumber;
-use crate::message::anchor_receipt::LogProof;
+use crate::message::anchor_receipt::{LogProof, RosterStep};
 use crate::message::block::Header;
 use crate::message::canonical::{Canonical, read_list, take, write_list};
-use crate::message::checkpoint::Policy;
+use crate::message::checkpoint::{Cosignature, Policy};
 use crate::message::genesis::Genesis;
+use crate::message::member::Roster;
 use crate::message::rejection::Rejection;
 use crate::message::transaction::{Lane, SignedTransaction};
 use crate::types::limits::{
-    MAX_ANSWER_BLOCKS, MAX_ANSWER_LEN, MAX_ANSWER_ROWS, MAX_BLOCK_LEN, MAX_RECEIPT_LEN,
+    MAX_ANSWER_BLOCKS, MAX_ANSWER_LEN, MAX_ANSWER_ROWS, MAX_BLOCK_LEN, MAX_COMMITTEE, MAX_RECEIPT_LEN,
+    MAX_RECEIPT_STEPS,
 };
 use crate::types::{CollectionTag, Height, PublicKey, TransactionId, VaultId};
 
@@ -70,6 +72,15 @@ pub enum Question {
         /// The last one known.
         after: Option<NodeNumber>,
     },
+    /// The number of the next change of members and rules.
+    Sequence,
+    /// Who has cosigned the tree head of a block, as far as that is kept.
+    Cosignatures {
+        /// The block.
+        height: Height,
+    },
+    /// The changes of the static nodes since the genesis, with the proof of each.
+    Steps,
 }
 
 /// A transaction that is final, and what shows it.
@@ -91,7 +102,16 @@ impl Proven {
     /// # Errors
     /// As [`LogProof::verify`].
     pub fn verify(&self, genesis: &Genesis) -> Result<(), Violation> {
-        self.proof.verify(genesis, Policy::Quorum, &self.transaction, &self.note).map(drop)
+        self.signers(genesis).map(drop)
+    }
+
+    /// The same; answers the static nodes of whom a quorum signed the tree head.
+    ///
+    /// # Errors
+    /// As [`LogProof::verify`].
+    pub fn signers<'a>(&'a self, genesis: &'a Genesis) -> Result<&'a Roster, Violation> {
+        let proven = self.proof.verify(genesis, Policy::Quorum, &self.transaction, &self.note)?;
+        Ok(proven.1)
     }
 }
 
@@ -153,6 +173,12 @@ pub enum Answer {
     Nodes(Vec<(NodeNumber, Node)>),
     /// What became of a submitted transaction.
     Fate(Fate),
+    /// The number of the next change.
+    Sequence(u64),
+    /// Cosignatures by ascending signer; none where none are kept.
+    Cosignatures(Vec<Cosignature>),
+    /// Changes of the static nodes in their order.
+    Steps(Vec<RosterStep>),
 }
 
 /// Answers what the state alone can answer; `None` for the questions that need more.
@@ -161,9 +187,13 @@ pub enum Answer {
 /// [`ReadError`].
 pub fn answer(state: &impl Read, question: &Question) -> Result<Option<Answer>, ReadError> {
     Ok(Some(match question {
-        Question::Tip | Question::Blocks { .. } | Question::Transaction { .. } | Question::Anchors { .. } => {
-            return Ok(None);
-        }
+        Question::Tip
+        | Question::Blocks { .. }
+        | Question::Transaction { .. }
+        | Question::Anchors { .. }
+        | Question::Cosignatures { .. }
+        | Question::Steps => return Ok(None),
+        Question::Sequence => Answer::Sequence(COUNTERS.expect(state, &())?.sequence),
         Question::Nonce { author } => Answer::Nonce(query::next_nonce(state, &Lane::Author(*author))?),
         Question::Head { vault, collection } => Answer::Head(query::head(state, vault, collection)?),
         Question::Collections { vault, after } => {
@@ -210,6 +240,12 @@ impl Canonical for Question {
                 from.write(to);
                 until.write(to);
             }
+            Self::Sequence => to.push(10),
+            Self::Cosignatures { height } => {
+                to.push(11);
+                height.write(to);
+            }
+            Self::Steps => to.push(12),
         }
     }
 
@@ -224,6 +260,9 @@ impl Canonical for Question {
             7 => Self::Statics,
             8 => Self::Nodes { after: Canonical::read(from)? },
             9 => Self::Anchors { from: Canonical::read(from)?, until: Canonical::read(from)? },
+            10 => Self::Sequence,
+            11 => Self::Cosignatures { height: Canonical::read(from)? },
+            12 => Self::Steps,
             _ => return Err(Violation::Malformed),
         })
     }
@@ -380,6 +419,18 @@ impl Canonical for Answer {
                 to.push(10);
                 write_list(anchors, to);
             }
+            Self::Sequence(sequence) => {
+                to.push(11);
+                sequence.write(to);
+            }
+            Self::Cosignatures(cosignatures) => {
+                to.push(12);
+                write_list(cosignatures, to);
+            }
+            Self::Steps(steps) => {
+                to.push(13);
+                write_list(steps, to);
+            }
         }
     }
 
@@ -399,6 +450,9 @@ impl Canonical for Answer {
             8 => Self::Nodes(read_pairs(from)?),
             9 => Self::Fate(Canonical::read(from)?),
             10 => Self::Anchors(read_list(from, MAX_ANSWER_ROWS)?),
+            11 => Self::Sequence(Canonical::read(from)?),
+            12 => Self::Cosignatures(read_list(from, MAX_COMMITTEE)?),
+            13 => Self::Steps(read_list(from, MAX_RECEIPT_STEPS)?),
             _ => return Err(Violation::Malformed),
         })
     }

@@ -123,6 +123,18 @@ impl LastLeaf {
 }
 
 impl RosterStep {
+    /// The static nodes after all of these steps from the genesis, and the height of the last one.
+    ///
+    /// # Errors
+    /// [`Violation::NoQuorum`], [`Violation::WrongRoster`], [`Violation::WrongNetwork`],
+    /// [`Violation::WrongProof`], or what [`SignedCheckpoint::verify`] says.
+    pub fn follow<'a>(genesis: &'a Genesis, steps: &'a [Self]) -> Result<(&'a Roster, Height), Violation> {
+        steps.iter().try_fold((&genesis.roster, Height::GENESIS), |(roster, after), step| {
+            step.verify(&genesis.network, roster, after)?;
+            Ok((&step.next, step.last.record.height))
+        })
+    }
+
     /// The roster that comes after `roster`, which must have decided so at a height over `after`.
     ///
     /// A quorum suffices whatever the verifier's policy is: a static node that is taken out because it
@@ -160,7 +172,7 @@ impl LogProof {
         note: &str,
     ) -> Result<(SignedCheckpoint, &'a Roster), Violation> {
         let network = &genesis.network;
-        let (roster, after) = walk(network, &genesis.roster, &self.steps)?;
+        let (roster, after) = RosterStep::follow(genesis, &self.steps)?;
         let signed = SignedCheckpoint::from_note(note, roster)?;
         let head = signed.checkpoint();
         if head.origin != Checkpoint::origin_of(network) {
@@ -257,18 +269,6 @@ impl PackCommit {
         let commitments = log_tree::root(openings.iter().map(Opening::leaf));
         Self { pack, commitments, count: u32::try_from(openings.len()).unwrap_or(u32::MAX) }
     }
-}
-
-/// The roster after all steps, and the height of the last.
-fn walk<'a>(
-    network: &NetworkId,
-    genesis: &'a Roster,
-    steps: &'a [RosterStep],
-) -> Result<(&'a Roster, Height), Violation> {
-    steps.iter().try_fold((genesis, Height::GENESIS), |(roster, after), step| {
-        step.verify(network, roster, after)?;
-        Ok((&step.next, step.last.record.height))
-    })
 }
 
 fn parse_hash(line: &str) -> Result<LogHash, Violation> {

@@ -1,5 +1,7 @@
 //! Changes of the network's members and rules, approved by a quorum of the static nodes.
 
+use std::fmt;
+
 use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
 use crate::message::canonical::{Canonical, read_list, write_list};
@@ -57,6 +59,35 @@ impl Change {
             }
             Self::RemoveStatic(_) | Self::LiftBlacklist(_) | Self::SetSponsor(_) => None,
         }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddStatic(new) => write!(f, "add static node {}", In(new)),
+            Self::RemoveStatic(key) => write!(f, "remove static node {key}"),
+            Self::ReplaceStatic { old, new } => write!(f, "replace static node {old} by {}", In(new)),
+            Self::RotateStatic { old, new } if *old == new.key => {
+                write!(f, "change what is listed of a static node: {}", In(new))
+            }
+            Self::RotateStatic { old, new } => write!(f, "rotate the key of static node {old}: {}", In(new)),
+            Self::LiftBlacklist(key) => write!(f, "readmit static node {key}, on probation"),
+            Self::SetSponsor(SponsorTerms { sponsor, vaults, nodes, vault_bytes }) => write!(
+                f,
+                "let {sponsor} sponsor {vaults} vaults of {vault_bytes} ledger bytes an epoch and {nodes} storage nodes"
+            ),
+        }
+    }
+}
+
+/// A member in words.
+struct In<'a>(&'a Member);
+
+impl fmt::Display for In<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Member { key, label, operator, address, .. } = self.0;
+        write!(f, "{label} of {operator} at {address} with key {key}")
     }
 }
 

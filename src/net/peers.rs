@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use quinn::Connection;
@@ -32,7 +32,8 @@ pub struct Peers(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     endpoint: ClientEndpoint,
-    peers: BTreeMap<PublicKey, Peer>,
+    /// Those that are called now: see [`Peers::follow`].
+    peers: RwLock<BTreeMap<PublicKey, Arc<Peer>>>,
     patience: Patience,
     /// For the bodies of answers.
     pool: BufferPool,
@@ -76,9 +77,25 @@ impl Peers {
     }
 
     pub(super) fn with_patience(network: &Network, key: &KeyPair, patience: Patience) -> Self {
-        let peers = network.nodes.iter().map(|info| (info.key, Peer::new(info))).collect();
         let pool = BufferPool::new(BODIES_KEPT);
-        Self(Arc::new(Inner { endpoint: ClientEndpoint::new(key), peers, patience, pool }))
+        let endpoint = ClientEndpoint::new(key);
+        let peers = Self(Arc::new(Inner { endpoint, peers: RwLock::default(), patience, pool }));
+        peers.follow(&network.nodes);
+        peers
+    }
+
+    /// From here on these are the nodes. One that comes is connected to when it is first called; of one that is unchanged
+    /// everything stays; one that goes, or is somewhere else now, loses its connection once no call uses it.
+    pub fn follow(&self, nodes: &[NodeInfo]) {
+        let mut peers = self.0.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let kept = |info: &NodeInfo| peers.get(&info.key).filter(|peer| peer.info == *info).map(Arc::clone);
+        let peer = |info| kept(info).unwrap_or_else(|| Arc::new(Peer::new(info)));
+        let next = nodes.iter().map(|info| (info.key, peer(info))).collect();
+        *peers = next;
+    }
+
+    fn peer(&self, node: &PublicKey) -> Option<Arc<Peer>> {
+        self.0.peers.read().unwrap_or_else(PoisonError::into_inner).get(node).map(Arc::clone)
     }
 
     /// Stores a shard, whose bytes are the pieces of `body` in order. The receipt is not verified.
@@ -249,13 +266,13 @@ impl Peers {
     /// Whether the node failed a moment ago. A node that is not in the network is.
     #[must_use]
     pub fn is_suspect(&self, node: &PublicKey) -> bool {
-        self.0.peers.get(node).is_none_or(|peer| peer.record().is_suspect(Instant::now()))
+        self.peer(node).is_none_or(|peer| peer.record().is_suspect(Instant::now()))
     }
 
     /// The next call goes to the node even if it failed a moment ago: for a caller that has no other node to ask. Without
     /// it such a call ends at once, so that nobody waits for the dead while others could answer.
     pub fn insist(&self, node: &PublicKey) {
-        if let Some(peer) = self.0.peers.get(node) {
+        if let Some(peer) = self.peer(node) {
             peer.record().insist();
         }
     }
@@ -263,12 +280,13 @@ impl Peers {
     /// What is known of the node; `None` if it is not in the network.
     #[must_use]
     pub fn health(&self, node: &PublicKey) -> Option<Health> {
-        Some(self.0.peers.get(node)?.record().health(Instant::now()))
+        Some(self.peer(node)?.record().health(Instant::now()))
     }
 
     /// The open connection's path and counters; `None` while there is no connection.
     pub async fn connection_stats(&self, node: &PublicKey) -> Option<quinn::ConnectionStats> {
-        let connection = self.0.peers.get(node)?.connection.lock().await;
+        let peer = self.peer(node)?;
+        let connection = peer.connection.lock().await;
         connection.as_ref().map(Connection::stats)
     }
 
@@ -297,16 +315,16 @@ impl Peers {
         body_len: impl Fn(&Response) -> Result<usize, Violation>,
         progressed: &(dyn Fn() + Sync),
     ) -> Result<Answer, CallError> {
-        let peer = self.0.peers.get(node).ok_or(CallError::UnknownNode(*node))?;
+        let peer = self.peer(node).ok_or(CallError::UnknownNode(*node))?;
         let mut pieces = vec![codec::frame(&request.encode())];
         pieces.extend(body);
-        let mut outcome = self.attempt(peer, &pieces, &body_len, progressed).await;
+        let mut outcome = self.attempt(&peer, &pieces, &body_len, progressed).await;
         // The node may have restarted since the connection was made. Every request may be repeated.
         if let Err((CallError::Disconnected(_), Reused(true))) = outcome {
-            outcome = self.attempt(peer, &pieces, &body_len, progressed).await;
+            outcome = self.attempt(&peer, &pieces, &body_len, progressed).await;
         }
         let outcome = outcome.map_err(|(error, _)| error);
-        self.note(peer, request, &outcome);
+        self.note(&peer, request, &outcome);
         outcome
     }
 

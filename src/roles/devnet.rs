@@ -14,7 +14,9 @@ use crate::crypto::sign::KeyPair;
 use crate::message::genesis::GenesisNode;
 use crate::message::{Admission, Genesis, Member, NodeEntry, Params, Roster, Violation};
 use crate::roles::static_node::{StaticConfig, StaticError, StaticNode};
-use crate::roles::storage_node::{NodeConfig, NodeError, NodeFolder, NodeFolderError, StorageNode};
+use crate::roles::storage_node::{
+    Described, NodeConfig, NodeError, NodeFolder, NodeFolderError, StorageNode,
+};
 use crate::runtime::wall_time;
 use crate::types::network::NetworkFileError;
 use crate::types::{Code, Network, NetworkId, NodeInfo};
@@ -294,7 +296,10 @@ fn create_node(
         operator: format!("devnet-{number}"),
         site: "loopback".into(),
     };
-    NodeFolder { dir, name, network, listen: address, http: None, key }.create()?;
+    let described =
+        Described { operator: info.operator.clone(), site: info.site.clone(), address: info.address };
+    let described = Some(described);
+    NodeFolder { dir, name, network, listen: address, http: None, key, described }.create()?;
     Ok(info)
 }
 
@@ -321,7 +326,8 @@ fn create_static(
         address,
     };
     // One number for both: QUIC is UDP.
-    NodeFolder { dir, name, network, listen: address, http: Some(address), key }.create()?;
+    let http = Some(address);
+    NodeFolder { dir, name, network, listen: address, http, key, described: None }.create()?;
     Ok(member)
 }
 

@@ -6,4 +6,4 @@ pub mod storage_node;
 
 pub use devnet::{Devnet, DevnetConfig, DevnetError};
 pub use static_node::{KeeperError, StaticConfig, StaticError, StaticNode};
-pub use storage_node::{NodeConfig, NodeError, NodeFolder, NodeFolderError, StorageNode};
+pub use storage_node::{Described, NodeConfig, NodeError, NodeFolder, NodeFolderError, StorageNode};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::store::disk::{Disk, DiskFile};
 
 /// The log's file.
-const FILE: &str = "consensus.log";
+pub(crate) const FILE: &str = "consensus.log";
 const HEAD_LEN: usize = 4 + 8 + HASH_LEN;
 const HASH_LEN: usize = 16;
 /// The longest entry: a block and what is said of it.

@@ -4,6 +4,7 @@
 
 mod faults;
 mod ledger;
+mod members;
 mod mended;
 mod user;
 
@@ -35,11 +36,24 @@ fn every_command_explains_itself() {
         "node",
         "node init",
         "node run",
+        "node register",
+        "node sponsor",
+        "node update",
+        "node retire",
         "node ls",
         "node status",
         "static",
         "static init",
         "static run",
+        "static propose",
+        "static propose add",
+        "static propose remove",
+        "static propose replace",
+        "static propose rotate-key",
+        "static propose readmit",
+        "static propose sponsor",
+        "static approve",
+        "static submit",
         "static ls",
         "static status",
         "network",

@@ -4,13 +4,15 @@
 //! One thread has the log of consensus, the chain and the mempool, so that the order of what it does is the
 //! order of the lines here. Everybody else talks to it through a bounded queue of [`Command`]s.
 
-use std::collections::BTreeMap;
+mod catch_up;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::consensus::{Consensus, Effect, Event, Settings, Stop, Timing, WalEntry};
 use crate::crypto::ml_dsa::PqKeyPair;
@@ -23,7 +25,8 @@ use crate::message::block::{Block, Header};
 use crate::message::canonical::Canonical as _;
 use crate::message::proposal::block_hash;
 use crate::message::transaction::Lane;
-use crate::message::{Action, CommitCertificate, Genesis, Transaction, VerifiedTransaction};
+use crate::message::{Action, CommitCertificate, Cosignature, Genesis, Transaction, VerifiedTransaction};
+use crate::roles::static_node::keeper::catch_up::LOOK_EVERY;
 use crate::roles::static_node::outbox::Outbox;
 use crate::roles::static_node::prove;
 use crate::roles::static_node::shared::Shared;
@@ -31,7 +34,9 @@ use crate::roles::static_node::tree_heads::{Added, SignedHead, TreeHeads, read_c
 use crate::runtime::{Clock, wall_time};
 use crate::store::chain::{Chain, ChainError};
 use crate::store::wal::{Wal, WalError};
-use crate::types::{BlockId, Hash, Height, Machine as _, PublicKey, Round, TransactionId};
+use crate::types::{
+    BlockId, Committee, Hash, Height, Machine as _, PublicKey, Round, Timestamp, TransactionId,
+};
 
 /// Commands that may wait.
 pub(super) const QUEUE_LEN: usize = 4_096;
@@ -43,8 +48,8 @@ const MAX_SKEW: Duration = Duration::from_secs(10);
 const WAL_RESTART_LEN: u64 = 8 << 20;
 /// Blocks whose cosignatures are kept: more than any tree head still grows for.
 const COSIGNATURES_KEPT: u64 = 128;
-/// Without a deadline of consensus.
-const IDLE: Duration = Duration::from_secs(3_600);
+/// How much longer than a heartbeat a block may take: rounds of proposers that are gone.
+const BLOCK_GRACE: Duration = Duration::from_secs(5);
 /// Blocks for which a static node's own transactions may wait.
 const OWN_LIFE: u64 = 1_000;
 
@@ -55,12 +60,16 @@ pub(crate) enum Command {
     Message { from: PublicKey, bytes: Bytes },
     /// A static node can be reached, for the first time or again.
     Connected { peer: PublicKey },
+    /// A static node does not take this one for one.
+    Refused { peer: PublicKey },
     /// Somebody wants a transaction on the ledger.
     Submit { transaction: Box<VerifiedTransaction>, answer: oneshot::Sender<Fate> },
     /// Final blocks, as asked for.
     Synced { from: PublicKey, blocks: Vec<FinalBlock> },
     /// A static node cosigned a tree head.
     Cosignature { from: PublicKey, height: Height, signed: Box<SignedHead> },
+    /// Who cosigned the tree head of a block, as asked for.
+    Gathered { height: Height, cosignatures: Vec<Cosignature> },
     /// The node is to stop.
     Stop,
 }
@@ -115,6 +124,21 @@ pub(super) struct Keeper {
     waiting: Waiting,
     /// Transactions that are final and whose proof waits for cosignatures.
     unproven: Vec<(Height, TransactionId)>,
+    /// The newest block up to which all is proved: by a quorum's cosignatures of its tree head, and of every
+    /// change of the static nodes before it.
+    proven: Option<Height>,
+    /// Changes of the static nodes that this node cannot prove yet.
+    gaps: BTreeSet<Height>,
+    /// How long there may be no block before the others are asked for one.
+    block_patience: Duration,
+    /// When the last block was committed.
+    committed_at: Timestamp,
+    /// When to look whether others are ahead.
+    look_at: Timestamp,
+    /// Who sent blocks that are not all carried out yet, and may have more.
+    fetching: Option<PublicKey>,
+    /// Told of who votes.
+    voters: watch::Sender<Option<Committee>>,
 }
 
 /// What a keeper works with.
@@ -126,11 +150,12 @@ pub(super) struct Parts {
     pub(super) outbox: Outbox,
     pub(super) shared: Arc<Shared>,
     pub(super) timing: Timing,
+    pub(super) voters: watch::Sender<Option<Committee>>,
 }
 
 impl Keeper {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { genesis, key, chain, wal, outbox, shared, timing } = parts;
+        let Parts { genesis, key, chain, wal, outbox, shared, timing, voters } = parts;
         let settings = Settings::new(genesis.network, key.clone(), timing);
         Self {
             pq_key: PqKeyPair::from_node_secret(&key.secret()),
@@ -148,6 +173,13 @@ impl Keeper {
             synced: BTreeMap::new(),
             waiting: Waiting::new(),
             unproven: Vec::new(),
+            proven: None,
+            gaps: BTreeSet::new(),
+            block_patience: timing.heartbeat + BLOCK_GRACE,
+            committed_at: Timestamp::ZERO,
+            look_at: Timestamp::ZERO,
+            fetching: None,
+            voters,
         }
     }
 
@@ -156,7 +188,8 @@ impl Keeper {
         self.start(log)?;
         loop {
             self.carry_out()?;
-            let wait = self.machine.deadline().map_or(IDLE, |at| self.clock.until(at));
+            let wake_at = self.machine.deadline().map_or(self.look_at, |at| at.min(self.look_at));
+            let wait = self.clock.until(wake_at);
             match queue.recv_timeout(wait) {
                 Ok(command) => {
                     for command in std::iter::once(command).chain(queue.try_iter().take(BATCH)) {
@@ -173,6 +206,9 @@ impl Keeper {
             if self.machine.deadline().is_some_and(|at| at <= now) {
                 self.machine.expire(now);
             }
+            if self.look_at <= now {
+                self.look(now);
+            }
         }
     }
 
@@ -180,6 +216,12 @@ impl Keeper {
         let view = self.chain.view()?;
         let tip = view.tip()?;
         let height = tip.record.height;
+        let roster = query::next_roster(&view)?;
+        self.set_voters(&roster);
+        self.committed_at = self.clock.now();
+        // Who votes hears from the others. To call them at once, while they start too, would only find them gone.
+        self.look_at = if self.votes() { self.committed_at + LOOK_EVERY } else { self.committed_at };
+        self.gaps = prove::unproven_changes(&view)?.into_iter().collect();
         if height > Height::GENESIS {
             let kept = view.cosignatures(height)?.unwrap_or_default();
             self.open_head(&tip)?;
@@ -187,9 +229,9 @@ impl Keeper {
                 let signed = SignedHead { size: tip.record.log_size, root: tip.log_root, cosignature };
                 self.cosigned(height, signed)?;
             }
+            // If we crashed before the cosignatures were durable, nobody may have this node's any more.
+            self.cosign(height)?;
         }
-        let roster = query::next_roster(&view)?;
-        self.shared.set_voters(&roster);
         let wal = log.into_iter().map(|entry| WalEntry(entry.into())).collect();
         self.event(Event::Start { height: height.next(), committee: roster.committee().clone(), wal });
         Ok(())
@@ -207,7 +249,12 @@ impl Keeper {
             match effect {
                 Effect::Append(entry) => self.wal.append(&entry.0),
                 Effect::Flush => self.wal.flush()?,
-                Effect::Send { to, bytes } => self.outbox.consensus(to, &bytes),
+                // Who does not vote has nothing to say that others would hear.
+                Effect::Send { to, bytes } => {
+                    if self.votes() {
+                        self.outbox.consensus(to, &bytes);
+                    }
+                }
                 Effect::Build { height, round } => self.build(height, round)?,
                 Effect::Check { height, id, bytes, block, agreed, .. } => {
                     let valid = self.check(height, id, bytes, &block, agreed)?;
@@ -236,6 +283,8 @@ impl Keeper {
         match command {
             Command::Message { from, bytes } => self.event(Event::Received { from, bytes }),
             Command::Connected { peer } => self.event(Event::Connected { peer }),
+            // It may know of blocks that say so.
+            Command::Refused { peer } => self.outbox.fetch(self.machine.height(), &peer),
             Command::Submit { transaction, answer } => self.submit(*transaction, answer)?,
             Command::Synced { from, blocks } => self.fetched(from, blocks)?,
             Command::Cosignature { from, height, signed } => {
@@ -243,6 +292,7 @@ impl Keeper {
                     self.cosigned(height, *signed)?;
                 }
             }
+            Command::Gathered { height, cosignatures } => self.gathered(height, cosignatures)?,
             Command::Stop => {}
         }
         self.carry_out()
@@ -345,11 +395,17 @@ impl Keeper {
             self.tell(&dead.id, &Fate::Rejected(dead.rejection));
         }
         self.synced = self.synced.split_off(&height.next());
-        self.shared.set_voters(&changes.next);
+        self.committed_at = self.clock.now();
+        if changes.header.record.new_roster.is_some() {
+            self.gaps.insert(height);
+        }
         self.unproven.extend(block.transactions.iter().map(|signed| (height, signed.id())));
         self.forget_stale();
         self.open_head(&changes.header)?;
         self.cosign(height)?;
+        if changes.header.record.new_roster.is_some() {
+            self.set_voters(&changes.next);
+        }
         self.amend()?;
         let pending = !self.mempool.is_empty();
         let next_committee = changes.next.committee().clone();
@@ -377,7 +433,8 @@ impl Keeper {
 
     /// Cosigns the tree head of a block that is durable, and tells everybody.
     fn cosign(&mut self, height: Height) -> Result<(), KeeperError> {
-        let Some(checkpoint) = self.heads.checkpoint(height) else { return Ok(()) };
+        let key = self.key.public();
+        let Some(checkpoint) = self.heads.unsigned_by(height, &key) else { return Ok(()) };
         let seconds = wall_time().unix_micros() / 1_000_000;
         let cosignature = checkpoint.cosign(seconds, &self.key, &self.pq_key);
         let signed = SignedHead { size: checkpoint.size, root: checkpoint.root, cosignature };
@@ -393,8 +450,10 @@ impl Keeper {
             Ok(Added::Known) => {}
             Ok(Added::Grown) => {
                 self.chain.put_cosignatures(height, &self.heads.encode(height))?;
-                self.shared.set_proven(self.heads.proven());
-                self.answer_proven()?;
+                if self.heads.is_proven(height) {
+                    self.gaps.remove(&height);
+                }
+                self.advance_proven()?;
             }
             Ok(Added::False(proof)) => self.say(Action::FalseCosignature(*proof))?,
             Err(violation) => {
@@ -406,7 +465,7 @@ impl Keeper {
 
     /// Answers those whose transactions a quorum's tree head now covers.
     fn answer_proven(&mut self) -> Result<(), KeeperError> {
-        let Some(proven) = self.heads.proven() else { return Ok(()) };
+        let Some(proven) = self.proven else { return Ok(()) };
         let ready: Vec<_> = self.unproven.extract_if(.., |(height, _)| *height <= proven).collect();
         for (_, id) in ready {
             if self.waiting.contains_key(&id)
@@ -419,7 +478,7 @@ impl Keeper {
     }
 
     fn prove(&self, id: &TransactionId) -> Result<Option<Proven>, KeeperError> {
-        let Some(proven) = self.heads.proven() else { return Ok(None) };
+        let Some(proven) = self.proven else { return Ok(None) };
         Ok(prove::prove(&self.chain.view()?, &self.genesis.network, id, proven)?)
     }
 
@@ -484,6 +543,10 @@ impl Keeper {
 
     /// Puts a transaction of this node's own on the ledger.
     fn say(&mut self, action: Action) -> Result<(), KeeperError> {
+        // It would wait here for ever: only who votes puts anything into blocks.
+        if !self.votes() {
+            return Ok(());
+        }
         let view = self.chain.view()?;
         let author = self.key.public();
         let nonce = query::next_nonce(&view, &Lane::Author(author))?;
@@ -510,27 +573,6 @@ impl Keeper {
             Some(Standing::Warned { .. }) => self.say(Action::Correct),
             _ => Ok(()),
         }
-    }
-
-    fn fetched(&mut self, from: PublicKey, blocks: Vec<FinalBlock>) -> Result<(), KeeperError> {
-        let tip = self.chain.view()?.tip()?.record.height;
-        for found in blocks {
-            let Ok(certificate) = CommitCertificate::decode(&found.certificate) else { break };
-            if certificate.height > tip {
-                self.synced.insert(certificate.height, (from, found));
-            }
-        }
-        self.next_synced();
-        Ok(())
-    }
-
-    /// Gives consensus the fetched block of its height, if there is one.
-    fn next_synced(&mut self) {
-        let Some((from, found)) = self.synced.remove(&self.machine.height()) else { return };
-        let decoded = CommitCertificate::decode(&found.certificate);
-        let Ok(certificate) = decoded else { return };
-        let (id, block) = (certificate.block, Bytes::from(found.block));
-        self.event(Event::Synced { from, id, block, certificate });
     }
 }
 

@@ -22,18 +22,21 @@ use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::client::ledger::static_peers;
 use crate::consensus::Timing;
 use crate::crypto::sign::KeyPair;
+use crate::ledger::query;
 use crate::message::Genesis;
 use crate::net::{EndpointError, Limits, Peers, Server, ServerEndpoint, serve as serve_endpoint};
+use crate::roles::storage_node::{NodeFolder, NodeFolderError};
 use crate::runtime::Clock;
 use crate::store::FileDisk;
 use crate::store::chain::{Chain, ChainError};
-use crate::store::wal::{Wal, WalError};
-use crate::types::PublicKey;
+use crate::store::wal::{FILE as WAL_FILE, Wal, WalError};
+use crate::types::{Committee, PublicKey};
 
 use http::{LogDesk, LogServer};
 pub use keeper::KeeperError;
@@ -49,6 +52,9 @@ const LOCK_FILE: &str = "lock";
 /// How long requests under way may take when the node is stopped.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
+/// How long a key that gave up its vote serves on: the block that says so still wants its cosignature.
+const HANDOVER: Duration = Duration::from_secs(2);
+
 /// How to run a static node.
 #[derive(Debug, Clone)]
 pub struct StaticConfig {
@@ -60,7 +66,7 @@ pub struct StaticConfig {
     pub http: Option<SocketAddr>,
     /// The network.
     pub genesis: Arc<Genesis>,
-    /// Its identity.
+    /// Its identity; the next key of its folder, once the ledger says that it goes on under that one.
     pub key: KeyPair,
     /// How patient it is.
     pub timing: Timing,
@@ -102,6 +108,9 @@ pub enum StaticError {
         #[source]
         source: WalError,
     },
+    /// The key that is to take the place of its own cannot be used.
+    #[error(transparent)]
+    Key(#[from] NodeFolderError),
     /// It cannot listen.
     #[error("cannot listen")]
     Endpoint(#[from] EndpointError),
@@ -124,6 +133,8 @@ pub struct StaticNode {
     keeper: SyncSender<Command>,
     thread: JoinHandle<()>,
     ended: watch::Receiver<Option<String>>,
+    voters: watch::Receiver<Option<Committee>>,
+    dir: PathBuf,
     key: PublicKey,
     /// Freed when the process ends, however it ends.
     _lock: File,
@@ -135,27 +146,27 @@ impl StaticNode {
     /// # Errors
     /// [`StaticError`] says what is in the way.
     pub async fn start(config: StaticConfig) -> Result<Self, StaticError> {
-        let key = config.key.public();
-        let (dir, genesis) = (config.dir.clone(), Arc::clone(&config.genesis));
-        let opened = tokio::task::spawn_blocking(move || open(&dir, &genesis)).await;
+        let (dir, genesis, key) = (config.dir.clone(), Arc::clone(&config.genesis), config.key);
+        let opened = tokio::task::spawn_blocking(move || open(&dir, &genesis, key)).await;
         let panicked = |panic| StaticError::Io { path: config.dir.clone(), source: io::Error::other(panic) };
-        let Opened { lock, chain, wal, log } = opened.map_err(panicked)??;
-        let endpoint = ServerEndpoint::bind(config.listen, &config.key)?;
+        let Opened { lock, key: pair, chain, wal, log } = opened.map_err(panicked)??;
+        let key = pair.public();
+        let endpoint = ServerEndpoint::bind(config.listen, &pair)?;
         let shared = Arc::<Shared>::default();
         let desk = LogDesk::new(config.genesis.network, chain.clone(), Arc::clone(&shared));
         let http = serve_log(config.http, desk).await?;
         let (keeper, queue) = keeper::queue();
-        let peers = Peers::new(&static_peers(&config.genesis), &config.key);
-        let others =
-            config.genesis.roster.committee().members().iter().copied().filter(|other| *other != key);
+        let peers = Peers::new(&static_peers(&config.genesis), &pair);
+        let (voters, changed) = watch::channel(None);
         let parts = Parts {
-            outbox: Outbox::start(&peers, others, &keeper),
+            outbox: Outbox::new(key, peers, keeper.clone(), Handle::current()),
             genesis: Arc::clone(&config.genesis),
-            key: config.key,
+            key: pair,
             chain: chain.clone(),
             wal,
             shared: Arc::clone(&shared),
             timing: config.timing,
+            voters,
         };
         let (report, ended) = watch::channel(None);
         let thread = keeper::spawn(Keeper::new(parts), log, queue, move |result| {
@@ -174,7 +185,8 @@ impl StaticNode {
             started: Instant::now(),
         };
         let server = serve_endpoint(endpoint, Arc::new(desk), Limits::default());
-        Ok(Self { server, http, keeper, thread, ended, key, _lock: lock })
+        let dir = config.dir;
+        Ok(Self { server, http, keeper, thread, ended, voters: changed, dir, key, _lock: lock })
     }
 
     /// Where it listens.
@@ -193,6 +205,31 @@ impl StaticNode {
     #[must_use]
     pub const fn public_key(&self) -> PublicKey {
         self.key
+    }
+
+    /// Who votes on the next block, as it changes; none until the ledger is read.
+    #[must_use]
+    pub fn voters(&self) -> watch::Receiver<Option<Committee>> {
+        self.voters.clone()
+    }
+
+    /// Waits until the ledger says that the node goes on under the next key of its folder, and the others have heard the
+    /// old one's last word. Then stop it, and start it again.
+    pub async fn succeeded(&self) {
+        let mut voters = self.voters();
+        loop {
+            let now = voters.borrow_and_update().clone();
+            if let Some(now) = now.filter(|now| !now.contains(&self.key))
+                && let Ok(Some(next)) = NodeFolder::next_key(&self.dir)
+                && is_succeeded(&now, &self.key, &next.public())
+            {
+                return tokio::time::sleep(HANDOVER).await;
+            }
+            if voters.changed().await.is_err() {
+                // It ended; others say why.
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// Waits until the node must stop by itself, and says why.
@@ -241,12 +278,13 @@ fn chain_of(error: &dyn std::error::Error) -> String {
 
 struct Opened {
     lock: File,
+    key: KeyPair,
     chain: Chain,
     wal: Wal,
     log: Vec<Vec<u8>>,
 }
 
-fn open(dir: &Path, genesis: &Genesis) -> Result<Opened, StaticError> {
+fn open(dir: &Path, genesis: &Genesis, key: KeyPair) -> Result<Opened, StaticError> {
     let folder = dir.join(LEDGER_FOLDER);
     let at = |path: &Path| {
         let path = path.to_owned();
@@ -264,6 +302,53 @@ fn open(dir: &Path, genesis: &Genesis) -> Result<Opened, StaticError> {
     let disk = FileDisk::open(&folder).map_err(at(&folder))?;
     let chain =
         Chain::open(&disk, genesis).map_err(|source| StaticError::Chain { dir: dir.to_owned(), source })?;
-    let (wal, log) = Wal::open(&disk).map_err(|source| StaticError::Wal { dir: dir.to_owned(), source })?;
-    Ok(Opened { lock, chain, wal, log })
+    let unreadable = |source| StaticError::Chain { dir: dir.to_owned(), source };
+    let voters = chain.view().and_then(|view| Ok(query::next_roster(&view)?)).map_err(unreadable)?;
+    let wal = || Wal::open(&disk).map_err(|source| StaticError::Wal { dir: dir.to_owned(), source });
+    let next = NodeFolder::next_key(dir)?;
+    let (key, (wal, log)) = match (next, wal()) {
+        (Some(next), opened) if is_over(dir, &key, &next, voters.committee(), &opened)? => {
+            set_key_aside(dir, &key)?;
+            (next, wal()?)
+        }
+        (_, opened) => (key, opened?),
+    };
+    Ok(Opened { lock, key, chain, wal, log })
+}
+
+/// Whether a key is to be used no more and the folder's next one in its place: because the ledger says so, or because the
+/// key's log is damaged. In that case the next key waits without a vote until the ledger knows it.
+fn is_over<T>(
+    dir: &Path,
+    key: &KeyPair,
+    next: &KeyPair,
+    voters: &Committee,
+    log: &Result<T, StaticError>,
+) -> Result<bool, StaticError> {
+    let is_damaged = matches!(log, Err(StaticError::Wal { source: WalError::Damaged { .. }, .. }));
+    let is_over = is_damaged || is_succeeded(voters, &key.public(), &next.public());
+    Ok(is_over || NodeFolder::is_retired(dir, key)?)
+}
+
+/// Puts the folder's next key in the place of this one, which never signs again. The consensus log goes with it: it does
+/// not lead to anything that the new key signs.
+fn set_key_aside(dir: &Path, key: &KeyPair) -> Result<(), StaticError> {
+    // If we crash after this the next start goes on here: without its log the old key would vote twice.
+    NodeFolder::retire_key(dir)?;
+    let log = dir.join(LEDGER_FOLDER).join(WAL_FILE);
+    let aside = log.with_file_name(format!("{WAL_FILE}.{}", key.public().short()));
+    let moved = match std::fs::rename(&log, &aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Before the new key is there, which would read it.
+        moved => moved.and_then(|()| File::open(dir.join(LEDGER_FOLDER))?.sync_all()),
+    };
+    moved.map_err(|source| StaticError::Io { path: log, source })?;
+    NodeFolder::take_next_key(dir)?;
+    tracing::info!(old = %key.public().short(), "goes on under another key");
+    Ok(())
+}
+
+/// Whether a node whose key does not vote any more is to go on under the other one.
+fn is_succeeded(voters: &Committee, key: &PublicKey, next: &PublicKey) -> bool {
+    voters.contains(next) && !voters.contains(key)
 }

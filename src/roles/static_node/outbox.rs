@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinSet;
 
+use crate::client::ledger::roster_peers;
 use crate::consensus::To;
 use crate::ledger::ask::{Answer, Question};
-use crate::message::Canonical as _;
-use crate::net::Peers;
+use crate::message::{Canonical as _, RefusalCode, Roster, Violation};
+use crate::net::{CallError, Peers};
 use crate::roles::static_node::keeper::Command;
 use crate::types::{Height, PublicKey};
 
@@ -25,14 +27,21 @@ enum Letter {
     Consensus(Bytes),
     Cosign(Height, Vec<u8>),
     Fetch(Height),
+    Gather(Height),
 }
 
-/// The queues.
+/// The queues: one for each static node that votes now, but this one.
 #[derive(Debug)]
 pub(super) struct Outbox {
+    own: PublicKey,
+    peers: Peers,
+    keeper: std::sync::mpsc::SyncSender<Command>,
+    runtime: Handle,
     queues: BTreeMap<PublicKey, mpsc::Sender<Letter>>,
+    /// Who was asked last of those that are asked in turn.
+    asked: Option<PublicKey>,
     /// Aborted when dropped.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl std::fmt::Debug for Letter {
@@ -42,20 +51,32 @@ impl std::fmt::Debug for Letter {
 }
 
 impl Outbox {
-    /// A queue for each peer. Needs a tokio runtime.
-    pub(super) fn start(
-        peers: &Peers,
-        keys: impl IntoIterator<Item = PublicKey>,
-        keeper: &std::sync::mpsc::SyncSender<Command>,
+    /// Nobody to tell anything to yet: see [`follow`](Self::follow).
+    pub(super) fn new(
+        own: PublicKey,
+        peers: Peers,
+        keeper: std::sync::mpsc::SyncSender<Command>,
+        runtime: Handle,
     ) -> Self {
-        let (mut queues, mut tasks) = (BTreeMap::new(), JoinSet::new());
-        for key in keys {
-            let (letters, queue) = mpsc::channel(QUEUE_LEN);
-            let postman = Postman { peers: peers.clone(), to: key, keeper: keeper.clone() };
-            tasks.spawn(postman.run(queue));
-            queues.insert(key, letters);
+        let (queues, tasks) = (BTreeMap::new(), JoinSet::new());
+        Self { own, peers, keeper, runtime, queues, asked: None, tasks }
+    }
+
+    /// From here on these are the static nodes. Who stays keeps its queue, who leaves is called no more.
+    pub(super) fn follow(&mut self, roster: &Roster) {
+        let committee = roster.committee();
+        self.peers.follow(&roster_peers(roster));
+        // Without its queue a postman ends.
+        self.queues.retain(|key, _| committee.contains(key));
+        while self.tasks.try_join_next().is_some() {}
+        for key in committee.members().iter().filter(|key| **key != self.own) {
+            if !self.queues.contains_key(key) {
+                let (letters, queue) = mpsc::channel(QUEUE_LEN);
+                let (peers, keeper) = (self.peers.clone(), self.keeper.clone());
+                self.tasks.spawn_on(Postman { peers, to: *key, keeper }.run(queue), &self.runtime);
+                self.queues.insert(*key, letters);
+            }
         }
-        Self { queues, _tasks: tasks }
     }
 
     /// Says something of consensus.
@@ -82,6 +103,18 @@ impl Outbox {
         self.one(peer, Letter::Fetch(from));
     }
 
+    /// Asks who has cosigned a tree head; it comes as [`Command::Gathered`].
+    pub(super) fn gather(&self, height: Height, peer: &PublicKey) {
+        self.one(peer, Letter::Gather(height));
+    }
+
+    /// One of the others, another one each time.
+    pub(super) fn turn(&mut self) -> Option<PublicKey> {
+        let mut later = self.queues.keys().filter(|key| Some(**key) > self.asked);
+        self.asked = later.next().or_else(|| self.queues.keys().next()).copied();
+        self.asked
+    }
+
     fn one(&self, key: &PublicKey, letter: Letter) {
         if let Some(queue) = self.queues.get(key) {
             post(key, queue, letter);
@@ -93,6 +126,12 @@ fn post(key: &PublicKey, queue: &mpsc::Sender<Letter>, letter: Letter) {
     if let Err(TrySendError::Full(_)) = queue.try_send(letter) {
         tracing::debug!(peer = %key.short(), "a static node does not take its messages");
     }
+}
+
+/// Whether the peer does not take this node for a static node. One of the two knows of a change that the other does not.
+fn is_stranger(error: &CallError) -> bool {
+    let stranger = RefusalCode::Violation(Violation::NotAMember);
+    matches!(error, CallError::Refused(refusal) if refusal.code == stranger)
 }
 
 /// Brings one peer its letters, in order.
@@ -116,6 +155,9 @@ impl Postman {
                 Err(error) => {
                     tracing::debug!(peer = %self.to.short(), %error, "a message to a static node is lost");
                     connected = false;
+                    if is_stranger(&error) {
+                        self.tell(Command::Refused { peer: self.to });
+                    }
                     // All that waits is as old: it would find nobody either.
                     while queue.try_recv().is_ok() {}
                     tokio::time::sleep(RETRY).await;
@@ -124,7 +166,7 @@ impl Postman {
         }
     }
 
-    async fn deliver(&self, letter: Letter) -> Result<(), crate::net::CallError> {
+    async fn deliver(&self, letter: Letter) -> Result<(), CallError> {
         match letter {
             Letter::Consensus(message) => self.peers.consensus(&self.to, message).await,
             Letter::Cosign(height, signed) => self.peers.cosign(&self.to, height, signed).await,
@@ -133,6 +175,14 @@ impl Postman {
                 match Answer::decode_bounded(&answer) {
                     Ok(Answer::Blocks(blocks)) => self.tell(Command::Synced { from: self.to, blocks }),
                     other => tracing::warn!(peer = %self.to.short(), ?other, "no blocks came"),
+                }
+                Ok(())
+            }
+            Letter::Gather(height) => {
+                let question = Question::Cosignatures { height }.encode();
+                let answer = self.peers.ask_ledger(&self.to, question).await?;
+                if let Ok(Answer::Cosignatures(cosignatures)) = Answer::decode_bounded(&answer) {
+                    self.tell(Command::Gathered { height, cosignatures });
                 }
                 Ok(())
             }

@@ -6,7 +6,7 @@ use crate::ledger::rows::PLACES;
 use crate::ledger::{query, receipt};
 use crate::message::anchor_receipt::RosterStep;
 use crate::message::block::{Block, Header};
-use crate::message::{Action, Checkpoint, Roster, SignedCheckpoint, SignedTransaction};
+use crate::message::{Action, Checkpoint, Cosignature, Roster, SignedCheckpoint, SignedTransaction};
 use crate::roles::static_node::tree_heads::read_cosignatures;
 use crate::store::chain::{ChainError, View};
 use crate::types::limits::{ANSWER_BLOCKS_LEN, MAX_ANSWER_ROWS, MAX_RECEIPT_STEPS};
@@ -23,7 +23,8 @@ pub(super) fn block(view: &View, height: Height) -> Result<Block, ChainError> {
     Block::decode_bounded(&bytes).map_err(|_| ChainError::Block(height))
 }
 
-fn roster(view: &View, header: &Header) -> Result<Roster, ChainError> {
+/// The static nodes that decided on a block.
+pub(super) fn roster(view: &View, header: &Header) -> Result<Roster, ChainError> {
     let missing = ChainError::Block(header.record.height);
     query::roster(view, &header.record.roster)?.ok_or(missing)
 }
@@ -34,7 +35,8 @@ pub(super) fn note(view: &View, network: &NetworkId, height: Height) -> Result<S
     Ok(checkpoint(view, network, &header)?.to_note(&roster(view, &header)?))
 }
 
-fn cosignatures(view: &View, height: Height) -> Result<Vec<crate::message::Cosignature>, ChainError> {
+/// The cosignatures of a block's tree head that were kept.
+pub(super) fn cosignatures(view: &View, height: Height) -> Result<Vec<Cosignature>, ChainError> {
     let bytes = view.cosignatures(height)?.unwrap_or_default();
     if bytes.is_empty() {
         return Ok(Vec::new());
@@ -43,7 +45,11 @@ fn cosignatures(view: &View, height: Height) -> Result<Vec<crate::message::Cosig
 }
 
 /// The tree head of a block with the cosignatures that were kept.
-fn checkpoint(view: &View, network: &NetworkId, header: &Header) -> Result<SignedCheckpoint, ChainError> {
+pub(super) fn checkpoint(
+    view: &View,
+    network: &NetworkId,
+    header: &Header,
+) -> Result<SignedCheckpoint, ChainError> {
     let height = header.record.height;
     let roster = roster(view, header)?;
     let mut signed = SignedCheckpoint::new(Checkpoint::new(network, header.record.log_size, header.log_root));
@@ -56,8 +62,21 @@ fn checkpoint(view: &View, network: &NetworkId, header: &Header) -> Result<Signe
     Ok(signed)
 }
 
+/// The blocks that changed the static nodes of which this node has too few cosignatures to prove it, as is so after it
+/// fetched them.
+pub(super) fn unproven_changes(view: &View) -> Result<Vec<Height>, ChainError> {
+    let mut found = Vec::new();
+    for (height, _) in query::roster_changes(view, Height::GENESIS, MAX_RECEIPT_STEPS)? {
+        let need = roster(view, &header(view, height)?)?.committee().quorum();
+        if cosignatures(view, height)?.len() < need {
+            found.push(height);
+        }
+    }
+    Ok(found)
+}
+
 /// The changes of the static nodes before a block.
-fn steps(view: &View, network: &NetworkId, before: Height) -> Result<Vec<RosterStep>, ChainError> {
+pub(super) fn steps(view: &View, network: &NetworkId, before: Height) -> Result<Vec<RosterStep>, ChainError> {
     let changes = query::roster_changes(view, Height::GENESIS, MAX_RECEIPT_STEPS)?;
     let changes = changes.into_iter().take_while(|(height, _)| *height < before);
     let step = |(height, _)| {

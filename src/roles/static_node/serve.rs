@@ -75,7 +75,7 @@ impl Desk {
 
     fn cosign(&self, from: PublicKey, height: Height, bytes: &[u8]) -> Response {
         let told = SignedHead::decode(bytes).map_err(Refusal::from).and_then(|signed| {
-            if !self.shared.is_voter(&from) {
+            if !self.shared.may_cosign(&from) {
                 return Err(Violation::NotAMember.into());
             }
             self.tell(Command::Cosignature { from, height, signed: Box::new(signed) })
@@ -117,6 +117,13 @@ impl Desk {
             Question::Transaction { id } => {
                 let Some(proven) = self.shared.proven() else { return Ok(Answer::Transaction(None)) };
                 Ok(Answer::Transaction(prove::prove(&view, &self.network, id, proven)?.map(Box::new)))
+            }
+            Question::Cosignatures { height } => {
+                Ok(Answer::Cosignatures(prove::cosignatures(&view, *height)?))
+            }
+            Question::Steps => {
+                let Some(proven) = self.shared.proven() else { return Ok(Answer::Steps(Vec::new())) };
+                Ok(Answer::Steps(prove::steps(&view, &self.network, proven)?))
             }
             _ => {
                 let note = self.shared.proven().map(|height| prove::note(&view, &self.network, height));

@@ -11,6 +11,8 @@ struct State {
     proven: Option<Height>,
     /// Who votes on the next block.
     voters: BTreeSet<PublicKey>,
+    /// Who voted before the last change. They cosign the block that made it, and their word may come after it.
+    former: BTreeSet<PublicKey>,
 }
 
 /// The keeper's last word.
@@ -24,14 +26,18 @@ impl Shared {
 
     pub(super) fn set_voters(&self, next: &Roster) {
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        state.voters = next.committee().members().iter().copied().collect();
+        let next = next.committee().members().iter().copied().collect();
+        if next != state.voters {
+            state.former = std::mem::replace(&mut state.voters, next);
+        }
     }
 
     pub(super) fn set_proven(&self, proven: Option<Height>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).proven = proven;
     }
 
-    /// The newest block whose tree head a quorum has cosigned.
+    /// The newest block whose tree head a quorum has cosigned, and up to which every change of the static nodes can be
+    /// proved here.
     pub(super) fn proven(&self) -> Option<Height> {
         self.read().proven
     }
@@ -39,5 +45,11 @@ impl Shared {
     /// Whether this key may take part in consensus now.
     pub(super) fn is_voter(&self, key: &PublicKey) -> bool {
         self.read().voters.contains(key)
+    }
+
+    /// Whether a cosignature by this key may be one that counts.
+    pub(super) fn may_cosign(&self, key: &PublicKey) -> bool {
+        let state = self.read();
+        state.voters.contains(key) || state.former.contains(key)
     }
 }

@@ -7,7 +7,7 @@ use crate::message::canonical::{Canonical, read_list, write_list};
 use crate::message::checkpoint::FalseCosignature;
 use crate::message::{Checkpoint, Cosignature, Policy, Roster, SignedCheckpoint, Violation};
 use crate::types::limits::MAX_COMMITTEE;
-use crate::types::{Height, LogHash, NetworkId};
+use crate::types::{Height, LogHash, NetworkId, PublicKey};
 
 /// Tree heads that still grow. A cosignature that is later than this many blocks is of use to nobody: every
 /// tree head covers all before it.
@@ -87,6 +87,19 @@ impl TreeHeads {
     /// The tree head of a block.
     pub(super) fn checkpoint(&self, height: Height) -> Option<&Checkpoint> {
         self.heads.get(&height).map(|head| head.signed.checkpoint())
+    }
+
+    /// The tree head of a block, if this member of its time has not cosigned it yet.
+    pub(super) fn unsigned_by(&self, height: Height, key: &PublicKey) -> Option<&Checkpoint> {
+        let head = self.heads.get(&height)?;
+        let has_signed = head.signed.cosignatures().iter().any(|cosignature| cosignature.signer == *key);
+        let may_sign = head.roster.committee().contains(key) && !has_signed;
+        may_sign.then(|| head.signed.checkpoint())
+    }
+
+    /// Whether a quorum has cosigned the tree head of a block.
+    pub(super) fn is_proven(&self, height: Height) -> bool {
+        self.heads.get(&height).is_some_and(|head| head.signed.satisfies(&head.roster, Policy::Quorum))
     }
 
     /// Adds a cosignature.

@@ -29,7 +29,7 @@ use crate::store::{FileDisk, HeaderKey, ShardReader, ShardStore, StoreConfig, St
 use crate::types::limits::NODE_INTAKE_BYTES;
 use crate::types::{NetworkId, PublicKey};
 
-pub use folder::{NodeFolder, NodeFolderError};
+pub use folder::{Described, NodeFolder, NodeFolderError};
 pub use serve::{Signer, answer, refusal, sign_receipt, verify_shard};
 use writer::Writer;
 
