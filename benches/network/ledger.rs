@@ -184,25 +184,42 @@ impl Author {
     }
 }
 
+/// Submits what these authors signed, some of each at a time.
 async fn submit_all(authors: &[Author], nonces: std::ops::Range<u64>) -> Outcome<()> {
-    let mut waiting = JoinSet::new();
+    const AT_ONCE: usize = 16;
+    let mut submitting = JoinSet::new();
     for author in authors {
-        for nonce in nonces.clone() {
-            let signed = &author.signed[usize::try_from(nonce)?];
-            for member in &author.members {
-                let (peers, key, bytes) = (author.peers.clone(), member.key, signed.bytes().to_vec());
-                waiting.spawn(async move {
-                    loop {
-                        let answer = Answer::decode_bounded(&peers.submit(&key, bytes.clone()).await?)?;
-                        match answer {
-                            Answer::Fate(Fate::Final(_)) => return Outcome::Ok(()),
-                            Answer::Fate(Fate::Waiting | Fate::Busy { .. }) => {}
-                            other => return Err(format!("a transaction is not final: {other:?}").into()),
-                        }
-                    }
-                });
+        let signed = &author.signed[usize::try_from(nonces.start)?..usize::try_from(nonces.end)?];
+        let (peers, members, signed) = (author.peers.clone(), author.members.clone(), signed.to_vec());
+        submitting.spawn(async move {
+            for some in signed.chunks(AT_ONCE) {
+                submit(&peers, &members, some).await?;
             }
-        }
+            Outcome::Ok(())
+        });
+    }
+    while let Some(done) = submitting.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+/// Submits transactions to every static node, and waits until all are final.
+async fn submit(peers: &Peers, members: &[Member], signed: &[SignedTransaction]) -> Outcome<()> {
+    let mut waiting = JoinSet::new();
+    for (signed, member) in
+        signed.iter().flat_map(|signed| members.iter().map(move |member| (signed, member)))
+    {
+        let (peers, key, bytes) = (peers.clone(), member.key, signed.bytes().to_vec());
+        waiting.spawn(async move {
+            loop {
+                match Answer::decode_bounded(&peers.submit(&key, bytes.clone()).await?)? {
+                    Answer::Fate(Fate::Final(_)) => return Outcome::Ok(()),
+                    Answer::Fate(Fate::Waiting | Fate::Busy { .. }) => {}
+                    other => return Err(format!("a transaction is not final: {other:?}").into()),
+                }
+            }
+        });
     }
     while let Some(done) = waiting.join_next().await {
         done??;
