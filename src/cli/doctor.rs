@@ -10,7 +10,8 @@ use crate::cli::node::{Answer, ask_all, reason};
 use crate::cli::output::{Output, Paint};
 use crate::cli::session::Session;
 use crate::client::keystore::Keystore;
-use crate::client::{Client, ClientConfig, ErrorKind, Nodes};
+use crate::client::{Client, ClientConfig, ErrorKind, LedgerClient, Nodes};
+use crate::crypto::sign::KeyPair;
 use crate::runtime::wall_time;
 use crate::store::{Disk as _, FileDisk};
 use crate::stripe::placement::survives_any_operator;
@@ -137,15 +138,60 @@ fn vault(session: &Session) -> anyhow::Result<Vec<Check>> {
     };
     session.run(async {
         let nodes = Nodes::new(&config);
+        let key = config.keys.signing().clone();
         let mut checks = vec![index(config).await];
         let answers = ask_all(&nodes, nodes.network().nodes.clone()).await;
         let median = median_offset(&answers);
         checks.extend(answers.iter().map(|answer| node_check(nodes.network().id, median, answer)));
         checks.extend(median.map(clock));
         checks.push(reach(nodes.network(), &answers));
+        if nodes.network().genesis.is_some() {
+            checks.extend(ledger(nodes.network(), &key).await);
+        }
         nodes.close().await;
         Ok(checks)
     })
+}
+
+/// Asks the static nodes how they are, and whether they are enough to make anything final.
+async fn ledger(network: &Network, key: &KeyPair) -> Vec<Check> {
+    let ledger = match LedgerClient::new(network, key) {
+        Ok(ledger) => ledger,
+        Err(error) => {
+            let remedy = error.hint().unwrap_or("get a new network file").to_owned();
+            return vec![Check::bad(Verdict::Fail, "ledger", error.to_string(), &remedy)];
+        }
+    };
+    // If nobody answers, those of the genesis are asked.
+    drop(ledger.follow().await);
+    let roster = ledger.roster();
+    let mut checks = Vec::new();
+    let mut alive = 0;
+    for member in roster.members() {
+        match ledger.status(member).await {
+            Ok(_) => {
+                alive += 1;
+                checks.push(Check::ok("static", format!("{} answers", member.label)));
+            }
+            Err(error) => {
+                let found = format!("{} at {}: {}", member.label, member.address, reason(&error));
+                checks.push(Check::bad(Verdict::Warn, "static", found, "start it, or tell its operator"));
+            }
+        }
+    }
+    let (total, quorum) = (roster.members().len(), roster.committee().quorum());
+    let found = format!("{alive} of {total} static nodes answer, {quorum} are needed");
+    checks.push(if alive >= quorum {
+        Check::ok("ledger", found)
+    } else {
+        Check::bad(
+            Verdict::Fail,
+            "ledger",
+            found,
+            "puts wait until enough static nodes are back; reads go on",
+        )
+    });
+    checks
 }
 
 /// Looks at the index, if there is one; this must not be what makes it.

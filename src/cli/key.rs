@@ -143,6 +143,12 @@ fn check_free(session: &Session, force: bool) -> anyhow::Result<()> {
 
 fn save(session: &Session, seed: &Seed, force: bool) -> anyhow::Result<Keystore> {
     let passphrase = match session.given_passphrase()? {
+        Some(given) if given.passphrase.is_empty() => {
+            let message = format!("{} is empty", given.origin);
+            let hint =
+                "a key without a passphrase is made at a terminal only: leave it unset, and enter nothing";
+            return Err(Failure::new(Exit::WrongPassphrase, message).hint(hint).into());
+        }
         Some(given) => given.passphrase,
         None => passphrase::ask_new()?,
     };

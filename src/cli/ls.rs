@@ -54,7 +54,7 @@ fn parse(text: &str) -> Result<Listed, String> {
 pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyhow::Result<Exit> {
     let output = session.output();
     let Some(Listed::Records(path)) = &args.path else {
-        for collection in client.collections().await? {
+        for collection in client.collections().await?.into_iter().take(args.limit.unwrap_or(usize::MAX)) {
             if output.is_json() {
                 output.json(&json!({ "collection": collection.name.as_str(), "created": format::time(collection.created) }))?;
             } else {

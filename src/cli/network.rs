@@ -37,9 +37,21 @@ pub(crate) struct Make {
     /// Erasure code of new segments: data and parity shards [default: 4+2].
     #[arg(long, value_name = "K+M", conflicts_with = "nodes")]
     code: Option<Code>,
+    /// Who may create vaults and register storage nodes: anybody, within limits, or whom a sponsor vouches for.
+    #[arg(long, value_name = "WHO", value_enum, default_value_t = AdmissionArg::Sponsored)]
+    admission: AdmissionArg,
     /// Allow fewer than four static nodes, which tolerate no fault, and let anybody in.
     #[arg(long)]
     dev: bool,
+}
+
+/// Who may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum AdmissionArg {
+    /// Anybody, as many an epoch as the network's numbers say.
+    Open,
+    /// Whom a sponsor vouches for.
+    Sponsored,
 }
 
 pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
@@ -58,7 +70,11 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
         network: id,
         time: wall_time(),
         code,
-        admission: if args.dev { Admission::Open } else { Admission::Sponsored },
+        admission: match args.admission {
+            _ if args.dev => Admission::Open,
+            AdmissionArg::Open => Admission::Open,
+            AdmissionArg::Sponsored => Admission::Sponsored,
+        },
         params: Params::DEFAULT,
         roster: Roster::new(members).context("two static nodes have one key, or there are too many")?,
         nodes: nodes.iter().map(genesis_node).collect(),

@@ -65,6 +65,16 @@ enum AckArg {
     Anchored,
 }
 
+impl AckArg {
+    /// What has become of a record.
+    const fn done(self) -> &'static str {
+        match self {
+            Self::Staged => "staged here, to be stored by later commands or `xvault sync`:",
+            Self::Stored | Self::Anchored => "stored",
+        }
+    }
+}
+
 impl From<AckArg> for Ack {
     fn from(ack: AckArg) -> Self {
         match ack {
@@ -159,7 +169,7 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
     .await;
     tally.left = left;
     walking.await?;
-    summary(output, &tally, begun)?;
+    summary(output, &tally, begun, args.ack)?;
     tally.result("put")
 }
 
@@ -203,7 +213,7 @@ async fn put_stdin(
     let mut tally = Tally::default();
     tally.done(report.size);
     show(session.output(), &Done { at, report }, true)?;
-    summary(session.output(), &tally, begun)?;
+    summary(session.output(), &tally, begun, args.ack)?;
     Ok(Exit::Ok)
 }
 
@@ -261,7 +271,7 @@ fn shortfall(report: &PutReport) -> String {
     format!("{held} of {total} shards are held{together}; {why}")
 }
 
-fn summary(output: &Output, tally: &Tally, begun: Instant) -> anyhow::Result<()> {
+fn summary(output: &Output, tally: &Tally, begun: Instant, ack: AckArg) -> anyhow::Result<()> {
     let took = begun.elapsed();
     if output.is_json() {
         output.json(&json!({
@@ -273,7 +283,7 @@ fn summary(output: &Output, tally: &Tally, begun: Instant) -> anyhow::Result<()>
         let (records, bytes) = (format::count(tally.done, "record"), format::size(tally.bytes));
         // What was there already took no time.
         let rate = format::rate(tally.bytes.saturating_sub(tally.resumed), took);
-        output.note(format_args!("stored {records}, {bytes}, {rate}"));
+        output.note(format_args!("{} {records}, {bytes}, {rate}", ack.done()));
     }
     Ok(())
 }

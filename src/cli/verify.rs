@@ -11,8 +11,8 @@ use crate::cli::format;
 use crate::cli::output::{Output, escape};
 use crate::cli::session::Session;
 use crate::message::{AnchorReceipt, Anchored, Genesis, Policy};
-use crate::types::Timestamp;
 use crate::types::limits::MAX_RECEIPT_LEN;
+use crate::types::{Network, Timestamp};
 
 /// Check a file against its receipt: that the static nodes signed that exactly these bytes were anchored, and when.
 ///
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Its receipt, as `xvault receipt export` wrote it.
     #[arg(long, value_name = "FILE")]
     receipt: PathBuf,
-    /// The genesis file of the network [default: the genesis in the network file].
+    /// The genesis file of the network, or a network file, which has it [default: the network file].
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
     /// How many static nodes must have signed: a quorum, which no third of them can forge, or all.
@@ -46,8 +46,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Exit> {
     let shown = args.receipt.display();
     let receipt = read_text(&args.receipt)?;
     let wrong = |violation: crate::message::Violation| {
-        anyhow::Error::from(violation)
-            .context(Failure::new(Exit::Corrupt, format!("the receipt {shown} does not hold")))
+        Failure::new(Exit::Corrupt, format!("the receipt {shown} does not hold: {violation}"))
     };
     let receipt = AnchorReceipt::from_text(&receipt).map_err(wrong)?;
     let policy = match args.policy {
@@ -78,6 +77,8 @@ fn genesis(session: &Session, file: Option<&Path>) -> anyhow::Result<Genesis> {
             (session.network()?.genesis.ok_or_else(no_ledger)?, session.network_file().display().to_string())
         }
     };
+    // A network file has the genesis in it.
+    let text = Network::from_toml(&text).ok().and_then(|network| network.genesis).unwrap_or(text);
     Genesis::from_text(&text).with_context(|| format!("the genesis in {shown}"))
 }
 
@@ -86,7 +87,12 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
     let file = std::fs::File::open(path).with_context(|| format!("cannot open {shown}"))?;
     let mut text = String::new();
     let most = u64::try_from(MAX_RECEIPT_LEN).unwrap_or(u64::MAX);
-    file.take(most + 1).read_to_string(&mut text).with_context(|| format!("cannot read {shown}"))?;
+    match file.take(most + 1).read_to_string(&mut text) {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            return Err(Failure::new(Exit::Corrupt, format!("{shown} is no text")).into());
+        }
+        read => read.with_context(|| format!("cannot read {shown}"))?,
+    };
     Ok(text)
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -69,6 +70,10 @@ pub(crate) struct Context {
     /// Holders that were learned after the upload's report and that the index does not have yet.
     late: Mutex<BTreeMap<SegmentId, Descriptor>>,
     background: Mutex<JoinSet<()>>,
+    /// What the next client of this home would do as well.
+    resumable: Mutex<JoinSet<()>>,
+    /// Whether the ledger knows the vault for sure.
+    pub(crate) is_registered: AtomicBool,
     /// Who is told what a user should know while a call goes on.
     notice: OnceLock<Notice>,
     /// Until when what the index says of a collection is new enough to be read.
@@ -110,6 +115,8 @@ impl Context {
             troubles: Mutex::default(),
             late: Mutex::default(),
             background: Mutex::default(),
+            resumable: Mutex::default(),
+            is_registered: AtomicBool::new(false),
             notice: OnceLock::new(),
             fresh: Mutex::default(),
         }
@@ -209,6 +216,11 @@ impl Context {
         guard(&self.slow).extend(nodes.iter().map(|node| (*node, until)));
     }
 
+    /// The ledger could not be asked about a collection: it is to be asked again at once.
+    pub(crate) fn not_fresh(&self, collection: &CollectionName) {
+        guard(&self.fresh).remove(collection);
+    }
+
     /// Notices go here from now on. The first that is given stays.
     pub(crate) fn on_notice(&self, notice: impl Fn(&str) + Send + Sync + 'static) {
         drop(self.notice.set(Notice(Box::new(notice))));
@@ -238,6 +250,18 @@ impl Context {
         let mut background = guard(&self.background);
         while background.try_join_next().is_some() {}
         background.spawn(work);
+    }
+
+    /// Runs something that need not end before the client is closed.
+    pub(crate) fn in_background_resumable(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut resumable = guard(&self.resumable);
+        while resumable.try_join_next().is_some() {}
+        resumable.spawn(work);
+    }
+
+    /// Takes over what need not end.
+    pub(crate) fn resumable(&self) -> JoinSet<()> {
+        std::mem::take(&mut *guard(&self.resumable))
     }
 
     /// Takes over what runs in the background.
@@ -288,7 +312,7 @@ impl From<IndexError> for Error {
             }
             IndexError::Damaged { .. } => (
                 ErrorKind::Corrupt,
-                "restore the home folder from a backup; the records at the nodes are not affected",
+                "move index.sealed out of the vault's folder and run `xvault recover`: the network has all of it; without a ledger, restore the home folder from a backup",
             ),
             IndexError::Full => (ErrorKind::Full, "free some disk space"),
             IndexError::Database(_) | IndexError::Closed | IndexError::OutOfOrder => {

@@ -265,7 +265,7 @@ impl Lane {
         let uploads: Vec<_> = pack.wants.iter().filter_map(|want| want.upload).collect();
         self.ctx.index.with(move |index| index.store(&descriptor, &changes, &uploads)).await?;
         let (count, ctx, anchorer) = (pack.wants.len(), Arc::clone(&self.ctx), anchorer.clone());
-        self.ctx.in_background(async move {
+        self.ctx.in_background_resumable(async move {
             // If it fails, or we crash, the next client of this home anchors it.
             if let Err(error) = anchorer.anchor(pack).await {
                 ctx.notice(&format!("stored and not anchored yet: {error}"));

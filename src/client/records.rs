@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -35,6 +36,8 @@ use crate::types::{CollectionName, Network, NodeInfo, RecordName, SegmentId, Ver
 const MAX_PAGE: usize = 10_000;
 /// An upload that nobody took up again for so long is given up.
 const UPLOAD_LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How long closing waits for what the next command would take up as well.
+const RESUMABLE_PATIENCE: Duration = Duration::from_millis(500);
 /// How long closing waits for shards that are still on their way.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -80,12 +83,13 @@ impl Client {
         let packer = Packer::new(Arc::clone(&ctx));
         {
             let (resumed, resuming) = (Arc::clone(&ctx), packer.clone());
-            ctx.in_background(async move {
-                let settled = match resuming.resume().await {
-                    Ok(()) => staged::finish(&resumed, &resuming).await.map(drop),
-                    Err(error) => Err(error),
+            ctx.in_background_resumable(async move {
+                let settled = async {
+                    staged::sweep(&resumed).await?;
+                    resuming.resume().await?;
+                    staged::finish(&resumed, &resuming).await
                 };
-                if let Err(error) = settled {
+                if let Err(error) = settled.await {
                     tracing::warn!(%error, "what was put before is not anchored yet");
                 }
             });
@@ -117,12 +121,30 @@ impl Client {
         Ok(found)
     }
 
-    /// Asks the ledger for what other devices wrote to a collection. If it cannot be asked, what is known has to do.
-    async fn refresh(&self, collection: &CollectionName) {
-        let Some(vault) = self.ctx.vault.as_ref().filter(|_| !self.ctx.is_fresh(collection)) else { return };
-        if let Err(error) = sync::collection(&self.ctx, vault, collection).await {
-            self.ctx.notice(&format!("what other devices wrote may be missing: {error}"));
+    /// Asks the ledger for what other devices wrote to a collection. If it cannot be asked, what is known has to do, and
+    /// what is not known may be there all the same: the error says why.
+    async fn refresh(&self, collection: &CollectionName) -> Option<Error> {
+        let vault = self.ctx.vault.as_ref().filter(|_| !self.ctx.is_fresh(collection))?;
+        let error = sync::collection(&self.ctx, vault, collection).await.err()?;
+        self.ctx.not_fresh(collection);
+        self.ctx.notice(&format!("what other devices wrote may be missing: {error}"));
+        Some(error)
+    }
+
+    /// Registers a vault that has nothing yet, so that a network that does not let it in says so before anything is sent.
+    async fn register(&self, ack: Ack) -> Result<(), Error> {
+        let Some(vault) = &self.ctx.vault else { return Ok(()) };
+        let is_new = self.ctx.index.with(|index| index.has_no_heads()).await?;
+        if !is_new || self.ctx.is_registered.load(Ordering::Relaxed) {
+            return Ok(());
         }
+        match vault.create(&|text| self.ctx.notice(text)).await {
+            Ok(()) => self.ctx.is_registered.store(true, Ordering::Relaxed),
+            // It is asked again when it is anchored.
+            Err(error) if error.kind() == ErrorKind::Unavailable && ack < Ack::Anchored => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Refuses a change at once whose condition does not hold. If the ledger cannot be asked, that shows when it is
@@ -167,6 +189,7 @@ impl Client {
         if options.ack == Ack::Staged {
             return self.stage(at, source, options).await;
         }
+        self.register(options.ack).await?;
         self.check(at, options.condition).await?;
         let again = match &source {
             Source::File(path) => Some((Source::File(path.clone()), options.clone())),
@@ -200,7 +223,7 @@ impl Client {
         put::check(&options)?;
         let report = staged::stage(&self.ctx, at, source, options).await?;
         let (ctx, packer) = (Arc::clone(&self.ctx), self.packer.clone());
-        self.ctx.in_background(async move {
+        self.ctx.in_background_resumable(async move {
             // If it fails, or we crash, the next client of this home does it.
             if let Err(error) = staged::finish(&ctx, &packer).await {
                 ctx.notice(&format!("staged and not stored yet: {error}"));
@@ -304,7 +327,7 @@ impl Client {
     /// # Errors
     /// Those of the local index.
     pub async fn list(&self, collection: &CollectionName, options: ListOptions) -> Result<ListPage, Error> {
-        self.refresh(collection).await;
+        let stale = self.refresh(collection).await;
         let collection = collection.clone();
         let query = ListQuery {
             prefix: options.prefix,
@@ -314,6 +337,9 @@ impl Client {
             include_deleted: options.include_deleted,
         };
         let listing = self.ctx.index.with(move |index| index.list(&collection, &query)).await?;
+        if let Some(error) = stale.filter(|_| listing.items.is_empty()) {
+            return Err(unknown("what the collection has", &error));
+        }
         let entry = |item| match item {
             ListItem::Record(name, entry) => ListEntry::Record(info(&name, &entry)),
             ListItem::Prefix(prefix) => ListEntry::Prefix(prefix),
@@ -326,12 +352,17 @@ impl Client {
     /// # Errors
     /// Those of the local index.
     pub async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
+        let mut stale = None;
         if let Some(vault) = &self.ctx.vault
             && let Err(error) = sync::all(&self.ctx, vault, |_| {}).await
         {
             self.ctx.notice(&format!("what other devices wrote may be missing: {error}"));
+            stale = Some(error);
         }
         let found = self.ctx.index.with(|index| index.collections()).await?;
+        if let Some(error) = stale.filter(|_| found.is_empty()) {
+            return Err(unknown("which collections there are", &error));
+        }
         Ok(found.into_iter().map(|(name, created)| CollectionInfo { name, created }).collect())
     }
 
@@ -340,12 +371,12 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is none.
     pub async fn versions(&self, at: &RecordAddress) -> Result<Vec<RecordInfo>, Error> {
-        self.refresh(&at.collection).await;
+        let stale = self.refresh(&at.collection).await;
         let address = at.clone();
         let found =
             self.ctx.index.with(move |index| index.versions(&address.collection, &address.name)).await?;
         if found.is_empty() {
-            return Err(not_found(at));
+            return Err(missing(at, stale));
         }
         Ok(found.iter().map(|entry| info(&at.name, entry)).collect())
     }
@@ -475,6 +506,8 @@ impl Client {
             end_background(&ctx).await;
             release(&ctx).await;
             end_background(&ctx).await;
+            // What is staged or stored is durable: the next command goes on with it.
+            drop(tokio::time::timeout(RESUMABLE_PATIENCE, ctx.resumable().join_all()).await);
             ctx.peers.close().await;
         };
         // What is not done by then is taken up by the next command.
@@ -513,7 +546,7 @@ impl Client {
         at: &RecordAddress,
         version: Option<VersionId>,
     ) -> Result<(RecordInfo, StoredVersion), Error> {
-        self.refresh(&at.collection).await;
+        let stale = self.refresh(&at.collection).await;
         let address = at.clone();
         let found = self
             .ctx
@@ -523,7 +556,7 @@ impl Client {
                 None => index.latest(&address.collection, &address.name),
             })
             .await?;
-        let entry = found.ok_or_else(|| not_found(at))?;
+        let entry = found.ok_or_else(|| missing(at, stale))?;
         let info = info(&at.name, &entry);
         match entry.state {
             VersionState::Stored(stored) => Ok((info, stored)),
@@ -535,6 +568,16 @@ impl Client {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A record that is not known here: there is none, unless what others wrote could not be learned.
+fn missing(at: &RecordAddress, stale: Option<Error>) -> Error {
+    stale.map_or_else(|| not_found(at), |error| unknown(&format!("whether there is {at}"), &error))
+}
+
+fn unknown(what: &str, error: &Error) -> Error {
+    let known = Error::new(error.kind(), format!("it is not known here {what}: {error}"));
+    known.with_hint(error.hint().unwrap_or("try again").to_owned())
 }
 
 fn not_found(at: &RecordAddress) -> Error {

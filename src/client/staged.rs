@@ -2,14 +2,13 @@
 //! anchored afterwards, by this client or the next one of the home.
 //!
 //! The file is one run of frames under the version's data key; the index says to whom it belongs. If we crash before
-//! the index does, the file belongs to nobody, and is removed when it is old.
+//! the index does, the file belongs to nobody, and is removed.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -26,8 +25,6 @@ use crate::types::limits::{FRAME_LEN, TAG_LEN};
 
 /// Frames that wait to be written or read.
 const FRAMES_AHEAD: usize = 16;
-/// A file that belongs to no put is removed when it is older.
-const ORPHAN_LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// Takes a put on: when it returns, it survives the crash of this machine.
 pub(crate) async fn stage(
@@ -39,7 +36,13 @@ pub(crate) async fn stage(
     let (version, dek) = (new_version()?, Dek::from_bytes(random()?));
     let (path, key) = (path(ctx, &version), frame_key(&dek, &version));
     let reader = reader(source).await?;
-    let size = write(ctx, &path, key, reader, &options).await?;
+    let (size, file) = match write(ctx, &path, key, reader, &options).await {
+        Ok(written) => written,
+        Err(error) => {
+            drop(std::fs::remove_file(&path));
+            return Err(error);
+        }
+    };
     let staged = StagedPut {
         collection: at.collection.clone(),
         name: at.name.clone(),
@@ -51,6 +54,8 @@ pub(crate) async fn stage(
         metadata: options.metadata,
     };
     ctx.index.with(move |index| index.stage(&staged)).await?;
+    // Up to here it was locked: nobody took it for what a crash left.
+    drop(file);
     Ok(PutReport::staged(version, size))
 }
 
@@ -79,17 +84,22 @@ pub(crate) async fn finish(ctx: &Arc<Context>, packer: &Packer) -> Result<u64, E
     Ok(done)
 }
 
-/// Removes files that belong to no put: a crash left them before anybody was told.
+/// Removes files that belong to no put, and that nobody writes: a crash left them before anybody was told.
 pub(crate) async fn sweep(ctx: &Context) -> Result<(), Error> {
+    let Ok(entries) = std::fs::read_dir(&ctx.home) else { return Ok(()) };
+    let is_staged = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(PREFIX))
+    };
+    let found: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(is_staged).collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    // Locked before the index is asked: a put that ends meanwhile is in the index then.
+    let unlocked: Vec<_> = found.into_iter().filter(|path| matches!(claim(path), Ok(Some(_)))).collect();
     let staged = ctx.index.with(|index| index.staged()).await?;
     let known: Vec<_> = staged.iter().map(|(_, staged)| path(ctx, &staged.version)).collect();
-    let Ok(entries) = std::fs::read_dir(&ctx.home) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let is_staged = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
-        if is_staged && !known.contains(&entry.path()) && age.is_some_and(|age| age > ORPHAN_LIFE) {
-            drop(std::fs::remove_file(entry.path()));
-        }
+    for path in unlocked.iter().filter(|path| !known.contains(path)) {
+        drop(std::fs::remove_file(path));
     }
     Ok(())
 }
@@ -123,7 +133,7 @@ async fn write(
     key: FrameKey,
     mut reader: Box<dyn AsyncRead + Send + Unpin>,
     options: &PutOptions,
-) -> Result<u64, Error> {
+) -> Result<(u64, File), Error> {
     let (frames, queue) = mpsc::channel::<Vec<u8>>(FRAMES_AHEAD);
     let (to, home) = (path.to_owned(), ctx.home.clone());
     let writing = tokio::task::spawn_blocking(move || write_frames(&to, &home, &key, queue));
@@ -142,11 +152,11 @@ async fn write(
     }
     drop(frames);
     let written = writing.await.map_err(std::io::Error::other).and_then(|written| written);
-    written.map_err(|error| {
+    let file = written.map_err(|error| {
         let kind = ErrorKind::of_io(&error, ErrorKind::Config);
         Error::new(kind, format!("cannot write {}", path.display())).caused_by(error)
     })?;
-    Ok(size)
+    Ok((size, file))
 }
 
 /// Seals frames as they come; the last is shorter than the others, if only by having nothing.
@@ -155,8 +165,9 @@ fn write_frames(
     home: &Path,
     key: &FrameKey,
     mut frames: mpsc::Receiver<Vec<u8>>,
-) -> std::io::Result<()> {
+) -> std::io::Result<File> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.lock()?;
     let mut index = 0;
     while let Some(mut frame) = frames.blocking_recv() {
         let tag = key.seal_in_place(index, frame.len() < FRAME_LEN, &mut frame);
@@ -165,7 +176,8 @@ fn write_frames(
         index += 1;
     }
     file.sync_all()?;
-    File::open(home)?.sync_all()
+    File::open(home)?.sync_all()?;
+    Ok(file)
 }
 
 fn claim(path: &Path) -> Result<Option<File>, Error> {

@@ -618,3 +618,66 @@ fn a_client_stays_small_whatever_the_size_of_the_file() {
     println!("get: {} MiB", peak >> 20);
     assert!(peak > 0 && peak < BOUND, "{peak}");
 }
+
+#[test]
+fn what_may_be_there_is_not_said_to_be_missing_while_nobody_can_be_asked() {
+    let user = User::with_key();
+    let devnet = user.devnet();
+    user.run_with_input(b"one", ["put", "-", "xv://c/one"]).ends(0);
+    drop(devnet);
+    // Known here: only its bytes are out of reach. Not known here: another device may have put it.
+    user.run(["stat", "xv://c/other"]).ends(4);
+    user.run(["versions", "xv://c/other"]).ends(4);
+    user.run(["ls", "xv://elsewhere/"]).ends(4);
+    assert_eq!(user.run(["ls", "xv://c/"]).ends(0).text(), "one\n");
+    let doctor = user.run(["doctor"]).ends(1);
+    assert!(doctor.text().contains("0 of 4 static nodes answer"), "{}", doctor.text());
+    let staged = user.run_with_input(b"two", ["put", "--ack", "staged", "-", "xv://c/two"]).ends(0);
+    assert!(staged.stderr.contains("staged here"), "{}", staged.stderr);
+    let _devnet = user.devnet();
+    user.run(["cat", "xv://c/other"]).ends(6);
+    user.run(["sync"]).ends(0);
+    assert_eq!(user.run(["cat", "xv://c/two"]).ends(0).stdout, b"two");
+}
+
+#[test]
+fn staged_bytes_of_a_put_that_was_killed_are_removed() {
+    let user = User::with_key();
+    let _devnet = user.devnet();
+    user.run_with_input(b"one", ["put", "-", "xv://c/one"]).ends(0);
+    let vault = std::fs::read_dir(user.path("home/vaults")).unwrap().next().unwrap().unwrap().path();
+    let orphan = vault.join("staged-0123456789ABCDEFGHJKMNPQRS");
+    std::fs::write(&orphan, content(1, 70_000)).unwrap();
+    user.run(["sync"]).ends(0);
+    assert!(!orphan.exists());
+}
+
+#[test]
+fn a_receipt_is_checked_without_any_network_and_says_when_it_does_not_hold() {
+    let user = User::with_key();
+    let devnet = user.devnet();
+    user.write("scan", &content(1, 300_000));
+    user.run(["put", "scan", "xv://c/"]).ends(0);
+    user.run(["receipt", "export", "xv://c/scan", "-o", "receipt"]).ends(0);
+    user.run(["receipt", "export", "xv://c/scan", "-o", "receipt"]).ends(7);
+    drop(devnet);
+    let verified = user.run(["--json", "verify", "--receipt", "receipt", "scan"]).ends(0);
+    let verified: serde_json::Value = serde_json::from_str(verified.text()).unwrap();
+    assert_eq!(verified["bytes"], 300_000);
+    assert!(verified["signers"].as_array().unwrap().len() >= 3);
+    let network = user.path("home/devnet/network.toml");
+    let stranger = User::new();
+    for file in ["scan", "receipt"] {
+        stranger.write(file, &std::fs::read(user.path(file)).unwrap());
+    }
+    let genesis = network.to_str().unwrap();
+    stranger.run(["verify", "--genesis", genesis, "--receipt", "receipt", "scan"]).ends(0);
+    for (file, at) in [("scan", 7), ("receipt", 5), ("receipt", 400), ("receipt", 3_000)] {
+        let good = std::fs::read(stranger.path(file)).unwrap();
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        stranger.write(file, &bad);
+        stranger.run(["verify", "--genesis", genesis, "--receipt", "receipt", "scan"]).ends(5);
+        stranger.write(file, &good);
+    }
+}

@@ -368,3 +368,11 @@ fn what_there_is_is_shown() {
     assert_eq!(user.run(["-v", "cat", at]).ends(0).stdout, b"scan");
     user.run(["-q", "doctor"]).ends(0);
 }
+
+#[test]
+fn an_empty_secret_is_no_passphrase() {
+    let user = User::new();
+    let made = finish(user.command(["key", "new"]).env("XVAULT_PASSPHRASE", "").spawn().unwrap()).ends(12);
+    assert!(made.stderr.contains("XVAULT_PASSPHRASE is empty"), "{}", made.stderr);
+    assert!(!user.path("home/keystore").exists());
+}

@@ -92,6 +92,15 @@ impl Index {
         Ok(row.map(|row| Head { anchor: TransactionId(*row.value().0), sequence: row.value().1 }))
     }
 
+    /// Whether no collection was ever anchored, as far as the index knows.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn has_no_heads(&self) -> Result<bool, IndexError> {
+        let txn = self.db.begin_read()?;
+        Ok(txn.open_table(HEADS)?.first()?.is_none())
+    }
+
     /// The anchor that brought a version; `None` while there is none.
     ///
     /// # Errors
