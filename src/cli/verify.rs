@@ -53,7 +53,17 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Exit> {
         PolicyArg::Quorum => Policy::Quorum,
         PolicyArg::All => Policy::All,
     };
-    let anchored = receipt.verify(&genesis, policy).map_err(wrong)?;
+    let anchored = match receipt.verify(&genesis, policy) {
+        Err(crate::message::Violation::NoQuorum) if policy == Policy::All => {
+            // That fewer signed is no flaw of a receipt that a quorum signed.
+            let found = receipt.verify(&genesis, Policy::Quorum).map_err(wrong)?;
+            let message =
+                format!("only {} of {} static nodes signed by then", found.signers.len(), found.members);
+            let hint = "export the receipt again, for the signatures that came later, or use --policy quorum";
+            return Err(Failure::new(Exit::Corrupt, message).hint(hint).into());
+        }
+        verified => verified.map_err(wrong)?,
+    };
     let (content, size) = hash_file(&args.file)?;
     if (content, size) != (anchored.opening.content.0, anchored.opening.size) {
         let message = format!("{} is not what was anchored", args.file.display());

@@ -167,7 +167,8 @@ impl LedgerClient {
             return Ok(answer);
         }
         let message = format!("no static node answers: {}", reasons.join("; "));
-        Err(Error::new(ErrorKind::Unavailable, message).with_hint("see `xvault static ls`"))
+        Err(Error::new(ErrorKind::Unavailable, message)
+            .with_hint("see `xvault static status`, or `xvault doctor`"))
     }
 
     /// Asks one static node.

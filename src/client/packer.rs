@@ -341,7 +341,7 @@ pub(crate) fn condition_failed(failed: ConditionFailed) -> Error {
         Some(version) => format!("the record exists, its latest version is {version}"),
         None => "the record does not exist".to_owned(),
     };
-    Error::new(ErrorKind::Refused, message).caused_by(failed)
+    Error::new(ErrorKind::Refused, message)
 }
 
 /// Seals an item into the pack, if it has something to seal.

@@ -556,7 +556,14 @@ impl Client {
                 None => index.latest(&address.collection, &address.name),
             })
             .await?;
-        let entry = found.ok_or_else(|| missing(at, stale))?;
+        let entry = found.ok_or_else(|| match version {
+            Some(version) if stale.is_none() => {
+                let message = format!("there is no version {version} of {at}");
+                Error::new(ErrorKind::NotFound, message)
+                    .with_hint(format!("`xvault versions {at}` lists what there is"))
+            }
+            _ => missing(at, stale),
+        })?;
         let info = info(&at.name, &entry);
         match entry.state {
             VersionState::Stored(stored) => Ok((info, stored)),

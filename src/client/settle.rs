@@ -84,7 +84,7 @@ impl LedgerClient {
             let waited = begun.elapsed();
             if waited >= FINALITY_PATIENCE {
                 let message = format!("not final on the ledger after {} s: {round}", waited.as_secs());
-                let hint = "it may still become final; see `xvault static ls` for the static nodes' state, then try again";
+                let hint = "it may still become final; see `xvault static status` for the static nodes' state, then try again";
                 return Err(Error::new(ErrorKind::Unavailable, message).with_hint(hint));
             }
             if waited >= FINALITY_WARNING && !warned {
