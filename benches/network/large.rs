@@ -20,7 +20,7 @@ const RECORD: &str = "xv://bench/large";
 
 pub(crate) fn run(options: &Options, report: &Report, stages: &Stages, runtime: &Runtime) -> Outcome<()> {
     let bytes = options.large_bytes;
-    let mut devnet = Devnet::start(&options.dir)?;
+    let mut devnet = Devnet::start(&options.dir, 4)?;
     let (source, target) = (devnet.path("source"), devnet.path("target"));
     write_noise(&source, bytes)?;
 

@@ -23,7 +23,7 @@ use crate::small::{content, numbered, put_all};
 const LEN: usize = 4 << 10;
 
 pub(crate) fn run(options: &Options, report: &Report, runtime: &Runtime) -> Outcome<()> {
-    let devnet = Devnet::start(&options.dir)?;
+    let devnet = Devnet::start(&options.dir, 4)?;
     idle(report, &devnet)?;
     runtime.block_on(async {
         let client = devnet.client().await?;

@@ -39,12 +39,15 @@ struct Node {
 }
 
 impl Devnet {
-    /// Six storage nodes, code 4+2, and four static nodes, in a new folder under `dir`.
-    pub(crate) fn start(dir: &Path) -> Outcome<Self> {
+    /// Six storage nodes, code 4+2, and so many static nodes, in a new folder under `dir`.
+    pub(crate) fn start(dir: &Path, statics: usize) -> Outcome<Self> {
         let dir = tempfile::Builder::new().prefix("xvault-bench-").tempdir_in(dir)?;
         let mut devnet = Self { dir, nodes: Vec::new() };
         // The devnet makes the folders; then each node runs by itself.
-        let mut maker = devnet.command(["--json", "devnet"]).stdout(Stdio::piped()).spawn()?;
+        let mut maker = devnet
+            .command(["--json", "devnet", "--statics", &statics.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()?;
         let mut ready = String::new();
         BufReader::new(maker.stdout.take().ok_or("no standard output")?).read_line(&mut ready)?;
         maker.kill()?;
@@ -57,10 +60,10 @@ impl Devnet {
             devnet.nodes.push(Node { role: "node", dir, child: None });
         }
         let network = std::fs::read_to_string(devnet.path("home/devnet/network.toml"))?;
-        let genesis = Network::from_toml(&network)?.genesis.ok_or("the devnet has no genesis")?;
-        for number in 1..=4 {
+        let genesis = Network::from_toml(&network)?.genesis;
+        for number in 1..=statics {
             let dir = devnet.dir.path().join(format!("home/devnet/static-{number}"));
-            std::fs::write(dir.join("genesis"), &genesis)?;
+            std::fs::write(dir.join("genesis"), genesis.as_ref().ok_or("the devnet has no genesis")?)?;
             devnet.nodes.push(Node { role: "static", dir, child: None });
         }
         devnet.revive()?;

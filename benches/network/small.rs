@@ -1,4 +1,5 @@
-//! Many records: slices of a scan, small records, and long listings.
+//! Many records: slices of a scan, small records, and long listings, on the storage core alone; what the ledger adds is in
+//! `ledger`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +18,8 @@ use crate::report::{Outcome, Report};
 
 pub(crate) type Workload = fn(&Options, &Report, &Runtime) -> Outcome<()>;
 
-pub(crate) const WORKLOADS: [(&str, Workload); 3] =
-    [("slices", slices), ("small", small), ("listed", listed)];
+pub(crate) const WORKLOADS: [(&str, Workload); 4] =
+    [("slices", slices), ("small", small), ("small with a ledger", stored_small), ("listed", listed)];
 
 pub(crate) fn at(name: &str) -> RecordAddress {
     #[expect(clippy::unwrap_used, reason = "names made here")]
@@ -110,7 +111,7 @@ async fn get_all(client: &Client, count: u64, len: usize, jobs: u64) -> Outcome<
 fn slices(options: &Options, report: &Report, runtime: &Runtime) -> Outcome<()> {
     const COUNT: u64 = 1_000;
     const LEN: usize = 512 << 10;
-    let devnet = Devnet::start(&options.dir)?;
+    let devnet = Devnet::start(&options.dir, 0)?;
     let contents: Vec<_> = (0..COUNT).map(|number| content(number, LEN)).collect();
     runtime.block_on(async {
         let client = devnet.client().await?;
@@ -130,10 +131,33 @@ fn slices(options: &Options, report: &Report, runtime: &Runtime) -> Outcome<()> 
     })
 }
 
+/// The same with a ledger, which anchors in the background meanwhile.
+fn stored_small(options: &Options, report: &Report, runtime: &Runtime) -> Outcome<()> {
+    const COUNT: u64 = 5_000;
+    const LEN: usize = 4 << 10;
+    let devnet = Devnet::start(&options.dir, 4)?;
+    let contents: Vec<_> = (0..COUNT).map(|number| content(number, LEN)).collect();
+    runtime.block_on(async {
+        let client = devnet.client().await?;
+        let work = async || put_all(&client, 0, contents, 16, stored()).await;
+        let took = devnet.measure(COUNT * LEN as u64, COUNT, work).await?;
+        report.figure(
+            "small with a ledger: put 5,000 of 4 KiB, 16 at once, done when stored",
+            "records/s",
+            took.records_per_s(),
+            0.0,
+            Some(&took),
+            json!({}),
+        );
+        client.close().await;
+        Ok(())
+    })
+}
+
 fn small(options: &Options, report: &Report, runtime: &Runtime) -> Outcome<()> {
     const COUNT: u64 = 5_000;
     const LEN: usize = 4 << 10;
-    let mut devnet = Devnet::start(&options.dir)?;
+    let mut devnet = Devnet::start(&options.dir, 0)?;
     let before = devnet.restart_and_measure_disk()?;
     let contents: Vec<_> = (0..COUNT).map(|number| content(number, LEN)).collect();
     let bytes = COUNT * LEN as u64;
@@ -175,7 +199,7 @@ fn small(options: &Options, report: &Report, runtime: &Runtime) -> Outcome<()> {
 /// How the cost of a put grows with its collection, and how long a listing takes.
 fn listed(options: &Options, report: &Report, runtime: &Runtime) -> Outcome<()> {
     const LEN: usize = 256;
-    let devnet = Devnet::start(&options.dir)?;
+    let devnet = Devnet::start(&options.dir, 0)?;
     runtime.block_on(async {
         let client = devnet.client().await?;
         let (mut done, mut first_cost) = (0, None);
