@@ -111,6 +111,16 @@ struct Lane {
     collection: CollectionName,
 }
 
+/// How an anchor went.
+enum Step {
+    /// It was the last that the group needs.
+    Last,
+    /// It brought some of the segments of a large record.
+    Further,
+    /// It was refused, and what can be done about it is done.
+    Refused,
+}
+
 /// Packs on their way into one anchor.
 struct Group {
     packs: Vec<Going>,
@@ -157,21 +167,25 @@ impl Lane {
     }
 
     async fn run(&self, group: &mut Group) -> Result<(), Error> {
-        for _ in 0..MAX_REBASES {
+        let mut rebases = 0;
+        while rebases < MAX_REBASES {
             let preview = self.preview(group).await?;
             if !preview.failed.is_empty() {
                 // What the index says may be old: only what the ledger's head says counts.
                 if sync::collection(&self.ctx, &self.vault, &self.collection).await?.anchors == 0 {
                     self.leave_out(group, &preview.failed).await?;
                 }
+                rebases += 1;
                 continue;
             }
             group.settle_anchored(&preview.fresh);
             if group.alive().next().is_none() {
                 return Ok(());
             }
-            if self.advance(group, preview).await? {
-                return Ok(());
+            match self.advance(group, preview).await? {
+                Step::Last => return Ok(()),
+                Step::Further => {}
+                Step::Refused => rebases += 1,
             }
         }
         Err(Error::new(ErrorKind::Unavailable, "other writers of the collection keep coming first")
@@ -242,8 +256,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Submits the next anchor; whether it was the last that the group needs.
-    async fn advance(&self, group: &mut Group, preview: Preview) -> Result<bool, Error> {
+    /// Submits the next anchor.
+    async fn advance(&self, group: &mut Group, preview: Preview) -> Result<Step, Error> {
         let Preview { head, released, fresh, .. } = preview;
         let anchor = group.applied(&self.collection, None, TransactionId([0; 32]), Vec::new());
         let mut new: Vec<&Descriptor> = Vec::new();
@@ -277,9 +291,9 @@ impl Lane {
                     (applied.packs, applied.commits, applied.uploads) = Default::default();
                 }
                 self.apply(applied).await?;
-                Ok(is_last)
+                Ok(if is_last { Step::Last } else { Step::Further })
             }
-            Verdict::Rejected(rejection) => self.mend(group, &rejection).await.map(|()| false),
+            Verdict::Rejected(rejection) => self.mend(group, &rejection).await.map(|()| Step::Refused),
         }
     }
 
