@@ -131,7 +131,7 @@ pub struct PutOptions {
     pub progress: Progress,
 }
 
-/// What a put did. The version is durable: it survives the crash of this client and of any node.
+/// What a put did. The version is durable, as its [`Ack`] says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutReport {
     /// The new version.
@@ -156,7 +156,7 @@ pub struct PutReport {
 
 impl PutReport {
     /// Of a put that no node knows of yet.
-    pub(crate) const fn staged(version: VersionId, size: u64) -> Self {
+    pub(crate) const fn new(version: VersionId, size: u64) -> Self {
         Self {
             version,
             size,

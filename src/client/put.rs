@@ -132,17 +132,7 @@ fn report(
     (version, size, resumed_bytes): (VersionId, u64, u64),
     segments: Vec<Placed>,
 ) -> PutReport {
-    let mut report = PutReport {
-        version,
-        size,
-        resumed_bytes,
-        restarted: false,
-        shards_held: 0,
-        shards_total: 0,
-        shards_doubled: 0,
-        degraded: false,
-        troubles: Vec::new(),
-    };
+    let mut report = PutReport { resumed_bytes, ..PutReport::new(version, size) };
     let mut troubles = BTreeMap::<PublicKey, TroubleKind>::new();
     for mut placed in segments {
         ctx.complete(&mut placed.descriptor);

@@ -60,7 +60,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens the vault's state; connects to nothing yet. Needs a tokio runtime with time and I/O.
+    /// Opens the vault's state, and takes up in the background what is staged or stored and not anchored. Needs a tokio
+    /// runtime with time and I/O.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if the folder cannot be used.
@@ -171,8 +172,8 @@ impl Client {
         &self.ctx.network
     }
 
-    /// Puts a record: a new version if there is one of the name. When it returns `Ok`, the version survives the
-    /// crash of this machine and the loss of any m shards of each of its segments.
+    /// Puts a record: a new version if there is one of the name. When it returns `Ok`, the version survives what
+    /// [`Ack`] says: with the usual one the crash or loss of this machine, and the loss of any m shards of each segment.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] or [`ErrorKind::Full`] if too few nodes take shards, [`ErrorKind::Refused`] if

@@ -56,7 +56,7 @@ pub(crate) async fn stage(
     ctx.index.with(move |index| index.stage(&staged)).await?;
     // Up to here it was locked: nobody took it for what a crash left.
     drop(file);
-    Ok(PutReport::staged(version, size))
+    Ok(PutReport::new(version, size))
 }
 
 /// Stores and anchors what is staged, in the order in which it was. How many puts are done.
