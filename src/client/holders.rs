@@ -76,12 +76,13 @@ pub(crate) async fn who_holds(
 
 /// Tells the index, in the background, where shards of a segment are that it knows no holder of, or a wrong one.
 pub(crate) fn note_found(ctx: &Arc<Context>, descriptor: &Descriptor, found: &[(usize, PublicKey)]) {
-    let mut known = descriptor.clone();
+    // Nothing but what was found: of the other shards another read may have learned more meanwhile.
+    let mut learned = Descriptor { holders: vec![None; descriptor.holders.len()], ..descriptor.clone() };
     for (shard, node) in found {
-        known.holders[*shard] = Some(*node);
+        learned.holders[*shard] = Some(*node).filter(|node| descriptor.holders[*shard] != Some(*node));
     }
-    if known.holders != descriptor.holders {
-        amend(ctx, known);
+    if learned.holders.iter().any(Option::is_some) {
+        amend(ctx, learned);
     }
 }
 
