@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use xvault::crypto::ml_dsa::PqKeyPair;
 use xvault::crypto::sign::KeyPair;
+use xvault::ledger::log::Paths;
 use xvault::ledger::{Draft, Mempool, Writes, build, check, genesis_state, precheck, query, receipt};
 use xvault::message::anchor_receipt::CommitmentProof;
 use xvault::message::genesis::GenesisNode;
@@ -196,9 +197,11 @@ fn anchors_are_built_followed_and_proved() {
     let note = signed.to_note(&genesis.roster);
     let mut texts = Vec::new();
     let since = Instant::now();
+    let last = receipt::last_leaf(&chain.state, &header.record).unwrap();
+    let mut paths = Paths::new(&chain.state);
     for (transaction, nth) in kept.iter().step_by(97) {
         let commitment = CommitmentProof::of(0, &[opening(*nth)], 0).unwrap();
-        let proof = receipt::log_proof(&chain.state, &transaction.id(), &header.record, vec![]).unwrap();
+        let proof = receipt::log_proof(&mut paths, &transaction.id(), &last, &[]).unwrap();
         let (transaction, note) = (transaction.clone(), note.clone());
         let receipt = AnchorReceipt { commitment, transaction, proof: proof.unwrap(), note };
         texts.push((receipt.to_text(), *nth));

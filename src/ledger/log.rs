@@ -3,6 +3,9 @@
 //! Stored are the nodes of every eighth level, which are the hashes in the tiles of C2SP `tlog-tiles`;
 //! the levels between follow from them. Proofs are RFC 6962's and need only those nodes.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use crate::crypto::log_tree::{
     self, Frontier, consistency_ranges, inclusion_ranges, leaf_hash, node_hash, range_hash,
 };
@@ -41,12 +44,62 @@ pub(super) fn append<'l, R: Read>(
     FRONTIER.put(state, &(), &Peaks(frontier.peaks().to_vec()));
 }
 
-/// Proves that leaf `index` is in the log of its first `size` leaves; `None` if it has no such leaf.
+/// Proofs from one state. What is folded from stored nodes for one proof serves those after it: transactions of one
+/// block are in one tile or two.
+#[derive(Debug)]
+pub struct Paths<'s, R> {
+    state: &'s R,
+    /// Nodes that were read or folded, by level and index.
+    known: BTreeMap<(u8, u64), LogHash>,
+}
+
+impl<'s, R: Read> Paths<'s, R> {
+    /// Nothing is folded yet.
+    #[must_use]
+    pub fn new(state: &'s R) -> Self {
+        Self { state, known: BTreeMap::new() }
+    }
+
+    /// The state.
+    #[must_use]
+    pub const fn state(&self) -> &'s R {
+        self.state
+    }
+
+    /// Proves that leaf `index` is in the log of its first `size` leaves; `None` if it has no such leaf.
+    ///
+    /// # Errors
+    /// [`ReadError`], also for a size that the log does not have yet.
+    pub fn inclusion(&mut self, index: u64, size: u64) -> Result<Option<Vec<LogHash>>, ReadError> {
+        self.hashes(inclusion_ranges(index, size))
+    }
+
+    fn hashes(&mut self, ranges: Option<Vec<Range<u64>>>) -> Result<Option<Vec<LogHash>>, ReadError> {
+        let mut hash = |range| range_hash(&range, &mut |level, index| self.node(level, index));
+        ranges.map(|ranges| ranges.into_iter().map(&mut hash).collect()).transpose()
+    }
+
+    /// A complete node: stored, or folded from those below it.
+    fn node(&mut self, level: u8, index: u64) -> Result<LogHash, ReadError> {
+        if let Some(known) = self.known.get(&(level, index)) {
+            return Ok(*known);
+        }
+        let hash = if level.is_multiple_of(TILE_HEIGHT) {
+            LOG_NODES.expect(self.state, &(level / TILE_HEIGHT, index))?
+        } else {
+            node_hash(&self.node(level - 1, index * 2)?, &self.node(level - 1, index * 2 + 1)?)
+        };
+        self.known.insert((level, index), hash);
+        Ok(hash)
+    }
+}
+
+/// One such proof: [`Paths::inclusion`].
 ///
 /// # Errors
-/// [`ReadError`], also for a size that the log does not have yet.
+/// As there.
 pub fn prove_inclusion(state: &impl Read, index: u64, size: u64) -> Result<Option<Vec<LogHash>>, ReadError> {
-    hashes(state, inclusion_ranges(index, size))
+    Paths::new(state).inclusion(index, size)
 }
 
 /// Proves that the log of `new` leaves begins with that of `old`; `None` if it is shorter.
@@ -54,7 +107,7 @@ pub fn prove_inclusion(state: &impl Read, index: u64, size: u64) -> Result<Optio
 /// # Errors
 /// As [`prove_inclusion`].
 pub fn prove_consistency(state: &impl Read, old: u64, new: u64) -> Result<Option<Vec<LogHash>>, ReadError> {
-    hashes(state, consistency_ranges(old, new))
+    Paths::new(state).hashes(consistency_ranges(old, new))
 }
 
 /// The root of the first `size` leaves.
@@ -62,7 +115,8 @@ pub fn prove_consistency(state: &impl Read, old: u64, new: u64) -> Result<Option
 /// # Errors
 /// As [`prove_inclusion`].
 pub fn root_at(state: &impl Read, size: u64) -> Result<LogHash, ReadError> {
-    range_hash(&(0..size), &mut |level, index| node(state, level, index))
+    let mut paths = Paths::new(state);
+    range_hash(&(0..size), &mut |level, index| paths.node(level, index))
 }
 
 /// The hashes of a tile of `width` hashes, as `tlog-tiles` serves them; `None` if it is not there yet.
@@ -81,28 +135,6 @@ pub fn tile(state: &impl Read, level: u8, index: u64, width: u64) -> Result<Opti
     Ok(Some(bytes))
 }
 
-fn hashes(
-    state: &impl Read,
-    ranges: Option<Vec<std::ops::Range<u64>>>,
-) -> Result<Option<Vec<LogHash>>, ReadError> {
-    let hash = |range| range_hash(&range, &mut |level, index| node(state, level, index));
-    ranges.map(|ranges| ranges.into_iter().map(hash).collect()).transpose()
-}
-
-/// A complete node: stored, or folded from the stored ones below it.
-fn node(state: &impl Read, level: u8, index: u64) -> Result<LogHash, ReadError> {
-    let above = level % TILE_HEIGHT;
-    let stored = |at| LOG_NODES.expect(state, &(level / TILE_HEIGHT, at));
-    let mut row = (index << above..(index + 1) << above).map(stored).collect::<Result<Vec<_>, _>>()?;
-    while let [left, right, ..] = row[..] {
-        if row.len() == 2 {
-            return Ok(node_hash(&left, &right));
-        }
-        row = row.as_chunks::<2>().0.iter().map(|[left, right]| node_hash(left, right)).collect();
-    }
-    row.pop().ok_or(ReadError::Missing("log node"))
-}
-
 /// Whether a proof shows that a leaf is in a log.
 #[must_use]
 pub fn includes(leaf: &[u8], index: u64, size: u64, root: &LogHash, proof: &[LogHash]) -> bool {
@@ -111,8 +143,6 @@ pub fn includes(leaf: &[u8], index: u64, size: u64, root: &LogHash, proof: &[Log
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn log(leaves: u64) -> (BTreeMap<Vec<u8>, Vec<u8>>, Vec<LogHash>) {

@@ -193,8 +193,7 @@ impl Mempool {
             let (first, last) = (PublicKey([0; 32]), PublicKey([0xff; 32]));
             let over: Vec<_> = self.turns.range((lane, 0, first)..=(lane, nonce, last)).copied().collect();
             for (lane, nonce, author) in over {
-                let gone = self.drop_where(&author, |other| turn(other) == (lane, nonce));
-                let gone = gone.into_iter().filter(|id| *id != signed.id());
+                let gone = self.drop_turn(author, (lane, nonce)).filter(|id| *id != signed.id());
                 dead.extend(gone.map(|id| NotTaken { author, id, rejection }));
             }
         }
@@ -223,21 +222,26 @@ impl Mempool {
         author: &PublicKey,
         is_gone: impl Fn(&SignedTransaction) -> bool,
     ) -> Vec<TransactionId> {
-        let Some(queue) = self.queues.get_mut(author) else { return Vec::new() };
-        let gone = queue.by_turn.extract_if(.., |_, waiting| is_gone(waiting.signed()));
-        let gone: Vec<VerifiedTransaction> = gone.map(|(_, waiting)| waiting).collect();
-        for waiting in &gone {
-            let signed = waiting.signed();
-            let (len, (lane, nonce)) = (signed.bytes().len(), turn(signed));
-            queue.bytes -= len;
-            self.bytes -= len;
-            self.ids.remove(&signed.id());
-            self.turns.remove(&(lane, nonce, *author));
-        }
+        let Some(queue) = self.queues.get(author) else { return Vec::new() };
+        let waiting = queue.by_turn.iter();
+        let gone: Vec<_> =
+            waiting.filter(|(_, waiting)| is_gone(waiting.signed())).map(|(turn, _)| *turn).collect();
+        gone.into_iter().filter_map(|turn| self.drop_turn(*author, turn)).collect()
+    }
+
+    /// Answers the id of what went, if there was any.
+    fn drop_turn(&mut self, author: PublicKey, turn: (Lane, u64)) -> Option<TransactionId> {
+        let queue = self.queues.get_mut(&author)?;
+        let waiting = queue.by_turn.remove(&turn)?;
+        let (id, len) = (waiting.signed().id(), waiting.signed().bytes().len());
+        queue.bytes -= len;
         if queue.by_turn.is_empty() {
-            self.queues.remove(author);
+            self.queues.remove(&author);
         }
-        gone.iter().map(|waiting| waiting.signed().id()).collect()
+        self.bytes -= len;
+        self.ids.remove(&id);
+        self.turns.remove(&(turn.0, turn.1, author));
+        Some(id)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a static node gives for a receipt: paths from its log, around headers and checkpoints of its archive.
 
-use crate::ledger::log::prove_inclusion;
+use crate::ledger::log::{Paths, prove_inclusion};
 use crate::ledger::read::{Read, ReadError};
 use crate::ledger::rows::{PLACES, ROSTERS};
 use crate::message::anchor_receipt::{LastLeaf, LogProof, RosterStep};
@@ -36,18 +36,18 @@ pub fn roster_step(
     })
 }
 
-/// Proves a transaction under the checkpoint of a block, given the steps over all blocks before it that
-/// changed the roster; `None` if it is not in the log of that block.
+/// Proves a transaction under the checkpoint of a block, given that block's last leaf and the steps over all blocks before
+/// it that changed the roster; `None` if it is not in the log of that block.
 ///
 /// # Errors
 /// [`ReadError`].
 pub fn log_proof(
-    state: &impl Read,
+    paths: &mut Paths<'_, impl Read>,
     id: &TransactionId,
-    record: &BlockRecord,
-    steps: Vec<RosterStep>,
+    last: &LastLeaf,
+    steps: &[RosterStep],
 ) -> Result<Option<LogProof>, ReadError> {
-    let Some(place) = PLACES.get(state, id)? else { return Ok(None) };
-    let Some(path) = prove_inclusion(state, place.leaf, record.log_size)? else { return Ok(None) };
-    Ok(Some(LogProof { index: place.leaf, path, last: last_leaf(state, record)?, steps }))
+    let Some(place) = PLACES.get(paths.state(), id)? else { return Ok(None) };
+    let Some(path) = paths.inclusion(place.leaf, last.record.log_size)? else { return Ok(None) };
+    Ok(Some(LogProof { index: place.leaf, path, last: last.clone(), steps: steps.to_vec() }))
 }

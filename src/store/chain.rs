@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition,
+    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    TableDefinition,
 };
 
 use crate::ledger::{Changes, Read, ReadError, genesis_state, query};
@@ -66,7 +67,11 @@ fn failed<E: Into<redb::Error>>(during: &'static str) -> impl Fn(E) -> ChainErro
 pub struct Chain(Arc<Database>);
 
 /// The chain as it was at one moment.
-pub struct View(ReadTransaction);
+pub struct View {
+    txn: ReadTransaction,
+    /// Open once for all reads: the rules read a great many rows.
+    rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
+}
 
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -111,7 +116,9 @@ impl Chain {
     /// # Errors
     /// [`ChainError::Database`].
     pub fn view(&self) -> Result<View, ChainError> {
-        self.0.begin_read().map(View).map_err(failed("reading"))
+        let txn = self.0.begin_read().map_err(failed("reading"))?;
+        let rows = txn.open_table(ROWS).map_err(failed("reading"))?;
+        Ok(View { txn, rows })
     }
 
     /// Makes a block durable with all that it changes. A block that is there already is left as it is, but for
@@ -240,7 +247,7 @@ impl View {
         table: TableDefinition<'_, u64, &[u8]>,
         height: Height,
     ) -> Result<Option<Vec<u8>>, ChainError> {
-        let table = self.0.open_table(table).map_err(failed("reading"))?;
+        let table = self.txn.open_table(table).map_err(failed("reading"))?;
         let row = table.get(height.0).map_err(failed("reading"))?;
         Ok(row.map(|row| row.value().to_vec()))
     }
@@ -252,15 +259,13 @@ fn unreadable<E: std::fmt::Display>(error: E) -> ReadError {
 
 impl Read for View {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
-        let rows = self.0.open_table(ROWS).map_err(unreadable)?;
-        let row = rows.get(key).map_err(unreadable)?;
+        let row = self.rows.get(key).map_err(unreadable)?;
         Ok(row.map(|row| row.value().to_vec()))
     }
 
     fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
-        let rows = self.0.open_table(ROWS).map_err(unreadable)?;
         let mut found = Vec::new();
-        for row in rows.range::<&[u8]>(prefix.max(from)..).map_err(unreadable)?.take(limit) {
+        for row in self.rows.range::<&[u8]>(prefix.max(from)..).map_err(unreadable)?.take(limit) {
             let (key, value) = row.map_err(unreadable)?;
             if !key.value().starts_with(prefix) {
                 break;

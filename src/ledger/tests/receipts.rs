@@ -1,5 +1,6 @@
 use super::*;
-use crate::ledger::receipt::{log_proof, roster_step};
+use crate::ledger::log::Paths;
+use crate::ledger::receipt::{last_leaf, log_proof, roster_step};
 use crate::message::anchor::Opening;
 use crate::message::anchor_receipt::{AnchorReceipt, Anchored, CommitmentProof, RosterStep};
 use crate::message::checkpoint::{Checkpoint, Policy, SignedCheckpoint};
@@ -43,7 +44,9 @@ fn receipt(
     steps: Vec<RosterStep>,
 ) -> AnchorReceipt {
     let header = world.blocks.last().unwrap().header;
-    let proof = log_proof(&world.state, &transaction.id(), &header.record, steps).unwrap().unwrap();
+    let last = last_leaf(&world.state, &header.record).unwrap();
+    let mut paths = Paths::new(&world.state);
+    let proof = log_proof(&mut paths, &transaction.id(), &last, &steps).unwrap().unwrap();
     let roster = query::roster(&world.state, &header.record.roster).unwrap().unwrap();
     let note = checkpoint(world, signers).to_note(&roster);
     AnchorReceipt { commitment: commitment.clone(), transaction: transaction.clone(), proof, note }

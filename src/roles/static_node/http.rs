@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -29,11 +29,9 @@ use tokio::time::{sleep, timeout};
 use crate::ledger::log;
 use crate::ledger::tiles::{self, Resource};
 use crate::message::Block;
-use crate::roles::static_node::prove;
 use crate::roles::static_node::shared::Shared;
 use crate::store::chain::{Chain, ChainError};
 use crate::types::limits::{HTTP_ANSWER_BYTES, MAX_HTTP_CONNECTIONS};
-use crate::types::{Height, NetworkId};
 
 /// How long a client may take for the header of a request, and between requests.
 const HEADER_PATIENCE: Duration = Duration::from_secs(15);
@@ -62,21 +60,10 @@ const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream")
 /// What answers are made of.
 #[derive(Debug)]
 pub(super) struct LogDesk {
-    network: NetworkId,
     chain: Chain,
     shared: Arc<Shared>,
     /// For answers under way, in [`ROOM_UNIT`]s.
     room: Arc<Semaphore>,
-    /// The last checkpoint: to make one is to check every signature on it.
-    last: Mutex<Option<LastNote>>,
-}
-
-#[derive(Debug)]
-struct LastNote {
-    height: Height,
-    /// Bytes of its cosignatures, which grow from a quorum towards all.
-    kept: usize,
-    note: String,
 }
 
 /// Bytes of an answer with the room that they take until they are sent.
@@ -92,9 +79,9 @@ impl AsRef<[u8]> for Held {
 }
 
 impl LogDesk {
-    pub(super) fn new(network: NetworkId, chain: Chain, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(chain: Chain, shared: Arc<Shared>) -> Self {
         let room = Arc::new(Semaphore::new(HTTP_ANSWER_BYTES / ROOM_UNIT));
-        Self { network, chain, shared, room, last: Mutex::new(None) }
+        Self { chain, shared, room }
     }
 
     async fn answer(self: Arc<Self>, resource: Resource) -> Result<Option<Bytes>, StatusCode> {
@@ -116,7 +103,7 @@ impl LogDesk {
 
     fn read(&self, resource: Resource) -> Result<Option<Vec<u8>>, ChainError> {
         match resource {
-            Resource::Checkpoint => Ok(self.note()?.map(String::into_bytes)),
+            Resource::Checkpoint => Ok(self.shared.proven().map(|head| head.note.clone().into_bytes())),
             Resource::Tile { level, index, width } => {
                 Ok(log::tile(&self.chain.view()?, level, index, width)?)
             }
@@ -128,21 +115,6 @@ impl LogDesk {
                 })
             }
         }
-    }
-
-    /// The newest tree head that a quorum has signed; `None` if there is none yet.
-    fn note(&self) -> Result<Option<String>, ChainError> {
-        let Some(height) = self.shared.proven() else { return Ok(None) };
-        // Only now: what proves the height was written before it was said to be proven.
-        let view = self.chain.view()?;
-        let kept = view.cosignatures(height)?.map_or(0, |kept| kept.len());
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = last.as_ref().filter(|last| (last.height, last.kept) == (height, kept)) {
-            return Ok(Some(last.note.clone()));
-        }
-        let note = prove::note(&view, &self.network, height)?;
-        *last = Some(LastNote { height, kept, note: note.clone() });
-        Ok(Some(note))
     }
 }
 

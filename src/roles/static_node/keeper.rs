@@ -18,6 +18,7 @@ use crate::consensus::{Consensus, Effect, Event, Settings, Stop, Timing, WalEntr
 use crate::crypto::ml_dsa::PqKeyPair;
 use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Fate, FinalBlock, Proven};
+use crate::ledger::log::Paths;
 use crate::ledger::mempool::NotQueued;
 use crate::ledger::rows::{ROSTER_CHANGES, STATICS, Standing};
 use crate::ledger::{self, ApplyError, Changes, Draft, Mempool, ReadError, query};
@@ -25,10 +26,12 @@ use crate::message::block::{Block, Header};
 use crate::message::canonical::Canonical as _;
 use crate::message::proposal::block_hash;
 use crate::message::transaction::Lane;
-use crate::message::{Action, CommitCertificate, Cosignature, Genesis, Transaction, VerifiedTransaction};
+use crate::message::{
+    Action, CommitCertificate, Cosignature, Genesis, SignedTransaction, Transaction, VerifiedTransaction,
+};
 use crate::roles::static_node::keeper::catch_up::LOOK_EVERY;
 use crate::roles::static_node::outbox::Outbox;
-use crate::roles::static_node::prove;
+use crate::roles::static_node::prove::{self, ProvenHead};
 use crate::roles::static_node::shared::Shared;
 use crate::roles::static_node::tree_heads::{Added, SignedHead, TreeHeads, read_cosignatures};
 use crate::runtime::{Clock, wall_time};
@@ -105,6 +108,13 @@ impl From<ReadError> for KeeperError {
 /// Who is told what became of a transaction.
 type Waiting = BTreeMap<TransactionId, Vec<oneshot::Sender<Fate>>>;
 
+/// A transaction that is final and whose proof waits for cosignatures.
+struct Unproven {
+    height: Height,
+    /// The transaction, if somebody waits for its proof.
+    wanted: Option<SignedTransaction>,
+}
+
 pub(super) struct Keeper {
     genesis: Arc<Genesis>,
     key: KeyPair,
@@ -123,10 +133,10 @@ pub(super) struct Keeper {
     synced: BTreeMap<Height, (PublicKey, FinalBlock)>,
     waiting: Waiting,
     /// Transactions that are final and whose proof waits for cosignatures.
-    unproven: Vec<(Height, TransactionId)>,
-    /// The newest block up to which all is proved: by a quorum's cosignatures of its tree head, and of every
-    /// change of the static nodes before it.
-    proven: Option<Height>,
+    unproven: BTreeMap<TransactionId, Unproven>,
+    /// The newest tree head up to which all is proved: by a quorum's cosignatures of it, and of every change of the
+    /// static nodes before it.
+    proven: Option<Arc<ProvenHead>>,
     /// Changes of the static nodes that this node cannot prove yet.
     gaps: BTreeSet<Height>,
     /// How long there may be no block before the others are asked for one.
@@ -172,7 +182,7 @@ impl Keeper {
             valid: BTreeMap::new(),
             synced: BTreeMap::new(),
             waiting: Waiting::new(),
-            unproven: Vec::new(),
+            unproven: BTreeMap::new(),
             proven: None,
             gaps: BTreeSet::new(),
             block_patience: timing.heartbeat + BLOCK_GRACE,
@@ -399,8 +409,12 @@ impl Keeper {
         if changes.header.record.new_roster.is_some() {
             self.gaps.insert(height);
         }
-        self.unproven.extend(block.transactions.iter().map(|signed| (height, signed.id())));
         self.forget_stale();
+        for signed in block.transactions {
+            let id = signed.id();
+            let wanted = self.waiting.contains_key(&id).then_some(signed);
+            self.unproven.insert(id, Unproven { height, wanted });
+        }
         self.open_head(&changes.header)?;
         self.cosign(height)?;
         if changes.header.record.new_roster.is_some() {
@@ -465,11 +479,14 @@ impl Keeper {
 
     /// Answers those whose transactions a quorum's tree head now covers.
     fn answer_proven(&mut self) -> Result<(), KeeperError> {
-        let Some(proven) = self.proven else { return Ok(()) };
-        let ready: Vec<_> = self.unproven.extract_if(.., |(height, _)| *height <= proven).collect();
-        for (_, id) in ready {
+        let Some(head) = self.proven.clone() else { return Ok(()) };
+        let view = self.chain.view()?;
+        let mut paths = Paths::new(&view);
+        let ready: Vec<_> =
+            self.unproven.extract_if(.., |_, unproven| unproven.height <= head.height).collect();
+        for (id, unproven) in ready {
             if self.waiting.contains_key(&id)
-                && let Some(proof) = self.prove(&id)?
+                && let Some(proof) = head.prove(&mut paths, &id, unproven.wanted)?
             {
                 self.tell(&id, &Fate::Final(Box::new(proof)));
             }
@@ -478,8 +495,8 @@ impl Keeper {
     }
 
     fn prove(&self, id: &TransactionId) -> Result<Option<Proven>, KeeperError> {
-        let Some(proven) = self.proven else { return Ok(None) };
-        Ok(prove::prove(&self.chain.view()?, &self.genesis.network, id, proven)?)
+        let Some(head) = &self.proven else { return Ok(None) };
+        Ok(head.prove(&mut Paths::new(&self.chain.view()?), id, None)?)
     }
 
     fn tell(&mut self, id: &TransactionId, fate: &Fate) {
@@ -514,7 +531,7 @@ impl Keeper {
                 return Ok(());
             }
             // It may be final already and wait for cosignatures.
-            Err(NotQueued::Rejected(_)) if self.is_final(&id) => {
+            Err(NotQueued::Rejected(_)) if self.unproven.contains_key(&id) => {
                 self.waiting.entry(id).or_default().push(answer);
                 return Ok(());
             }
@@ -524,10 +541,6 @@ impl Keeper {
         };
         drop(answer.send(fate));
         Ok(())
-    }
-
-    fn is_final(&self, id: &TransactionId) -> bool {
-        self.unproven.iter().any(|(_, waiting)| waiting == id)
     }
 
     fn queue(&mut self, transaction: VerifiedTransaction) -> Result<Result<(), NotQueued>, KeeperError> {

@@ -153,7 +153,7 @@ impl StaticNode {
         let key = pair.public();
         let endpoint = ServerEndpoint::bind(config.listen, &pair)?;
         let shared = Arc::<Shared>::default();
-        let desk = LogDesk::new(config.genesis.network, chain.clone(), Arc::clone(&shared));
+        let desk = LogDesk::new(chain.clone(), Arc::clone(&shared));
         let http = serve_log(config.http, desk).await?;
         let (keeper, queue) = keeper::queue();
         let peers = Peers::new(&static_peers(&config.genesis), &pair);

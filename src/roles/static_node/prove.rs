@@ -2,15 +2,67 @@
 //! static nodes follow from the genesis.
 
 use crate::ledger::ask::Proven;
+use crate::ledger::log::Paths;
 use crate::ledger::rows::PLACES;
 use crate::ledger::{query, receipt};
-use crate::message::anchor_receipt::RosterStep;
+use crate::message::anchor_receipt::{LastLeaf, RosterStep};
 use crate::message::block::{Block, Header};
 use crate::message::{Action, Checkpoint, Cosignature, Roster, SignedCheckpoint, SignedTransaction};
-use crate::roles::static_node::tree_heads::read_cosignatures;
+use crate::roles::static_node::tree_heads::{TreeHead, read_cosignatures};
 use crate::store::chain::{ChainError, View};
 use crate::types::limits::{ANSWER_BLOCKS_LEN, MAX_ANSWER_ROWS, MAX_RECEIPT_STEPS};
 use crate::types::{Height, NetworkId, TransactionId};
+
+/// The newest tree head that a quorum has cosigned, and what is the same in all proofs under it.
+#[derive(Debug)]
+pub(super) struct ProvenHead {
+    /// Its block.
+    pub(super) height: Height,
+    /// How many cosigned it: from a quorum to all.
+    pub(super) signers: usize,
+    /// The tree head and who signed it, as a signed note.
+    pub(super) note: String,
+    /// The changes of the static nodes before its block.
+    pub(super) steps: Vec<RosterStep>,
+    last: LastLeaf,
+}
+
+impl ProvenHead {
+    /// Of a block whose tree head a quorum has cosigned, with the changes before it.
+    pub(super) fn new(view: &View, head: &TreeHead, steps: Vec<RosterStep>) -> Result<Self, ChainError> {
+        let record = head.record();
+        Ok(Self {
+            height: record.height,
+            signers: head.signers(),
+            note: head.note(),
+            steps,
+            last: receipt::last_leaf(view, record)?,
+        })
+    }
+
+    /// A transaction under this tree head; `None` if it is not final there. Who has the transaction at hand gives it, since to
+    /// find it is to read its block.
+    pub(super) fn prove(
+        &self,
+        paths: &mut Paths<'_, View>,
+        id: &TransactionId,
+        known: Option<SignedTransaction>,
+    ) -> Result<Option<Proven>, ChainError> {
+        let view = paths.state();
+        let Some(place) = PLACES.get(view, id)? else { return Ok(None) };
+        let Some(proof) = receipt::log_proof(paths, id, &self.last, &self.steps)? else { return Ok(None) };
+        let transaction = match known {
+            Some(transaction) => transaction,
+            None => find(view, place.height, id)?,
+        };
+        Ok(Some(Proven { transaction, height: place.height, proof, note: self.note.clone() }))
+    }
+}
+
+fn find(view: &View, height: Height, id: &TransactionId) -> Result<SignedTransaction, ChainError> {
+    let transactions = block(view, height)?.transactions;
+    transactions.into_iter().find(|signed| signed.id() == *id).ok_or(ChainError::Block(height))
+}
 
 /// The header of a final block.
 pub(super) fn header(view: &View, height: Height) -> Result<Header, ChainError> {
@@ -27,12 +79,6 @@ pub(super) fn block(view: &View, height: Height) -> Result<Block, ChainError> {
 pub(super) fn roster(view: &View, header: &Header) -> Result<Roster, ChainError> {
     let missing = ChainError::Block(header.record.height);
     query::roster(view, &header.record.roster)?.ok_or(missing)
-}
-
-/// The tree head of a block with the cosignatures that were kept, as a signed note.
-pub(super) fn note(view: &View, network: &NetworkId, height: Height) -> Result<String, ChainError> {
-    let header = header(view, height)?;
-    Ok(checkpoint(view, network, &header)?.to_note(&roster(view, &header)?))
 }
 
 /// The cosignatures of a block's tree head that were kept.
@@ -75,15 +121,19 @@ pub(super) fn unproven_changes(view: &View) -> Result<Vec<Height>, ChainError> {
     Ok(found)
 }
 
+/// The blocks before this one that changed the static nodes.
+pub(super) fn changes(view: &View, before: Height) -> Result<Vec<Height>, ChainError> {
+    let changes = query::roster_changes(view, Height::GENESIS, MAX_RECEIPT_STEPS)?;
+    Ok(changes.into_iter().map(|(height, _)| height).take_while(|height| *height < before).collect())
+}
+
 /// The changes of the static nodes before a block.
 pub(super) fn steps(view: &View, network: &NetworkId, before: Height) -> Result<Vec<RosterStep>, ChainError> {
-    let changes = query::roster_changes(view, Height::GENESIS, MAX_RECEIPT_STEPS)?;
-    let changes = changes.into_iter().take_while(|(height, _)| *height < before);
-    let step = |(height, _)| {
+    let step = |height| {
         let header = header(view, height)?;
         Ok(receipt::roster_step(view, &header, &checkpoint(view, network, &header)?)?)
     };
-    changes.map(step).collect()
+    changes(view, before)?.into_iter().map(step).collect()
 }
 
 /// An anchor and those before it in its collection, as many as fit, down to the one after `until`.
@@ -115,26 +165,4 @@ pub(super) fn anchors(
         last = Some(at);
     }
     Ok(found)
-}
-
-/// A transaction under the tree head of the block at `proven`; `None` if it is not final there.
-pub(super) fn prove(
-    view: &View,
-    network: &NetworkId,
-    id: &TransactionId,
-    proven: Height,
-) -> Result<Option<Proven>, ChainError> {
-    let Some(place) = PLACES.get(view, id)? else { return Ok(None) };
-    let head = header(view, proven)?;
-    if place.leaf >= head.record.log_size {
-        return Ok(None);
-    }
-    let Some(proof) = receipt::log_proof(view, id, &head.record, steps(view, network, proven)?)? else {
-        return Ok(None);
-    };
-    let missing = || ChainError::Block(place.height);
-    let transactions = block(view, place.height)?.transactions;
-    let transaction = transactions.into_iter().find(|signed| signed.id() == *id).ok_or_else(missing)?;
-    let note = checkpoint(view, network, &head)?.to_note(&roster(view, &head)?);
-    Ok(Some(Proven { transaction, height: place.height, proof, note }))
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::ledger::ask::{self, Answer, Fate, FinalBlock, Question};
+use crate::ledger::log::Paths;
 use crate::message::{
     Canonical as _, NodeStatus, Refusal, RefusalCode, Request, Response, SignedTransaction, Violation,
 };
@@ -116,18 +117,18 @@ impl Desk {
             }
             Question::Transaction { id } => {
                 let Some(proven) = self.shared.proven() else { return Ok(Answer::Transaction(None)) };
-                Ok(Answer::Transaction(prove::prove(&view, &self.network, id, proven)?.map(Box::new)))
+                let proven = proven.prove(&mut Paths::new(&view), id, None)?;
+                Ok(Answer::Transaction(proven.map(Box::new)))
             }
             Question::Cosignatures { height } => {
                 Ok(Answer::Cosignatures(prove::cosignatures(&view, *height)?))
             }
             Question::Steps => {
-                let Some(proven) = self.shared.proven() else { return Ok(Answer::Steps(Vec::new())) };
-                Ok(Answer::Steps(prove::steps(&view, &self.network, proven)?))
+                let proven = self.shared.proven();
+                Ok(Answer::Steps(proven.map(|head| head.steps.clone()).unwrap_or_default()))
             }
             _ => {
-                let note = self.shared.proven().map(|height| prove::note(&view, &self.network, height));
-                let note = note.transpose()?.unwrap_or_default();
+                let note = self.shared.proven().map(|head| head.note.clone()).unwrap_or_default();
                 Ok(Answer::Tip { header: Box::new(view.tip()?), note, waiting: 0 })
             }
         }

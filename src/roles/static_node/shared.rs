@@ -1,14 +1,15 @@
 //! What the keeper lets the rest of the node see at once, without asking it.
 
 use std::collections::BTreeSet;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::message::Roster;
-use crate::types::{Height, PublicKey};
+use crate::roles::static_node::prove::ProvenHead;
+use crate::types::PublicKey;
 
 #[derive(Debug, Clone, Default)]
 struct State {
-    proven: Option<Height>,
+    proven: Option<Arc<ProvenHead>>,
     /// Who votes on the next block.
     voters: BTreeSet<PublicKey>,
     /// Who voted before the last change. They cosign the block that made it, and their word may come after it.
@@ -32,14 +33,14 @@ impl Shared {
         }
     }
 
-    pub(super) fn set_proven(&self, proven: Option<Height>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).proven = proven;
+    pub(super) fn set_proven(&self, proven: Arc<ProvenHead>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).proven = Some(proven);
     }
 
     /// The newest block whose tree head a quorum has cosigned, and up to which every change of the static nodes can be
     /// proved here.
-    pub(super) fn proven(&self) -> Option<Height> {
-        self.read().proven
+    pub(super) fn proven(&self) -> Option<Arc<ProvenHead>> {
+        self.read().proven.clone()
     }
 
     /// Whether this key may take part in consensus now.

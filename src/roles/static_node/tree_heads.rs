@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::message::block::Header;
+use crate::message::block::{BlockRecord, Header};
 use crate::message::canonical::{Canonical, read_list, write_list};
 use crate::message::checkpoint::FalseCosignature;
 use crate::message::{Checkpoint, Cosignature, Policy, Roster, SignedCheckpoint, Violation};
@@ -39,11 +39,29 @@ impl Canonical for SignedHead {
     }
 }
 
-/// A block's tree head.
+/// A block's tree head, with the cosignatures that are in.
 #[derive(Debug)]
-struct TreeHead {
+pub(super) struct TreeHead {
+    record: BlockRecord,
     signed: SignedCheckpoint,
     roster: Roster,
+}
+
+impl TreeHead {
+    /// The block.
+    pub(super) const fn record(&self) -> &BlockRecord {
+        &self.record
+    }
+
+    /// How many have cosigned it.
+    pub(super) fn signers(&self) -> usize {
+        self.signed.cosignatures().len()
+    }
+
+    /// The tree head and who signed it, as a signed note.
+    pub(super) fn note(&self) -> String {
+        self.signed.to_note(&self.roster)
+    }
 }
 
 /// What a cosignature led to.
@@ -77,11 +95,17 @@ impl TreeHeads {
     pub(super) fn open(&mut self, header: &Header, roster: Roster) -> Vec<SignedHead> {
         let height = header.record.height;
         let checkpoint = Checkpoint::new(&self.network, header.record.log_size, header.log_root);
-        self.heads.insert(height, TreeHead { signed: SignedCheckpoint::new(checkpoint), roster });
+        let signed = SignedCheckpoint::new(checkpoint);
+        self.heads.insert(height, TreeHead { record: header.record, signed, roster });
         while self.heads.len() > KEPT {
             self.heads.pop_first();
         }
         self.early.extract_if(.., |(early, _)| *early <= height).map(|(_, signed)| signed).collect()
+    }
+
+    /// The tree head of a block, with its cosignatures.
+    pub(super) fn get(&self, height: Height) -> Option<&TreeHead> {
+        self.heads.get(&height)
     }
 
     /// The tree head of a block.

@@ -4,6 +4,7 @@
 //! does not vote, or not yet; one whose static nodes were all replaced while it was away; and tree heads that a
 //! node never saw signed, because it got their blocks with certificates only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,10 +12,12 @@ use bytes::Bytes;
 use super::{Keeper, KeeperError};
 use crate::consensus::Event;
 use crate::ledger::ask::FinalBlock;
+use crate::message::anchor_receipt::RosterStep;
 use crate::message::canonical::write_list;
 use crate::message::{CommitCertificate, Cosignature, Policy, Roster};
-use crate::roles::static_node::prove;
+use crate::roles::static_node::prove::{self, ProvenHead};
 use crate::roles::static_node::tree_heads::SignedHead;
+use crate::store::chain::View;
 use crate::types::{Height, PublicKey, Timestamp};
 
 /// Between two looks: how far a node that does not vote may be behind.
@@ -118,10 +121,27 @@ impl Keeper {
     pub(super) fn advance_proven(&mut self) -> Result<(), KeeperError> {
         let gap = self.gaps.first();
         let newest = self.heads.proven().filter(|newest| gap.is_none_or(|gap| newest <= gap));
-        if newest > self.proven {
-            self.proven = newest;
-            self.shared.set_proven(newest);
+        let Some(head) = newest.and_then(|height| self.heads.get(height)) else { return Ok(()) };
+        let (height, signers) = (head.record().height, head.signers());
+        // The same tree head proves more with more cosignatures.
+        if self.proven.as_ref().is_some_and(|known| (height, signers) <= (known.height, known.signers)) {
+            return Ok(());
         }
+        let view = self.chain.view()?;
+        let steps = self.steps(&view, height)?;
+        let proven = Arc::new(ProvenHead::new(&view, head, steps)?);
+        self.shared.set_proven(Arc::clone(&proven));
+        self.proven = Some(proven);
         self.answer_proven()
+    }
+
+    /// The changes of the static nodes before a block. To read them is to check every signature on them: they are read again
+    /// when there are more.
+    fn steps(&self, view: &View, before: Height) -> Result<Vec<RosterStep>, KeeperError> {
+        let changes = prove::changes(view, before)?.len();
+        match &self.proven {
+            Some(known) if known.steps.len() == changes => Ok(known.steps.clone()),
+            _ => Ok(prove::steps(view, &self.genesis.network, before)?),
+        }
     }
 }
