@@ -10,7 +10,7 @@ use crate::ledger::rows::{
     COMMITTEES, HISTORY, Keys, LAST_LEAVES, PLACES, Past, Place, ROSTER_CHANGES, ROSTERS, SETTINGS,
     STATE_SUM, StateSum, TIP,
 };
-use crate::ledger::rules::{Context, Refused, carry_out, rogue, voters};
+use crate::ledger::rules::{Context, Refused, carry_out, rogue, turns, voters};
 use crate::ledger::tables::is_hashed;
 use crate::message::Violation;
 use crate::message::block::{BlockRecord, Header, certificate_hash};
@@ -173,6 +173,7 @@ fn judge_certificate<R: Read>(
     }
     let committee = committee_of(state, &tip.record.roster)?;
     certificate.verify(&committee, context.settings.network).map_err(wrong)?;
+    turns::note(state, context.height, &committee, certificate)?;
     Ok(never_refused(rogue::note_presence(state, context, &committee, certificate))?)
 }
 

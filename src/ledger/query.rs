@@ -6,11 +6,14 @@ use crate::ledger::rows::{
     AUTHORS, HEADS, Head, LAST_LEAVES, NODE_NUMBERS, NODES, Node, PLACES, ROSTER_CHANGES, ROSTERS, SEGMENTS,
     STATICS, Segment, Static, TIP, VAULTS, WRITERS,
 };
+use crate::ledger::rules::turns;
 use crate::message::anchor::NodeNumber;
 use crate::message::block::Header;
 use crate::message::member::Roster;
 use crate::message::transaction::Lane;
-use crate::types::{CollectionTag, Hash, Height, LogHash, PublicKey, SegmentId, TransactionId, VaultId};
+use crate::types::{
+    CollectionTag, Committee, Hash, Height, LogHash, PublicKey, SegmentId, TransactionId, VaultId,
+};
 
 /// The header of the last block.
 ///
@@ -26,6 +29,14 @@ pub fn tip(state: &impl Read) -> Result<Header, ReadError> {
 /// [`ReadError`].
 pub fn next_roster(state: &impl Read) -> Result<Roster, ReadError> {
     ROSTERS.expect(state, &tip(state)?.record.next_roster())
+}
+
+/// The committee of the next block, with whose turn it is to propose.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn next_committee(state: &impl Read) -> Result<Committee, ReadError> {
+    turns::in_turn(state, next_roster(state)?.committee().clone())
 }
 
 /// A roster of some time, by its hash.

@@ -1,6 +1,6 @@
 //! The tables of the ledger, and their rows.
 
-pub use crate::ledger::standing::{Fault, Missed, Presence, Standing};
+pub use crate::ledger::standing::{Fault, Late, Missed, Presence, Standing, Turns};
 use crate::ledger::tables::Table;
 use crate::message::Violation;
 use crate::message::anchor::{AnchoredShard, NodeNumber};
@@ -11,8 +11,8 @@ use crate::message::member::{Member, Roster};
 use crate::message::transaction::NodeEntry;
 use crate::types::limits::{MAX_COMMITTEE, MAX_SHARDS};
 use crate::types::{
-    BlockId, Code, CollectionTag, Hash, Height, LogHash, NetworkId, PublicKey, SegmentId, TransactionId,
-    VaultId,
+    BlockId, Code, CollectionTag, Hash, Height, LogHash, NetworkId, PublicKey, SegmentId,
+    TransactionId, VaultId,
 };
 
 // Beside the state.
@@ -68,6 +68,9 @@ pub const ACCUSATIONS: Table<(Height, (PublicKey, PublicKey)), Present> = Table:
 pub const COUNTERS: Table<(), Counters> = Table::new(0x1e, "counters");
 /// Who signed how much of the window.
 pub const PRESENCE: Table<(), Presence> = Table::new(0x1f, "presence");
+
+/// Whose turn to propose comes last.
+pub const TURNS: Table<(), Turns> = Table::new(0x20, "turns");
 
 /// An offence: when, whose, in which round, of which kind.
 pub type Offence = (Height, (PublicKey, (u32, u8)));

@@ -140,3 +140,47 @@ impl Canonical for Presence {
         Ok(Self { blocks: Canonical::read(from)?, missed: read_list(from, usize::from(u16::MAX))? })
     }
 }
+
+/// Static nodes that let a turn to propose pass: theirs come last for some blocks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Turns {
+    /// When the last block was voted on.
+    pub before: Vec<Late>,
+    /// When the next one is.
+    pub next: Vec<Late>,
+}
+
+/// A static node whose turn comes last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Late {
+    /// Who.
+    pub key: PublicKey,
+    /// Up to this block.
+    pub until: Height,
+}
+
+impl Canonical for Late {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.key.write(to);
+        self.until.write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(Self { key: Canonical::read(from)?, until: Canonical::read(from)? })
+    }
+}
+
+impl Canonical for Turns {
+    fn write(&self, to: &mut Vec<u8>) {
+        write_list(&self.before, to);
+        write_list(&self.next, to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        // Members of several committees may be late.
+        Ok(Self {
+            before: read_list(from, usize::from(u16::MAX))?,
+            next: read_list(from, usize::from(u16::MAX))?,
+        })
+    }
+}

@@ -4,6 +4,8 @@
 //! so an honest one; that is why two certificates for one height cannot both exist. What is decided nowhere
 //! else is written nowhere else: no other file computes a number of members.
 
+use std::collections::BTreeSet;
+
 use crate::types::limits::MAX_COMMITTEE;
 use crate::types::{Height, PublicKey, Round};
 
@@ -25,6 +27,10 @@ pub enum CommitteeError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committee {
     members: Vec<PublicKey>,
+    /// How many of the first in `turns` propose before the others.
+    prompt: usize,
+    /// The members in the order of their turns: those that propose before the others, then the others; each ascending.
+    turns: Vec<PublicKey>,
 }
 
 impl Committee {
@@ -42,14 +48,27 @@ impl Committee {
         members.sort_unstable();
         match members.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(CommitteeError::Duplicate(pair[0])),
-            None => Ok(Self { members }),
+            None => Ok(Self::in_turn(members)),
         }
+    }
+
+    fn in_turn(members: Vec<PublicKey>) -> Self {
+        Self { prompt: members.len(), turns: members.clone(), members }
+    }
+
+    /// The same committee, whose turn to propose comes after everybody else's for these of its members: they let their last one
+    /// pass. Votes are as before.
+    #[must_use]
+    pub fn with_late(self, late: impl IntoIterator<Item = PublicKey>) -> Self {
+        let late: BTreeSet<_> = late.into_iter().collect();
+        let (last, first): (Vec<_>, Vec<_>) = self.members.iter().partition(|key| late.contains(key));
+        Self { prompt: first.len(), turns: [first, last].concat(), members: self.members }
     }
 
     /// The committee of one.
     #[must_use]
     pub fn alone(member: PublicKey) -> Self {
-        Self { members: vec![member] }
+        Self::in_turn(vec![member])
     }
 
     /// The members in ascending order.
@@ -110,13 +129,16 @@ impl Committee {
         Some(self.members[(own + step) % self.n()])
     }
 
-    /// Who proposes in a round: everyone in turn, one further for each height and for each round, so that a
-    /// silent member costs one round at one height of n.
+    /// Who proposes in a round: everyone in turn, one further for each height and for each round. Who is late comes after
+    /// all others, so that a silent member does not cost a round at every nth height.
     #[must_use]
     pub fn proposer(&self, height: Height, round: Round) -> PublicKey {
-        let n = self.n() as u64;
-        let turn = (height.0 % n + u64::from(round.0) % n) % n;
-        self.members[usize::try_from(turn).unwrap_or_default()]
+        let (first, last) = self.turns.split_at(self.prompt);
+        let at = usize::try_from(round.0).unwrap_or_default() % self.n();
+        let group = if at < first.len() { first } else { last };
+        let count = group.len() as u64;
+        let turn = (height.0 % count + at as u64) % count;
+        group[usize::try_from(turn).unwrap_or_default()]
     }
 }
 
@@ -213,6 +235,16 @@ mod tests {
             };
             turns(&|round| of.proposer(Height(7), Round(round)));
             turns(&|height| of.proposer(Height(u64::from(height) + 90), Round(3)));
+        }
+        for late in [0..0, 1..2, 0..3, 2..3] {
+            let late = committee(3).members()[late].to_vec();
+            let of = committee(3).with_late(late.clone());
+            for height in 0..9 {
+                let turns: Vec<_> = (0..3).map(|round| of.proposer(Height(height), Round(round))).collect();
+                assert_eq!(turns.iter().collect::<BTreeSet<_>>().len(), 3);
+                let first_late = turns.iter().position(|key| late.contains(key)).unwrap_or(3);
+                assert!(turns[first_late..].iter().all(|key| late.contains(key)), "{turns:?}");
+            }
         }
         let last = committee(3).proposer(Height(u64::MAX), Round(u32::MAX));
         assert!(committee(3).contains(&last));

@@ -139,6 +139,10 @@ pub const MAX_GENESIS_NODES: usize = 256;
 /// one for ever.
 pub const MAX_TRANSACTION_LIFE: u64 = 100_000;
 
+/// Blocks for which a static node that let its turn to propose pass comes after the others: of the time that one that is gone
+/// costs, a round in so many blocks is left.
+pub const LATE_PROPOSER_BLOCKS: u64 = 128;
+
 /// Bytes of transactions that wait at a static node: sixteen full blocks.
 pub const MEMPOOL_BYTES: usize = 16 << 20;
 

@@ -21,6 +21,7 @@ mod placement;
 mod quota;
 pub(super) mod rogue;
 mod storage_node;
+pub(super) mod turns;
 mod vault;
 pub(super) mod voters;
 mod writer;

@@ -29,6 +29,7 @@ mod order;
 mod pool;
 mod receipts;
 mod rogue;
+mod turns;
 
 const NETWORK: NetworkId = NetworkId([0x4e; 32]);
 
@@ -106,6 +107,8 @@ struct World {
     blocks: Vec<Block>,
     /// Secrets of static nodes that sign certificates.
     alive: Vec<u8>,
+    /// The round in which the last block was decided.
+    round: u32,
 }
 
 impl World {
@@ -116,7 +119,7 @@ impl World {
     fn of(genesis: Genesis, alive: Vec<u8>) -> Self {
         let mut state = State::new();
         write(&mut state, genesis_state(&genesis).unwrap().writes);
-        Self { genesis, state, blocks: Vec::new(), alive }
+        Self { genesis, state, blocks: Vec::new(), alive, round: 0 }
     }
 
     fn height(&self) -> Height {
@@ -131,7 +134,8 @@ impl World {
         let proposer = signers.clone().map(|pair| pair.public()).find(|key| next.committee().contains(key));
         let certificate = (tip.record.height != Height::GENESIS).then(|| {
             let (height, block) = (tip.record.height, tip.id());
-            let mut certificate = CommitCertificate { height, round: Round(0), block, signatures: vec![] };
+            let round = Round(self.round);
+            let mut certificate = CommitCertificate { height, round, block, signatures: vec![] };
             for pair in signers.filter(|pair| roster.committee().contains(&pair.public())) {
                 assert!(certificate.add(&certificate.vote(NETWORK).sign(&pair)));
             }

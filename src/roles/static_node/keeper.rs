@@ -243,7 +243,8 @@ impl Keeper {
             self.cosign(height)?;
         }
         let wal = log.into_iter().map(|entry| WalEntry(entry.into())).collect();
-        self.event(Event::Start { height: height.next(), committee: roster.committee().clone(), wal });
+        let committee = query::next_committee(&view)?;
+        self.event(Event::Start { height: height.next(), committee, wal });
         Ok(())
     }
 
@@ -422,7 +423,7 @@ impl Keeper {
         }
         self.amend()?;
         let pending = !self.mempool.is_empty();
-        let next_committee = changes.next.committee().clone();
+        let next_committee = query::next_committee(&self.chain.view()?)?;
         self.event(Event::Committed { height, next_committee, pending });
         self.next_synced();
         Ok(())

@@ -343,12 +343,17 @@ impl Validators {
         }
     }
 
-    /// The committee of a height.
+    /// The committee of a height. Of every sixteen heights, for eight somebody's turn to propose comes last.
     fn committee(&self, height: Height) -> Committee {
         let mut known = self.plan.committees.iter().rev();
         let members = known.find(|(from, _)| *from <= height).map(|(_, members)| members.as_slice());
         let keys = members.unwrap_or_default().iter().map(|number| self.nodes[*number].key());
-        Committee::new(keys.collect()).unwrap_or_else(|_| Committee::alone(self.nodes[0].key()))
+        let committee =
+            Committee::new(keys.collect()).unwrap_or_else(|_| Committee::alone(self.nodes[0].key()));
+        let count = u64::try_from(committee.n()).unwrap_or(1);
+        let at = usize::try_from(height.0 / 16 % count).unwrap_or_default();
+        let late = (height.0 % 16 >= 8).then(|| committee.members()[at]);
+        committee.with_late(late)
     }
 
     /// The fetched block that a node decides next, if it is there.
