@@ -137,7 +137,11 @@ fn vault(session: &Session) -> anyhow::Result<Vec<Check>> {
         }
     };
     session.run(async {
-        let nodes = Nodes::new(&config);
+        let mut nodes = Nodes::new(&config);
+        if let Err(error) = nodes.learn().await {
+            // What the static nodes answer is looked at below.
+            tracing::debug!(%error, "without the nodes that only the ledger knows");
+        }
         let key = config.keys.signing().clone();
         let mut checks = vec![index(config).await];
         let answers = ask_all(&nodes, nodes.network().nodes.clone()).await;

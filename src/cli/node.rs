@@ -16,7 +16,7 @@ use crate::cli::registry;
 use crate::cli::session::Session;
 use crate::client::{ErrorKind, LedgerClient, NodeReport, Nodes};
 use crate::ledger::rows::Node;
-use crate::message::{NodeEntry, NodeNumber};
+use crate::message::NodeNumber;
 use crate::roles::storage_node::{Described, NodeConfig, NodeFolder, StorageNode};
 use crate::types::{NetworkId, NodeInfo};
 
@@ -223,17 +223,12 @@ fn merged(nodes: Vec<NodeInfo>, mut known: Vec<(NodeNumber, Node)>) -> Vec<Liste
     let take = |node: NodeInfo, known: &mut Vec<(NodeNumber, Node)>| {
         let at = known.iter().position(|(_, row)| row.key == node.key);
         let row = at.map(|at| known.remove(at));
-        let info = row.as_ref().map_or(node, |(_, row)| info(row));
+        let info = row.as_ref().map_or(node, |(_, row)| row.info());
         (info, row)
     };
     let mut listed: Vec<Listed> = nodes.into_iter().map(|node| take(node, &mut known)).collect();
-    listed.extend(known.into_iter().map(|row| (info(&row.1), Some(row))));
+    listed.extend(known.into_iter().map(|row| (row.1.info(), Some(row))));
     listed
-}
-
-fn info(row: &Node) -> NodeInfo {
-    let NodeEntry { label, operator, site, address } = row.entry.clone();
-    NodeInfo { name: label, key: row.key, address, operator, site }
 }
 
 fn list(output: &Output, nodes: Vec<Listed>) -> anyhow::Result<Exit> {
@@ -264,7 +259,7 @@ async fn status(output: &Output, nodes: &Nodes, args: &Status) -> anyhow::Result
     let asked: Vec<NodeInfo> = nodes.network().nodes.iter().filter(wanted).cloned().collect();
     if asked.is_empty() {
         let name = args.name.as_deref().unwrap_or_default();
-        let message = format!("the network file has no node {}", escape(name));
+        let message = format!("neither the network file nor the ledger has a node {}", escape(name));
         return Err(Failure::new(Exit::NotFound, message).hint("`xvault node ls` lists them").into());
     }
     let (mut silent, mut other) = (0_u64, 0_u64);

@@ -212,7 +212,10 @@ impl Session {
     {
         let config = self.client_config()?;
         self.run(interruptible(None, async {
-            let nodes = Nodes::new(&config);
+            let mut nodes = Nodes::new(&config);
+            if let Err(error) = nodes.learn().await {
+                self.output.warn(format_args!("without the nodes that only the ledger knows: {error}"));
+            }
             let result = command(&nodes).await;
             nodes.close().await;
             result

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::client::members::{self, Known, Members};
 use crate::client::vault::Vault;
 use crate::client::{Error, ErrorKind, TroubleKind};
 use crate::message::Descriptor;
@@ -45,6 +46,7 @@ impl std::fmt::Debug for Notice {
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) network: Network,
+    pub(crate) members: Members,
     /// The folder of the vault's state.
     pub(crate) home: PathBuf,
     /// The vault's public key: the owner of its shards.
@@ -97,6 +99,7 @@ impl Context {
         let coder = Arc::new(Coder::new(network.code));
         Self {
             home,
+            members: Members::new(&network),
             network,
             owner,
             peers,
@@ -122,6 +125,11 @@ impl Context {
         }
     }
 
+    /// The storage nodes, as far as they are known.
+    pub(crate) fn nodes(&self) -> Arc<Known> {
+        self.members.known()
+    }
+
     /// A coder for a segment's code; that of the network is made once.
     pub(crate) fn coder(&self, code: Code) -> Arc<Coder> {
         if code == self.network.code { Arc::clone(&self.coder) } else { Arc::new(Coder::new(code)) }
@@ -140,6 +148,7 @@ impl Context {
         })?;
         let mut found = found;
         self.complete(&mut found);
+        members::reach(self, found.holders.iter().flatten().copied()).await;
         let found = Arc::new(found);
         let mut cache = guard(&self.descriptors);
         if cache.len() >= DESCRIPTORS_CACHED {
@@ -271,7 +280,7 @@ impl Context {
 
     /// What people call a node.
     pub(crate) fn node_name(&self, node: &PublicKey) -> String {
-        self.network.node(node).map_or_else(|| node.short(), |info| info.name.clone())
+        self.nodes().get(node).map_or_else(|| node.short(), |info| info.name.clone())
     }
 
     /// "node-1 cannot be reached; node-2 refuses: ..."

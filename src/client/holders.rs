@@ -22,12 +22,12 @@ pub(crate) fn ask_all(
     roots: BTreeMap<ShardRef, Hash>,
     insist: bool,
 ) -> mpsc::Receiver<Holding> {
-    let nodes = &ctx.network.nodes;
+    let nodes = ctx.nodes();
     let roots = Arc::new(roots);
     let shards: Vec<ShardRef> = roots.keys().copied().collect();
-    let batches = nodes.len() * shards.len().div_ceil(MAX_BATCH_ITEMS);
+    let batches = nodes.all().len() * shards.len().div_ceil(MAX_BATCH_ITEMS);
     let (answers, answered) = mpsc::channel(batches.max(1));
-    for node in nodes.iter().map(|node| node.key) {
+    for node in nodes.all().iter().map(|node| node.key) {
         if insist {
             ctx.peers.insist(&node);
         }

@@ -3,6 +3,7 @@
 //! What has a proof is checked against the genesis; blocks are replayed from it. What has none (standings,
 //! queues) is what the node asked says of it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -222,19 +223,66 @@ impl LedgerClient {
     /// # Errors
     /// [`ErrorKind::Unavailable`].
     pub async fn nodes(&self) -> Result<Vec<(NodeNumber, Node)>, Error> {
+        self.node_pages(None).await
+    }
+
+    /// Page by page, from one static node or whichever answers.
+    async fn node_pages(&self, from: Option<&Member>) -> Result<Vec<(NodeNumber, Node)>, Error> {
         let mut found: Vec<(NodeNumber, Node)> = Vec::new();
         loop {
-            let after = found.last().map(|(number, _)| *number);
-            let Answer::Nodes(page) = self.ask(&Question::Nodes { after }).await? else {
-                return Err(wrong_answer());
+            let question = Question::Nodes { after: found.last().map(|(number, _)| *number) };
+            let answer = match from {
+                Some(member) => self.ask_one(member, &question).await?,
+                None => self.ask(&question).await?,
             };
+            let Answer::Nodes(page) = answer else { return Err(wrong_answer()) };
             // In ascending order, so that it ends.
-            let page: Vec<_> = page.into_iter().filter(|(number, _)| Some(*number) > after).collect();
+            let last = found.last().map(|(number, _)| *number);
+            let page: Vec<_> = page.into_iter().filter(|(number, _)| Some(*number) > last).collect();
             if page.is_empty() {
                 return Ok(found);
             }
             found.extend(page);
         }
+    }
+
+    /// The same, as more static nodes say than can be wrong: who wants to keep something with them must not be led to others.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if too few answer, or no two the same.
+    pub async fn agreed_nodes(&self) -> Result<Vec<(NodeNumber, Node)>, Error> {
+        let roster = self.roster();
+        let need = roster.committee().one_honest();
+        let mut asked = JoinSet::new();
+        for member in roster.members() {
+            let (this, member) = (self.clone(), member.clone());
+            asked.spawn(async move { this.node_pages(Some(&member)).await });
+        }
+        // Where some are behind, each row counts for itself.
+        let mut rows: Vec<((NodeNumber, Node), usize)> = Vec::new();
+        let mut lists: Vec<Vec<(NodeNumber, Node)>> = Vec::new();
+        while let Some(answered) = asked.join_next().await {
+            let Ok(Ok(list)) = answered else { continue };
+            lists.push(list.clone());
+            if lists.iter().filter(|other| **other == list).count() >= need {
+                return Ok(list);
+            }
+            for row in list {
+                match rows.iter_mut().find(|(known, _)| *known == row) {
+                    Some((_, count)) => *count += 1,
+                    None => rows.push((row, 1)),
+                }
+            }
+        }
+        if lists.len() < need {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "too few static nodes say which storage nodes there are",
+            ));
+        }
+        let agreed = rows.into_iter().filter(|(_, count)| *count >= need).map(|(row, _)| row);
+        let agreed: BTreeMap<_, _> = agreed.collect();
+        Ok(agreed.into_iter().collect())
     }
 
     /// Where the ledger is, as one static node says.

@@ -14,6 +14,7 @@ pub mod governance;
 mod holders;
 pub mod keystore;
 pub mod ledger;
+mod members;
 mod nodes;
 mod packer;
 mod put;

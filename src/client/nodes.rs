@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
-use crate::client::{ClientConfig, Error, ErrorKind, NodeReport};
+use crate::client::members::Known;
+use crate::client::{ClientConfig, Error, ErrorKind, LedgerClient, NodeReport};
+use crate::crypto::sign::KeyPair;
 use crate::net::{CallError, Peers};
 use crate::runtime::wall_time;
 use crate::types::{Network, NetworkId, NodeInfo, Timestamp};
@@ -18,14 +20,29 @@ pub(crate) const CHECK_NETWORK_ID: &str =
 pub struct Nodes {
     peers: Peers,
     network: Network,
+    key: KeyPair,
 }
 
 impl Nodes {
     /// Connects to none yet. Needs a tokio runtime with time and I/O.
     #[must_use]
     pub fn new(config: &ClientConfig) -> Self {
-        let peers = Peers::new(&config.network, config.keys.signing());
-        Self { peers, network: config.network.clone() }
+        let key = config.keys.signing().clone();
+        Self { peers: Peers::new(&config.network, &key), network: config.network.clone(), key }
+    }
+
+    /// Takes in which storage nodes the ledger knows, where there is one. Those that retired go.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`]: then those of the network file stay.
+    pub async fn learn(&mut self) -> Result<(), Error> {
+        if self.network.genesis.is_some() {
+            let rows = LedgerClient::new(&self.network, &self.key)?.agreed_nodes().await?;
+            let known = Known::merged(&self.network.nodes, rows);
+            self.network.nodes = known.in_service().cloned().collect();
+            self.peers.follow(&self.network.nodes);
+        }
+        Ok(())
     }
 
     /// The network.

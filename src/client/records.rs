@@ -11,6 +11,7 @@ use crate::client::context::Context;
 use crate::client::get::{FrameReader, read_header};
 use crate::client::holders;
 use crate::client::ledger::no_ledger;
+use crate::client::members;
 use crate::client::nodes::status;
 use crate::client::packer::{Item, ItemKind, Packer, condition_failed, new_version};
 use crate::client::put;
@@ -81,6 +82,8 @@ impl Client {
             None => None,
         };
         let ctx = Arc::new(Context::new(config.home, config.network, owner, peers, index, vault));
+        let learning = Arc::clone(&ctx);
+        ctx.in_background_resumable(async move { members::refresh(&learning).await });
         let packer = Packer::new(Arc::clone(&ctx));
         {
             let (resumed, resuming) = (Arc::clone(&ctx), packer.clone());
@@ -627,7 +630,8 @@ async fn release(ctx: &Arc<Context>) {
         _ => return,
     };
     let mut told = JoinSet::new();
-    for node in ctx.network.nodes.iter().map(|node| node.key) {
+    members::refresh(ctx).await;
+    for node in ctx.nodes().all().iter().map(|node| node.key) {
         let (ctx, segments) = (Arc::clone(ctx), segments.clone());
         told.spawn(async move { ctx.peers.release_segments(&node, segments).await.is_ok() });
     }

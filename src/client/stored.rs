@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::client::anchorer::StoredPack;
 use crate::client::context::Context;
 use crate::client::download::read_sealed;
+use crate::client::members;
 use crate::client::sync::read_commit_at;
 use crate::client::vault::Vault;
 use crate::client::{Error, ErrorKind};
@@ -47,7 +48,8 @@ pub(crate) async fn find(
 /// What all nodes hold for this vault. One that does not answer holds nothing for now.
 async fn list(ctx: &Arc<Context>) -> BTreeMap<SegmentId, Found> {
     let mut found = BTreeMap::<SegmentId, Found>::new();
-    for node in ctx.network.nodes.iter().map(|node| node.key) {
+    members::refresh(ctx).await;
+    for node in ctx.nodes().all().iter().map(|node| node.key) {
         let mut after = None;
         loop {
             let page = match ctx.peers.list_shards(&node, after).await {

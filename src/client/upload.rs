@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 
 use crate::client::context::{Context, random};
 use crate::client::holders;
+use crate::client::members::{self, Known};
 use crate::client::nodes::CHECK_NETWORK_ID;
 use crate::client::{Error, ErrorKind, TroubleKind};
 use crate::message::{Descriptor, ExpectedReceipt, PutShard, RefusalCode, Violation};
@@ -39,9 +40,11 @@ pub(crate) async fn upload(
     held: Vec<Option<PublicKey>>,
     room: OwnedSemaphorePermit,
 ) -> Result<Placed, Error> {
-    let plan = plan(ctx, &coded, held)?;
+    members::refresh(ctx).await;
+    let nodes = ctx.nodes();
+    let plan = plan(ctx, &nodes, &coded, held)?;
     let avoided: BTreeMap<_, _> =
-        ctx.network.nodes.iter().filter_map(|node| Some((node.key, ctx.avoided(&node.key)?))).collect();
+        nodes.in_service().filter_map(|node| Some((node.key, ctx.avoided(&node.key)?))).collect();
     let machine = Upload::new(ctx.clock.now(), plan, UploadConfig::default());
     let mut run = Run {
         ctx: Arc::clone(ctx),
@@ -119,13 +122,19 @@ fn log_placed(ctx: &Context, outcome: &Outcome) {
     tracing::info!(%segment, len, held = outcome.held, degraded = outcome.degraded, %nodes, "placed a segment");
 }
 
-fn plan(ctx: &Context, coded: &CodedSegment, held: Vec<Option<PublicKey>>) -> Result<UploadPlan, Error> {
-    let nodes = &ctx.network.nodes;
+fn plan(
+    ctx: &Context,
+    nodes: &Known,
+    coded: &CodedSegment,
+    held: Vec<Option<PublicKey>>,
+) -> Result<UploadPlan, Error> {
     let candidates: Vec<_> =
-        nodes.iter().map(|node| Candidate::new(node, ctx.is_suspect(&node.key))).collect();
+        nodes.in_service().map(|node| Candidate::new(node, ctx.is_suspect(&node.key))).collect();
     let code = coded.layout.code();
     let Some(placement) = place(&coded.segment, code, &candidates) else {
-        return Err(Error::new(ErrorKind::Config, "the network file lists no nodes"));
+        let message = "neither the network file nor the ledger knows a storage node";
+        return Err(Error::new(ErrorKind::Config, message)
+            .with_hint("have operators register some: `xvault node run --register`"));
     };
     let ranking =
         placement.shards.into_iter().map(|place| [vec![place.node], place.spares].concat()).collect();

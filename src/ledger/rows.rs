@@ -11,7 +11,7 @@ use crate::message::member::{Member, Roster};
 use crate::message::transaction::NodeEntry;
 use crate::types::limits::{MAX_COMMITTEE, MAX_SHARDS};
 use crate::types::{
-    BlockId, Code, CollectionTag, Hash, Height, LogHash, NetworkId, PublicKey, SegmentId,
+    BlockId, Code, CollectionTag, Hash, Height, LogHash, NetworkId, NodeInfo, PublicKey, SegmentId,
     TransactionId, VaultId,
 };
 
@@ -322,4 +322,13 @@ impl Settings {
 impl Usage {
     /// Nothing used yet.
     pub const NONE: Self = Self { epoch: 0, bytes: 0 };
+}
+
+impl Node {
+    /// How to call it.
+    #[must_use]
+    pub fn info(&self) -> NodeInfo {
+        let NodeEntry { label, operator, site, address } = self.entry.clone();
+        NodeInfo { name: label, key: self.key, address, operator, site }
+    }
 }
