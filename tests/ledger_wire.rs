@@ -17,7 +17,7 @@ use data_encoding::HEXLOWER;
 use xvault::crypto::ml_dsa::PqKeyPair;
 use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Fate, FinalBlock, Proven, Question};
-use xvault::ledger::rows::{Head, Node, Standing, Static};
+use xvault::ledger::rows::{Head, Node, Standing, Static, Usage, Vault};
 use xvault::message::anchor_receipt::{CommitmentProof, LastLeaf, LogProof, RosterStep};
 use xvault::message::block::certificate_hash;
 use xvault::message::checkpoint::{FalseCosignature, vkeys};
@@ -327,6 +327,7 @@ fn questions_and_answers_have_one_encoding() {
         Question::Statics,
         Question::Nodes { after: Some(NodeNumber(2)) },
         Question::Sequence,
+        Question::Vault { vault: VaultId([4; 32]) },
         Question::Cosignatures { height: Height(4) },
         Question::Steps,
     ]);
@@ -350,6 +351,16 @@ fn questions_and_answers_have_one_encoding() {
         Answer::Fate(Fate::Busy { blocks: 2 }),
         Answer::Fate(Fate::NonceTaken),
         Answer::Sequence(5),
+        Answer::Vault(None),
+        Answer::Vault(Some(Vault {
+            owner: PublicKey([1; 32]),
+            sponsor: Some(PublicKey([2; 32])),
+            quota: 5,
+            usage: Usage { epoch: 1, bytes: 2 },
+            segments: 3,
+            bytes: 4,
+            writers: 1,
+        })),
         Answer::Cosignatures(checkpoint().cosignatures().to_vec()),
         Answer::Steps(log_proof().steps),
     ]);

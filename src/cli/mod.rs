@@ -36,6 +36,7 @@ mod session;
 mod stat;
 mod static_node;
 mod sync;
+mod vault;
 mod verify;
 mod versions;
 mod walk;
@@ -125,6 +126,8 @@ pub(crate) struct Globals {
 enum Command {
     #[command(subcommand)]
     Key(key::Command),
+    #[command(subcommand)]
+    Vault(vault::Command),
     Put(put::Args),
     Get(get::Args),
     Cat(cat::Args),
@@ -202,6 +205,7 @@ fn execute(cli: Cli) -> anyhow::Result<Exit> {
 fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
     match command {
         Command::Key(command) => key::run(session, command),
+        Command::Vault(command) => vault::run(session, command),
         Command::Put(args) => {
             let hint = args.interrupted_hint();
             session.with_client_hinting(hint, async |client| put::run(session, client, args).await)

@@ -37,9 +37,10 @@ pub(crate) struct Make {
     /// Erasure code of new segments: data and parity shards [default: 4+2].
     #[arg(long, value_name = "K+M", conflicts_with = "nodes")]
     code: Option<Code>,
-    /// Who may create vaults and register storage nodes: anybody, within limits, or whom a sponsor vouches for.
-    #[arg(long, value_name = "WHO", value_enum, default_value_t = AdmissionArg::Sponsored)]
-    admission: AdmissionArg,
+    /// Who may create vaults and register storage nodes: anybody, within limits, or whom a sponsor vouches for
+    /// [default: sponsored, or open with --dev].
+    #[arg(long, value_name = "WHO", value_enum)]
+    admission: Option<AdmissionArg>,
     /// Allow fewer than four static nodes, which tolerate no fault, and let anybody in.
     #[arg(long)]
     dev: bool,
@@ -71,9 +72,10 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
         time: wall_time(),
         code,
         admission: match args.admission {
-            _ if args.dev => Admission::Open,
-            AdmissionArg::Open => Admission::Open,
-            AdmissionArg::Sponsored => Admission::Sponsored,
+            Some(AdmissionArg::Open) => Admission::Open,
+            Some(AdmissionArg::Sponsored) => Admission::Sponsored,
+            None if args.dev => Admission::Open,
+            None => Admission::Sponsored,
         },
         params: Params::DEFAULT,
         roster: Roster::new(members).context("two static nodes have one key, or there are too many")?,

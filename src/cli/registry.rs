@@ -1,7 +1,7 @@
 //! `xvault node register`, `update`, `retire`: storage nodes on the ledger.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -70,14 +70,31 @@ pub(crate) struct Retire {
 
 pub(crate) fn sponsor(session: &Session, args: &Sponsor) -> anyhow::Result<Exit> {
     let folder = NodeFolder::open(&args.dir)?;
-    let network = session.ledger(Some(&args.dir))?.genesis().network;
-    let signed = Sponsorship::sign(&network, &folder.key, &args.node, args.node.as_bytes());
+    print_sponsorship(
+        session,
+        &args.dir,
+        &folder,
+        (&args.node, args.node.as_bytes()),
+        "Give this line to the node's operator, for `xvault node register --sponsorship`:",
+    )
+}
+
+/// Signs for an author and the 32 bytes of its node or vault.
+pub(crate) fn print_sponsorship(
+    session: &Session,
+    dir: &Path,
+    folder: &NodeFolder,
+    (author, subject): (&PublicKey, &[u8; 32]),
+    what_to_do: &str,
+) -> anyhow::Result<Exit> {
+    let network = session.ledger(Some(dir))?.genesis().network;
+    let signed = Sponsorship::sign(&network, &folder.key, author, subject);
     let line = data_encoding::BASE64.encode(&signed.encode());
     let output = session.output();
     if output.is_json() {
-        output.json(&json!({ "sponsorship": line, "sponsor": signed.sponsor.to_string() }))?;
+        output.json(&json!({ "v": 1, "sponsorship": line, "sponsor": signed.sponsor.to_string() }))?;
     } else {
-        output.note("Give this line to the node's operator, for `xvault node register --sponsorship`:");
+        output.note(what_to_do);
         output.line(line)?;
     }
     Ok(Exit::Ok)
@@ -85,7 +102,8 @@ pub(crate) fn sponsor(session: &Session, args: &Sponsor) -> anyhow::Result<Exit>
 
 pub(crate) fn register(session: &Session, args: &Register) -> anyhow::Result<Exit> {
     let folder = described(&args.entry)?;
-    let sponsor = args.sponsorship.as_deref().map(|line| read_sponsorship(line, &folder)).transpose()?;
+    let maker = || format!("`xvault node sponsor {}`", folder.key.public());
+    let sponsor = args.sponsorship.as_deref().map(|line| read_sponsorship(line, maker)).transpose()?;
     session.with_ledger(async |ledger| {
         let output = session.output();
         if let Some((number, node)) = find(ledger, &folder.key).await? {
@@ -189,11 +207,12 @@ fn entry(folder: &NodeFolder) -> Result<NodeEntry, Failure> {
     }
 }
 
-fn read_sponsorship(line: &str, folder: &NodeFolder) -> Result<Sponsorship, Failure> {
+/// Reads the line that a sponsor's command prints, which `maker` names.
+pub(crate) fn read_sponsorship(line: &str, maker: impl Fn() -> String) -> Result<Sponsorship, Failure> {
     let bytes = data_encoding::BASE64.decode(line.trim().as_bytes()).unwrap_or_default();
     Sponsorship::decode(&bytes).map_err(|_| {
-        let hint = format!("a sponsor makes it with `xvault node sponsor {}`", folder.key.public());
-        Failure::usage("the sponsorship is not what `node sponsor` prints".to_owned()).hint(hint)
+        Failure::usage("this is not the line that a sponsor's command prints".to_owned())
+            .hint(format!("a sponsor makes it with {}", maker()))
     })
 }
 

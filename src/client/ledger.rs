@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::client::{Error, ErrorKind};
 use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Answer, Fate, FinalBlock, Proven, Question};
-use crate::ledger::rows::{Node, Static};
+use crate::ledger::rows::{Node, Static, Vault};
 use crate::ledger::{ApplyError, check, query};
 use crate::message::anchor_receipt::RosterStep;
 use crate::message::block::{Block, Header};
@@ -22,7 +22,7 @@ use crate::message::{
 use crate::net::Peers;
 use crate::store::FileDisk;
 use crate::store::chain::{Chain, ChainError};
-use crate::types::{Height, Network, NodeInfo};
+use crate::types::{Height, Network, NodeInfo, VaultId};
 
 /// How long a static node may take before another one is asked too.
 const ASK_PATIENCE: Duration = Duration::from_millis(300);
@@ -283,6 +283,17 @@ impl LedgerClient {
         let agreed = rows.into_iter().filter(|(_, count)| *count >= need).map(|(row, _)| row);
         let agreed: BTreeMap<_, _> = agreed.collect();
         Ok(agreed.into_iter().collect())
+    }
+
+    /// A vault, as one static node says; none if it is not registered.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    pub async fn vault(&self, vault: VaultId) -> Result<Option<Vault>, Error> {
+        match self.ask(&Question::Vault { vault }).await? {
+            Answer::Vault(vault) => Ok(vault),
+            _ => Err(wrong_answer()),
+        }
     }
 
     /// Where the ledger is, as one static node says.

@@ -143,7 +143,7 @@ pub(crate) fn refused(rejection: &Rejection) -> Error {
             "wait for the next epoch, or ask the network's operators for a sponsor"
         }
         Rejection::NotSponsored | Rejection::SponsorExhausted { .. } | Rejection::AdmissionFull { .. } => {
-            "ask the network's operators for a sponsor"
+            "ask the network's operators for a sponsor: see `xvault vault --help` and `xvault node --help`"
         }
         Rejection::NotAWriter => "the vault's owner must let this key write",
         _ => "see `xvault ledger log`",

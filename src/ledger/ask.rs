@@ -7,7 +7,7 @@
 
 use crate::ledger::query;
 use crate::ledger::read::{Read, ReadError};
-use crate::ledger::rows::{COUNTERS, Head, Node, Static};
+use crate::ledger::rows::{COUNTERS, Head, Node, Static, VAULTS, Vault};
 use crate::message::Violation;
 use crate::message::anchor::NodeNumber;
 use crate::message::anchor_receipt::{LogProof, RosterStep};
@@ -81,6 +81,11 @@ pub enum Question {
     },
     /// The changes of the static nodes since the genesis, with the proof of each.
     Steps,
+    /// A vault.
+    Vault {
+        /// Which.
+        vault: VaultId,
+    },
 }
 
 /// A transaction that is final, and what shows it.
@@ -179,6 +184,8 @@ pub enum Answer {
     Cosignatures(Vec<Cosignature>),
     /// Changes of the static nodes in their order.
     Steps(Vec<RosterStep>),
+    /// A vault; none if it is not registered.
+    Vault(Option<Vault>),
 }
 
 /// Answers what the state alone can answer; `None` for the questions that need more.
@@ -199,6 +206,7 @@ pub fn answer(state: &impl Read, question: &Question) -> Result<Option<Answer>, 
         Question::Collections { vault, after } => {
             Answer::Collections(query::collections(state, vault, after.as_ref(), MAX_ANSWER_ROWS)?)
         }
+        Question::Vault { vault } => Answer::Vault(VAULTS.get(state, vault)?),
         Question::Statics => Answer::Statics(query::statics(state)?),
         Question::Nodes { after } => Answer::Nodes(query::nodes(state, *after, MAX_ANSWER_ROWS)?),
     }))
@@ -246,6 +254,10 @@ impl Canonical for Question {
                 height.write(to);
             }
             Self::Steps => to.push(12),
+            Self::Vault { vault } => {
+                to.push(13);
+                vault.write(to);
+            }
         }
     }
 
@@ -263,6 +275,7 @@ impl Canonical for Question {
             10 => Self::Sequence,
             11 => Self::Cosignatures { height: Canonical::read(from)? },
             12 => Self::Steps,
+            13 => Self::Vault { vault: Canonical::read(from)? },
             _ => return Err(Violation::Malformed),
         })
     }
@@ -431,6 +444,10 @@ impl Canonical for Answer {
                 to.push(13);
                 write_list(steps, to);
             }
+            Self::Vault(vault) => {
+                to.push(14);
+                vault.write(to);
+            }
         }
     }
 
@@ -453,6 +470,7 @@ impl Canonical for Answer {
             11 => Self::Sequence(Canonical::read(from)?),
             12 => Self::Cosignatures(read_list(from, MAX_COMMITTEE)?),
             13 => Self::Steps(read_list(from, MAX_RECEIPT_STEPS)?),
+            14 => Self::Vault(Canonical::read(from)?),
             _ => return Err(Violation::Malformed),
         })
     }

@@ -18,6 +18,10 @@ struct Operators {
 impl Operators {
     /// The folders of two static nodes, and the network of the first alone.
     fn new() -> Self {
+        Self::of("open")
+    }
+
+    fn of(admission: &str) -> Self {
         let user = User::new();
         // All are held open until all are found, so that no two are the same.
         let sockets: Vec<_> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
@@ -29,7 +33,8 @@ impl Operators {
             let ran = operators.user.run([&args[..], &["--listen", address]].concat()).ends(0);
             operators.user.write(&format!("m{nth}"), &ran.stdout);
         }
-        operators.user.run(["network", "genesis", "m1", "--dev", "--network-out", "net.toml"]).ends(0);
+        let genesis = ["network", "genesis", "m1", "--dev", "--network-out", "net.toml", "--admission"];
+        operators.user.run([&genesis[..], &[admission]].concat()).ends(0);
         operators
     }
 
@@ -180,4 +185,38 @@ fn a_storage_node_registers_moves_and_retires() {
     net.decide("change");
     assert!(register().ends(0).text().contains("is number 1"));
     net.run(&["node", "register", "--dir", "n2", "--sponsorship", "rubbish"]).ends(2);
+}
+
+#[test]
+fn a_vault_comes_in_by_a_sponsor() {
+    let net = Operators::of("sponsored");
+    let _first = net.start(1);
+    net.run(&["key", "new"]).ends(0);
+    let show = || net.rows(&["vault", "show"]).remove(0);
+    let before = show();
+    assert_eq!((&before["registered"], &before["sponsor"]), (&false.into(), &Value::Null));
+    net.user.write("file", b"text");
+    let refused = net.run(&["put", "file", "xv://notes/file"]).ends(7);
+    assert!(
+        refused.stderr.contains("sponsor") && refused.stderr.contains("xvault vault --help"),
+        "{refused:?}"
+    );
+
+    let text = |field: &str| before[field].as_str().unwrap().to_owned();
+    let (vault, owner) = (text("vault"), text("public_key"));
+    let sponsored = net.run(&["vault", "sponsor", &vault, &owner, "--dir", "s1"]).ends(0);
+    let register = |line: &str| net.run(&["vault", "register", "--sponsorship", line]);
+    assert!(register(sponsored.text().trim()).ends(7).stderr.contains("nothing left to give"));
+    let sponsor = &net.voters()[0].1;
+    net.run(&["static", "propose", "sponsor", sponsor, "--vaults", "1"]).ends(0);
+    net.decide("change");
+    // For another vault, and no line at all.
+    let other = net.run(&["vault", "sponsor", &owner, &owner, "--dir", "s1"]).ends(0);
+    assert!(register(other.text().trim()).ends(2).stderr.contains("for another vault"));
+    register("rubbish").ends(2);
+    assert!(register(sponsored.text().trim()).ends(0).text().starts_with("registered the vault in block"));
+    let after = show();
+    assert_eq!((&after["registered"], after["sponsor"].as_str()), (&true.into(), Some(sponsor.as_str())));
+    register(sponsored.text().trim()).ends(0);
+    assert!(net.run(&["vault", "show"]).ends(0).text().contains("sponsored by"));
 }

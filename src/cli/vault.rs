@@ -1,0 +1,131 @@
+//! `xvault vault`: the vault on the ledger, and how it gets there where a sponsor must vouch for it.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::format;
+use crate::cli::registry::{print_sponsorship, read_sponsorship};
+use crate::cli::session::Session;
+use crate::crypto::seed::VaultKeys;
+use crate::message::Action;
+use crate::roles::storage_node::NodeFolder;
+use crate::types::{PublicKey, VaultId};
+
+/// The vault on the ledger.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Show the vault's id and key, and what the ledger knows of it.
+    Show,
+    /// Register the vault on the ledger. The first `put` does so by itself where no sponsor is asked for.
+    Register(Register),
+    /// Sign that a sponsor's key lets a vault in: prints what `vault register` needs.
+    Sponsor(Sponsor),
+}
+
+/// Arguments of `vault register`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Register {
+    /// What `vault sponsor` printed for the vault, where the network asks for a sponsor.
+    #[arg(long, value_name = "LINE")]
+    sponsorship: Option<String>,
+}
+
+/// Arguments of `vault sponsor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sponsor {
+    /// The vault's id, as its owner's `xvault vault show` prints it.
+    #[arg(value_name = "VAULT")]
+    vault: VaultId,
+    /// The vault's public key, as printed there.
+    #[arg(value_name = "KEY")]
+    owner: PublicKey,
+    /// The folder of the static node or storage node whose key is a sponsor's.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+}
+
+pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Show => show(session),
+        Command::Register(args) => register(session, &args),
+        Command::Sponsor(args) => sponsor(session, &args),
+    }
+}
+
+fn show(session: &Session) -> anyhow::Result<Exit> {
+    let keys = session.client_config()?.keys;
+    let (vault, owner) = (*keys.vault(), keys.signing().public());
+    session.with_ledger(async |ledger| {
+        let row = ledger.vault(vault).await?;
+        let output = session.output();
+        if output.is_json() {
+            output.json(&json!({
+                "v": 1, "vault": vault.to_string(), "public_key": owner.to_string(), "registered": row.is_some(),
+                "owner": row.as_ref().map(|row| row.owner.to_string()),
+                "sponsor": row.as_ref().and_then(|row| row.sponsor).map(|key| key.to_string()),
+                "segments": row.as_ref().map(|row| row.segments), "bytes": row.as_ref().map(|row| row.bytes),
+                "ledger_bytes_per_epoch": row.as_ref().map(|row| row.quota),
+            }))?;
+            return Ok(Exit::Ok);
+        }
+        output.line(format_args!("vault       {vault}"))?;
+        output.line(format_args!("public key  {owner}"))?;
+        let Some(row) = row else {
+            output.line("ledger      not registered yet")?;
+            return Ok(Exit::Ok);
+        };
+        let sponsor = row.sponsor.map_or_else(|| "registered".into(), |key| format!("sponsored by {key}"));
+        output.line(format_args!("ledger      {sponsor}"))?;
+        let (segments, bytes) = (format::count(row.segments, "segment"), format::size(row.bytes));
+        output.line(format_args!("holds       {segments}, {bytes} of ciphertext"))?;
+        output.line(format_args!("quota       {} of ledger an epoch", format::size(row.quota)))?;
+        Ok(Exit::Ok)
+    })
+}
+
+fn register(session: &Session, args: &Register) -> anyhow::Result<Exit> {
+    let keys = session.client_config()?.keys;
+    let (vault, owner) = (*keys.vault(), keys.signing().public());
+    let maker = || format!("`xvault vault sponsor {vault} {owner}`");
+    let sponsor = args.sponsorship.as_deref().map(|line| read_sponsorship(line, maker)).transpose()?;
+    session.with_ledger(async |ledger| {
+        if ledger.vault(vault).await?.is_some() {
+            session.output().note("the vault is on the ledger already");
+            return Ok(Exit::Ok);
+        }
+        if let Some(sponsorship) = &sponsor
+            && sponsorship.verify(&ledger.genesis().network, &owner, &vault.0).is_err()
+        {
+            return Err(not_for_it(&keys).into());
+        }
+        let warner = session.output().warner();
+        let action = Action::CreateVault { vault, sponsor };
+        let height = ledger.carry_out(keys.signing(), action, &|notice| warner.warn(notice)).await?;
+        let output = session.output();
+        if output.is_json() {
+            output.json(&json!({ "v": 1, "vault": vault.to_string(), "height": height.0 }))?;
+        } else {
+            output.line(format_args!("registered the vault in block {height}"))?;
+        }
+        Ok(Exit::Ok)
+    })
+}
+
+fn not_for_it(keys: &VaultKeys) -> Failure {
+    let (vault, owner) = (keys.vault(), keys.signing().public());
+    Failure::usage("the sponsorship is for another vault, or of another network".to_owned())
+        .hint(format!("have the sponsor make one with `xvault vault sponsor {vault} {owner}`"))
+}
+
+fn sponsor(session: &Session, args: &Sponsor) -> anyhow::Result<Exit> {
+    let folder = NodeFolder::open(&args.dir)?;
+    print_sponsorship(
+        session,
+        &args.dir,
+        &folder,
+        (&args.owner, &args.vault.0),
+        "Give this line to the vault's owner, for `xvault vault register --sponsorship`:",
+    )
+}
