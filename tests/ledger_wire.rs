@@ -16,8 +16,9 @@ use std::net::SocketAddr;
 use data_encoding::HEXLOWER;
 use xvault::crypto::ml_dsa::PqKeyPair;
 use xvault::crypto::sign::KeyPair;
-use xvault::ledger::ask::{Answer, Fate, FinalBlock, Proven, Question};
-use xvault::ledger::rows::{Head, Node, Standing, Static, Usage, Vault};
+use xvault::ledger::ask::{Answer, Fate, FinalBlock, Holdings, Proven, Question};
+use xvault::ledger::rows::{Head, Missing, Node, Standing, Static, Usage, Vault};
+use xvault::ledger::snapshot::{Offer, Taking};
 use xvault::message::anchor_receipt::{CommitmentProof, LastLeaf, LogProof, RosterStep};
 use xvault::message::block::certificate_hash;
 use xvault::message::checkpoint::{FalseCosignature, vkeys};
@@ -330,6 +331,12 @@ fn questions_and_answers_have_one_encoding() {
         Question::Vault { vault: VaultId([4; 32]) },
         Question::Cosignatures { height: Height(4) },
         Question::Steps,
+        Question::Snapshot { above: Height(3) },
+        Question::SnapshotRows { height: Height(4), after: None },
+        Question::SnapshotRows { height: Height(4), after: Some(vec![0x12, 7, 8]) },
+        Question::LogLeaves { from: 5 },
+        Question::BlocksBefore { before: Height(6) },
+        Question::Archive,
     ]);
     let row = Static { member: member(1), votes: true, standing: Standing::Good, faults: 2, proof: None };
     let node = Node { key: pair(2).public(), entry: entry(), since: Height(1), retired: None };
@@ -363,7 +370,57 @@ fn questions_and_answers_have_one_encoding() {
         })),
         Answer::Cosignatures(checkpoint().cosignatures().to_vec()),
         Answer::Steps(log_proof().steps),
+        Answer::Snapshot(Some(Box::new(offer()))),
+        Answer::Snapshot(None),
+        Answer::SnapshotRows(Some(vec![(vec![0x10], vec![1, 2]), (vec![0x12, 7], vec![])])),
+        Answer::SnapshotRows(Some(vec![])),
+        Answer::SnapshotRows(None),
+        Answer::LogLeaves(vec![LogHash([1; 32]), LogHash([2; 32])]),
+        Answer::Archive(Box::default()),
+        Answer::Archive(Box::new(holdings())),
     ]);
+}
+
+fn offer() -> Offer {
+    Offer { header: header(), certificate: certificate(), steps: log_proof().steps, next: roster() }
+}
+
+fn holdings() -> Holdings {
+    let (from, until) = (Height(2), Height(7));
+    Holdings {
+        snapshot: Some(Height(7)),
+        missing: Some(Missing {
+            from,
+            below: BlockId([1; 32]),
+            below_size: 3,
+            until,
+            last: BlockId([2; 32]),
+        }),
+        taking: Some(Taking { height: Height(9), rows: 3, leaves: 4, log_size: 5 }),
+    }
+}
+
+#[test]
+fn parts_of_a_snapshot_are_bounded() {
+    let row = |key: usize, value: usize| {
+        Answer::decode(&Answer::SnapshotRows(Some(vec![(vec![0x10; key], vec![0; value])])).encode())
+            .map(drop)
+    };
+    assert_eq!(row(limits::MAX_ROW_KEY_LEN, limits::MAX_ROW_LEN), Ok(()));
+    assert_eq!(row(limits::MAX_ROW_KEY_LEN + 1, 0), Err(Violation::OutOfBounds));
+    assert_eq!(row(1, limits::MAX_ROW_LEN + 1), Err(Violation::OutOfBounds));
+    let rows = |count: usize| {
+        Answer::decode(&Answer::SnapshotRows(Some(vec![(vec![0x10], vec![]); count])).encode()).map(drop)
+    };
+    assert_eq!(rows(limits::MAX_SNAPSHOT_ROWS), Ok(()));
+    assert_eq!(rows(limits::MAX_SNAPSHOT_ROWS + 1), Err(Violation::OutOfBounds));
+    let leaves =
+        |count: usize| Answer::decode(&Answer::LogLeaves(vec![LogHash([1; 32]); count]).encode()).map(drop);
+    assert_eq!(leaves(limits::MAX_ANSWER_LEAVES), Ok(()));
+    assert_eq!(leaves(limits::MAX_ANSWER_LEAVES + 1), Err(Violation::OutOfBounds));
+    let question =
+        Question::SnapshotRows { height: Height(1), after: Some(vec![0x10; limits::MAX_ROW_KEY_LEN + 1]) };
+    assert_eq!(Question::decode(&question.encode()), Err(Violation::OutOfBounds));
 }
 
 #[test]

@@ -6,23 +6,24 @@
 //! [`f`](crate::types::Committee::f) nodes for what has no proof.
 
 use crate::ledger::query;
-use crate::ledger::read::{Read, ReadError};
-use crate::ledger::rows::{COUNTERS, Head, Node, Static, VAULTS, Vault};
+use crate::ledger::read::{Entry, Read, ReadError};
+use crate::ledger::rows::{COUNTERS, Head, Missing, Node, Static, VAULTS, Vault};
+use crate::ledger::snapshot::{self, Offer, Taking};
 use crate::message::Violation;
 use crate::message::anchor::NodeNumber;
 use crate::message::anchor_receipt::{LogProof, RosterStep};
 use crate::message::block::Header;
-use crate::message::canonical::{Canonical, read_list, take, write_list};
+use crate::message::canonical::{Canonical, read_bytes, read_list, take, write_bytes, write_list};
 use crate::message::checkpoint::{Cosignature, Policy};
 use crate::message::genesis::Genesis;
 use crate::message::member::Roster;
 use crate::message::rejection::Rejection;
 use crate::message::transaction::{Lane, SignedTransaction};
 use crate::types::limits::{
-    MAX_ANSWER_BLOCKS, MAX_ANSWER_LEN, MAX_ANSWER_ROWS, MAX_BLOCK_LEN, MAX_COMMITTEE, MAX_RECEIPT_LEN,
-    MAX_RECEIPT_STEPS,
+    MAX_ANSWER_BLOCKS, MAX_ANSWER_LEAVES, MAX_ANSWER_LEN, MAX_ANSWER_ROWS, MAX_BLOCK_LEN, MAX_COMMITTEE,
+    MAX_RECEIPT_LEN, MAX_RECEIPT_STEPS, MAX_ROW_KEY_LEN, MAX_ROW_LEN, MAX_SNAPSHOT_ROWS,
 };
-use crate::types::{CollectionTag, Height, PublicKey, TransactionId, VaultId};
+use crate::types::{CollectionTag, Height, LogHash, PublicKey, TransactionId, VaultId};
 
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +87,41 @@ pub enum Question {
         /// Which.
         vault: VaultId,
     },
+    /// A snapshot of a block after this one.
+    Snapshot {
+        /// One of this block is of no use to who asks.
+        above: Height,
+    },
+    /// Rows of a snapshot that was offered, as many as fit.
+    SnapshotRows {
+        /// Its block.
+        height: Height,
+        /// The key after which to go on.
+        after: Option<Vec<u8>>,
+    },
+    /// Hashes of leaves of the log, as many as fit.
+    LogLeaves {
+        /// The first.
+        from: u64,
+    },
+    /// The blocks before a height, the newest first, as many as fit.
+    BlocksBefore {
+        /// The height.
+        before: Height,
+    },
+    /// How much of the ledger the static node has.
+    Archive,
+}
+
+/// How much of the ledger a static node has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// The block of the snapshot that it took, the newest if there were several.
+    pub snapshot: Option<Height>,
+    /// The blocks before it that it does not have yet.
+    pub missing: Option<Missing>,
+    /// The snapshot that it is taking.
+    pub taking: Option<Taking>,
 }
 
 /// A transaction that is final, and what shows it.
@@ -186,6 +222,14 @@ pub enum Answer {
     Steps(Vec<RosterStep>),
     /// A vault; none if it is not registered.
     Vault(Option<Vault>),
+    /// A snapshot; none if there is none after that block.
+    Snapshot(Option<Box<Offer>>),
+    /// Rows in the order of their keys, none when it is over; none at all if the snapshot is not held any more.
+    SnapshotRows(Option<Vec<Entry>>),
+    /// Hashes of leaves.
+    LogLeaves(Vec<LogHash>),
+    /// What the static node has.
+    Archive(Box<Holdings>),
 }
 
 /// Answers what the state alone can answer; `None` for the questions that need more.
@@ -199,7 +243,12 @@ pub fn answer(state: &impl Read, question: &Question) -> Result<Option<Answer>, 
         | Question::Transaction { .. }
         | Question::Anchors { .. }
         | Question::Cosignatures { .. }
-        | Question::Steps => return Ok(None),
+        | Question::Steps
+        | Question::Snapshot { .. }
+        | Question::SnapshotRows { .. }
+        | Question::BlocksBefore { .. }
+        | Question::Archive => return Ok(None),
+        Question::LogLeaves { from } => Answer::LogLeaves(snapshot::leaves(state, *from)?),
         Question::Sequence => Answer::Sequence(COUNTERS.expect(state, &())?.sequence),
         Question::Nonce { author } => Answer::Nonce(query::next_nonce(state, &Lane::Author(*author))?),
         Question::Head { vault, collection } => Answer::Head(query::head(state, vault, collection)?),
@@ -258,6 +307,27 @@ impl Canonical for Question {
                 to.push(13);
                 vault.write(to);
             }
+            Self::Snapshot { above } => {
+                to.push(20);
+                above.write(to);
+            }
+            Self::SnapshotRows { height, after } => {
+                to.push(21);
+                height.write(to);
+                after.is_some().write(to);
+                if let Some(after) = after {
+                    write_bytes(after, to);
+                }
+            }
+            Self::LogLeaves { from } => {
+                to.push(22);
+                from.write(to);
+            }
+            Self::BlocksBefore { before } => {
+                to.push(23);
+                before.write(to);
+            }
+            Self::Archive => to.push(24),
         }
     }
 
@@ -276,6 +346,15 @@ impl Canonical for Question {
             11 => Self::Cosignatures { height: Canonical::read(from)? },
             12 => Self::Steps,
             13 => Self::Vault { vault: Canonical::read(from)? },
+            20 => Self::Snapshot { above: Canonical::read(from)? },
+            21 => {
+                let height = Canonical::read(from)?;
+                let after = bool::read(from)?.then(|| read_bytes(from, MAX_ROW_KEY_LEN)).transpose()?;
+                Self::SnapshotRows { height, after }
+            }
+            22 => Self::LogLeaves { from: Canonical::read(from)? },
+            23 => Self::BlocksBefore { before: Canonical::read(from)? },
+            24 => Self::Archive,
             _ => return Err(Violation::Malformed),
         })
     }
@@ -384,6 +463,46 @@ fn read_pairs<A: Canonical, B: Canonical>(from: &mut &[u8]) -> Result<Vec<(A, B)
     Ok(pairs.into_iter().map(|pair| (pair.0, pair.1)).collect())
 }
 
+/// A row of the state as it travels.
+struct Row(Entry);
+
+impl Canonical for Row {
+    fn write(&self, to: &mut Vec<u8>) {
+        write_bytes(&self.0.0, to);
+        write_long(&self.0.1, to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(Self((read_bytes(from, MAX_ROW_KEY_LEN)?, read_long(from, MAX_ROW_LEN)?)))
+    }
+}
+
+fn write_rows(rows: &[Entry], to: &mut Vec<u8>) {
+    let rows: Vec<_> = rows.iter().cloned().map(Row).collect();
+    write_list(&rows, to);
+}
+
+fn read_rows(from: &mut &[u8]) -> Result<Vec<Entry>, Violation> {
+    let rows: Vec<Row> = read_list(from, MAX_SNAPSHOT_ROWS)?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+impl Canonical for Holdings {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.snapshot.write(to);
+        self.missing.write(to);
+        self.taking.write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(Self {
+            snapshot: Canonical::read(from)?,
+            missing: Canonical::read(from)?,
+            taking: Canonical::read(from)?,
+        })
+    }
+}
+
 impl Canonical for Answer {
     fn write(&self, to: &mut Vec<u8>) {
         match self {
@@ -448,6 +567,28 @@ impl Canonical for Answer {
                 to.push(14);
                 vault.write(to);
             }
+            Self::Snapshot(offer) => {
+                to.push(20);
+                offer.is_some().write(to);
+                if let Some(offer) = offer {
+                    offer.write(to);
+                }
+            }
+            Self::SnapshotRows(rows) => {
+                to.push(21);
+                rows.is_some().write(to);
+                if let Some(rows) = rows {
+                    write_rows(rows, to);
+                }
+            }
+            Self::LogLeaves(leaves) => {
+                to.push(22);
+                write_list(leaves, to);
+            }
+            Self::Archive(holdings) => {
+                to.push(23);
+                holdings.write(to);
+            }
         }
     }
 
@@ -471,6 +612,10 @@ impl Canonical for Answer {
             12 => Self::Cosignatures(read_list(from, MAX_COMMITTEE)?),
             13 => Self::Steps(read_list(from, MAX_RECEIPT_STEPS)?),
             14 => Self::Vault(Canonical::read(from)?),
+            20 => Self::Snapshot(Option::<Offer>::read(from)?.map(Box::new)),
+            21 => Self::SnapshotRows(bool::read(from)?.then(|| read_rows(from)).transpose()?),
+            22 => Self::LogLeaves(read_list(from, MAX_ANSWER_LEAVES)?),
+            23 => Self::Archive(Box::new(Canonical::read(from)?)),
             _ => return Err(Violation::Malformed),
         })
     }

@@ -11,6 +11,7 @@ use crate::crypto::log_tree::{
 };
 use crate::ledger::read::{Overlay, Read, ReadError};
 use crate::ledger::rows::{FRONTIER, LOG_NODES, Peaks};
+use crate::message::canonical::Canonical as _;
 use crate::types::LogHash;
 
 /// Levels of a tile: `tlog-tiles` fixes it.
@@ -35,13 +36,18 @@ pub(super) fn append<'l, R: Read>(
     leaves: impl IntoIterator<Item = &'l [u8]>,
 ) {
     for leaf in leaves {
-        frontier.push(leaf_hash(leaf), |node| {
-            if node.level % TILE_HEIGHT == 0 {
-                LOG_NODES.put(state, &(node.level / TILE_HEIGHT, node.index), &node.hash);
-            }
-        });
+        push(frontier, leaf_hash(leaf), |key, hash| state.put(key, hash.encode()));
     }
     FRONTIER.put(state, &(), &Peaks(frontier.peaks().to_vec()));
+}
+
+/// Appends a leaf of this hash; `store` is given the rows of the nodes that it completes.
+pub(super) fn push(frontier: &mut Frontier, leaf: LogHash, mut store: impl FnMut(Vec<u8>, LogHash)) {
+    frontier.push(leaf, |node| {
+        if node.level % TILE_HEIGHT == 0 {
+            store(LOG_NODES.key(&(node.level / TILE_HEIGHT, node.index)), node.hash);
+        }
+    });
 }
 
 /// Proofs from one state. What is folded from stored nodes for one proof serves those after it: transactions of one

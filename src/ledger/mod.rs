@@ -9,6 +9,7 @@
 //! [`MIN_COMMITTEE`](crate::types::limits::MIN_COMMITTEE) static nodes.
 
 mod apply;
+pub mod archive;
 pub mod ask;
 mod execution;
 mod genesis;

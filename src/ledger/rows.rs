@@ -33,6 +33,10 @@ pub const ROSTERS: Table<Hash, Roster> = Table::new(0x06, "roster");
 pub const ROSTER_CHANGES: Table<Height, Hash> = Table::new(0x07, "roster change");
 /// Blocks by the last of their leaves in the log.
 pub const LAST_LEAVES: Table<u64, Height> = Table::new(0x08, "last leaf");
+/// What a node that began with a snapshot has of the blocks before it; none in one that has had every block.
+pub const ARCHIVE: Table<(), Archive> = Table::new(0x09, "archive");
+/// Headers that came with a snapshot: of its block, and of those that changed the roster before it.
+pub const PAST_HEADERS: Table<Height, Header> = Table::new(0x0a, "past header");
 
 // The state.
 
@@ -167,6 +171,28 @@ rows! {
         admission: Admission,
         /// The numbers.
         params: Params,
+    }
+
+    /// What a node that began with a snapshot has of the blocks before it.
+    Archive {
+        /// The block of the snapshot, the newest if there were several.
+        snapshot: Height,
+        /// The blocks that are not here yet; none when it is whole.
+        missing: Option<Missing>,
+    }
+
+    /// Blocks in a row that are not here.
+    Missing {
+        /// The first of them.
+        from: Height,
+        /// The id of the block before it.
+        below: BlockId,
+        /// Leaves of the log up to that block.
+        below_size: u64,
+        /// The last of them.
+        until: Height,
+        /// Its id.
+        last: BlockId,
     }
 
     /// Bytes used of a quota.

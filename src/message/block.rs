@@ -15,7 +15,7 @@ use crate::types::{BlockId, Hash, Height, LogHash, NetworkId, Timestamp};
 const LEAF_KIND: u8 = 2;
 
 /// Bytes of a certificate with every member's signature.
-const MAX_CERTIFICATE_LEN: usize = 64 + MAX_COMMITTEE * 96;
+pub(crate) const MAX_CERTIFICATE_LEN: usize = 64 + MAX_COMMITTEE * 96;
 
 /// What a block leads to; the last of its leaves in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

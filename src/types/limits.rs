@@ -187,3 +187,41 @@ pub const MAX_HTTP_CONNECTIONS: usize = 64;
 
 /// Bytes of HTTP answers that are being made or sent at once: four of the longest bundles of log entries, or thousands of tiles.
 pub const HTTP_ANSWER_BYTES: usize = 68 << 20;
+
+/// Blocks that a static node is behind the others before it takes a snapshot instead of every block: some hours of work
+/// of a busy network, and some minutes' of fetching.
+pub const SNAPSHOT_GAP: u64 = 10_000;
+
+/// Bytes of rows of a snapshot after which an answer ends.
+pub const SNAPSHOT_ROWS_LEN: usize = 1 << 20;
+
+/// Rows of a snapshot in one answer.
+pub const MAX_SNAPSHOT_ROWS: usize = 16_384;
+
+/// Bytes of all rows of a snapshot: thirty times a state of a million rows. What a static node that lies can fill of a disk.
+pub const MAX_SNAPSHOT_LEN: u64 = 16 << 30;
+
+/// Bytes of the key of a row of the state: the longest are of a vault and something of it.
+pub const MAX_ROW_KEY_LEN: usize = 96;
+
+/// Bytes of a row of the state: the longest counts who signed in a window, for as many voters as that can have seen.
+pub const MAX_ROW_LEN: usize = 4 << 20;
+
+/// Hashes of leaves of the log in one answer: 1 MiB.
+pub const MAX_ANSWER_LEAVES: usize = 32_768;
+
+/// States that a static node holds for those who take them. While one is held the database reuses nothing of it: its file
+/// grows by what blocks change.
+pub const MAX_SNAPSHOTS: usize = 2;
+
+/// Blocks after which a static node offers a newer state.
+pub const SNAPSHOT_RENEW_BLOCKS: u64 = 500;
+
+/// Blocks for which a state is held, whoever takes it: at some hundred kilobytes a block less than a gigabyte.
+pub const SNAPSHOT_LIFE_BLOCKS: u64 = 2_000;
+
+/// Microseconds for which a state is held, whoever takes it.
+pub const SNAPSHOT_LIFE_MICROS: u64 = 30 * 60 * 1_000_000;
+
+/// Microseconds for which a state is held when nobody asks for more of it.
+pub const SNAPSHOT_IDLE_MICROS: u64 = 60 * 1_000_000;

@@ -1,8 +1,6 @@
 use super::*;
 use crate::crypto::log_tree;
 use crate::crypto::sign::Domain;
-use crate::ledger::rows::FRONTIER;
-use crate::ledger::snapshot::{self, Restore, SnapshotError};
 use crate::ledger::{ApplyError, Field, InvalidBlock, log};
 use crate::message::Violation;
 use crate::message::block::Header;
@@ -159,57 +157,6 @@ fn the_log_of_a_chain_proves_each_transaction_and_each_growth() {
     }
     let unknown = TransactionId([1; 32]);
     assert_eq!(query::prove_transaction(&world.state, &unknown, 2), Ok(None));
-}
-
-#[test]
-fn a_snapshot_is_the_state_of_a_header_or_is_refused() {
-    let mut world = World::new(4);
-    world.accept(9, create(9));
-    world.accept(9, Action::Anchor(anchor(9, None, 1)));
-    let header = query::tip(&world.state).unwrap();
-    let peaks = FRONTIER.expect(&world.state, &()).unwrap().0;
-    let roster = query::next_roster(&world.state).unwrap();
-    let (mut rows, mut after) = (Vec::new(), None);
-    loop {
-        let batch = snapshot::rows(&world.state, after.as_deref(), 3).unwrap();
-        let Some((last, _)) = batch.last() else { break };
-        after = Some(last.clone());
-        rows.extend(batch);
-    }
-    let restore = |rows: &[(Vec<u8>, Vec<u8>)], header: &Header, peaks: Vec<LogHash>, roster: &Roster| {
-        let mut restore = Restore::default();
-        restore.take(rows)?;
-        restore.finish(header, peaks, roster)
-    };
-    let beside = restore(&rows, &header, peaks.clone(), &roster).unwrap();
-    let mut taken: State = rows.iter().cloned().collect();
-    write(&mut taken, beside);
-    // The newcomer goes on from there like everybody else.
-    let next = world.build(&[world.sign(8, create(8))]);
-    assert_eq!(check(&taken, &next.block, |_| false).unwrap().header, next.block.header);
-
-    let refused = |rows: &[_]| restore(rows, &header, peaks.clone(), &roster).unwrap_err();
-    for at in 0..rows.len() {
-        let mut changed = rows.clone();
-        match changed[at].1.first_mut() {
-            Some(byte) => *byte ^= 1,
-            None => changed[at].1.push(1),
-        }
-        assert_eq!(refused(&changed), SnapshotError::WrongState, "row {at}");
-        let mut fewer = rows.clone();
-        fewer.remove(at);
-        assert_eq!(refused(&fewer), SnapshotError::WrongState, "row {at}");
-    }
-    let mut twice = rows.clone();
-    twice.insert(1, rows[0].clone());
-    assert_eq!(refused(&twice), SnapshotError::WrongRow);
-    assert_eq!(refused(&[(vec![1], vec![])]), SnapshotError::WrongRow);
-    let mut log = peaks.clone();
-    log[0].0[0] ^= 1;
-    assert_eq!(restore(&rows, &header, log, &roster), Err(SnapshotError::WrongLog));
-    assert_eq!(restore(&rows, &header, vec![], &roster), Err(SnapshotError::WrongLog));
-    let other = Roster::new((1..=5).map(member).collect()).unwrap();
-    assert_eq!(restore(&rows, &header, peaks.clone(), &other), Err(SnapshotError::WrongRoster));
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod order;
 mod pool;
 mod receipts;
 mod rogue;
+mod snapshots;
 mod turns;
 
 const NETWORK: NetworkId = NetworkId([0x4e; 32]);

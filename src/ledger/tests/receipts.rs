@@ -12,7 +12,7 @@ fn opening(nth: u8) -> Opening {
 }
 
 /// The checkpoint of the last block, cosigned by these.
-fn checkpoint(world: &World, signers: &[u8]) -> SignedCheckpoint {
+pub(super) fn checkpoint(world: &World, signers: &[u8]) -> SignedCheckpoint {
     let header = world.blocks.last().unwrap().header;
     let roster = query::roster(&world.state, &header.record.roster).unwrap().unwrap();
     let mut signed =
