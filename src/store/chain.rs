@@ -2,7 +2,7 @@
 //! state after the last block, in one redb file.
 //!
 //! A block, its certificate and all that it changes are one durable transaction: after a crash the state is
-//! that of some block, and the blocks before it are all there.
+//! that of some block, and the blocks before it are all there, but for those that a snapshot passed over.
 
 use std::sync::Arc;
 
@@ -11,9 +11,14 @@ use redb::{
     TableDefinition,
 };
 
-use crate::ledger::{Changes, Read, ReadError, genesis_state, query};
+use crate::ledger::archive::Filled;
+use crate::ledger::read::Entry;
+use crate::ledger::snapshot::Adoption;
+use crate::ledger::tables::LAST_UNHASHED;
+use crate::ledger::{Changes, Read, ReadError, Writes, genesis_state, query};
 use crate::message::CommitCertificate;
 use crate::message::block::Header;
+use crate::message::canonical::write_list;
 use crate::message::genesis::Genesis;
 use crate::store::db;
 use crate::store::disk::Disk;
@@ -26,6 +31,8 @@ const CACHE_BYTES: usize = 64 << 20;
 
 /// The state: see [`tables`](crate::ledger::tables).
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+/// Rows of a snapshot that is coming in: they are nothing until they are all moved to the others.
+const STAGED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("staged rows");
 /// Height → block.
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 /// Height → certificate, with as many signatures as have come in.
@@ -99,11 +106,16 @@ impl Chain {
             let mut row = txn.open_table(GENESIS).map_err(failed("opening"))?;
             let known = row.get(()).map_err(failed("opening"))?.map(|id| *id.value());
             if let Some(known) = known {
-                return if known == genesis.id().0 { Ok(()) } else { Err(ChainError::WrongGenesis) };
+                if known != genesis.id().0 {
+                    return Err(ChainError::WrongGenesis);
+                }
+            } else {
+                row.insert((), &genesis.id().0).map_err(failed("opening"))?;
+                write_rows(&txn, &genesis_state(genesis)?.writes)?;
             }
-            row.insert((), &genesis.id().0).map_err(failed("opening"))?;
         }
-        write_rows(&txn, &genesis_state(genesis)?)?;
+        // A snapshot that was coming in when we crashed is begun anew.
+        txn.delete_table(STAGED).map_err(failed("opening"))?;
         txn.open_table(BLOCKS).map_err(failed("opening"))?;
         txn.open_table(CERTIFICATES).map_err(failed("opening"))?;
         txn.open_table(COSIGNATURES).map_err(failed("opening"))?;
@@ -137,7 +149,7 @@ impl Chain {
             return self.grow(certificate);
         }
         let txn = self.0.begin_write().map_err(failed("committing to"))?;
-        write_rows(&txn, changes)?;
+        write_rows(&txn, &changes.writes)?;
         {
             let mut blocks = txn.open_table(BLOCKS).map_err(failed("committing to"))?;
             blocks.insert(height.0, block).map_err(failed("committing to"))?;
@@ -179,6 +191,83 @@ impl Chain {
         txn.commit().map_err(failed("writing to"))
     }
 
+    /// Stores rows of a snapshot apart from the state.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`].
+    pub fn stage(&self, rows: &[Entry]) -> Result<(), ChainError> {
+        let txn = self.0.begin_write().map_err(failed("writing to"))?;
+        {
+            let mut staged = txn.open_table(STAGED).map_err(failed("writing to"))?;
+            for (key, value) in rows {
+                staged.insert(&key[..], &value[..]).map_err(failed("writing to"))?;
+            }
+        }
+        // Durable, though it need not be: else the database could not use the pages again that each batch frees.
+        txn.commit().map_err(failed("writing to"))
+    }
+
+    /// Drops what was staged.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`].
+    pub fn clear_staged(&self) -> Result<(), ChainError> {
+        let txn = self.0.begin_write().map_err(failed("writing to"))?;
+        txn.delete_table(STAGED).map_err(failed("writing to"))?;
+        txn.commit().map_err(failed("writing to"))
+    }
+
+    /// Puts the snapshot that was staged in the place of the state, unless the chain is as far already. Blocks that are
+    /// there stay.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`]: then it is unknown which of the two states there is until the chain is opened anew.
+    pub fn adopt(&self, snapshot: &Adoption) -> Result<(), ChainError> {
+        let height = snapshot.header.record.height;
+        if self.view()?.tip()?.record.height >= height {
+            return self.clear_staged();
+        }
+        let txn = self.0.begin_write().map_err(failed("committing to"))?;
+        move_staged(&txn)?;
+        write_rows(&txn, &snapshot.writes)?;
+        {
+            let mut certificates = txn.open_table(CERTIFICATES).map_err(failed("committing to"))?;
+            certificates
+                .insert(height.0, &snapshot.certificate.encode()[..])
+                .map_err(failed("committing to"))?;
+            let mut kept = txn.open_table(COSIGNATURES).map_err(failed("committing to"))?;
+            for (height, cosignatures) in &snapshot.cosigned {
+                let mut bytes = Vec::new();
+                write_list(cosignatures, &mut bytes);
+                kept.insert(height.0, &bytes[..]).map_err(failed("committing to"))?;
+            }
+        }
+        // If we crash here the state is the old one, and the snapshot is begun anew.
+        txn.commit().map_err(failed("committing to"))
+    }
+
+    /// Adds blocks of before a snapshot.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`].
+    pub fn fill(&self, filled: &Filled) -> Result<(), ChainError> {
+        let txn = self.0.begin_write().map_err(failed("committing to"))?;
+        write_rows(&txn, &filled.writes)?;
+        {
+            let mut blocks = txn.open_table(BLOCKS).map_err(failed("committing to"))?;
+            let mut certificates = txn.open_table(CERTIFICATES).map_err(failed("committing to"))?;
+            for found in &filled.blocks {
+                blocks.insert(found.height.0, &found.block[..]).map_err(failed("committing to"))?;
+                let Some(before) = &found.before else { continue };
+                certificates
+                    .insert(before.height.0, &before.encode()[..])
+                    .map_err(failed("committing to"))?;
+            }
+        }
+        // If we crash here these blocks are asked for again.
+        txn.commit().map_err(failed("committing to"))
+    }
+
     fn note(
         &self,
         table: TableDefinition<'_, u64, &[u8]>,
@@ -196,15 +285,30 @@ impl Chain {
     }
 }
 
-fn write_rows(txn: &redb::WriteTransaction, changes: &Changes) -> Result<(), ChainError> {
+fn write_rows(txn: &redb::WriteTransaction, writes: &Writes) -> Result<(), ChainError> {
     let mut rows = txn.open_table(ROWS).map_err(failed("writing to"))?;
-    for (key, value) in &changes.writes {
+    for (key, value) in writes {
         match value {
             Some(value) => drop(rows.insert(&key[..], &value[..]).map_err(failed("writing to"))?),
             None => drop(rows.remove(&key[..]).map_err(failed("writing to"))?),
         }
     }
     Ok(())
+}
+
+/// Rows of the state are those that were staged, all of them; of others, those that were staged are added.
+fn move_staged(txn: &redb::WriteTransaction) -> Result<(), ChainError> {
+    let mut rows = txn.open_table(ROWS).map_err(failed("committing to"))?;
+    let first = [LAST_UNHASHED + 1];
+    rows.retain_in(&first[..].., |_, _| false).map_err(failed("committing to"))?;
+    {
+        let staged = txn.open_table(STAGED).map_err(failed("committing to"))?;
+        for row in staged.iter().map_err(failed("committing to"))? {
+            let (key, value) = row.map_err(failed("committing to"))?;
+            rows.insert(key.value(), value.value()).map_err(failed("committing to"))?;
+        }
+    }
+    txn.delete_table(STAGED).map(drop).map_err(failed("committing to"))
 }
 
 impl View {

@@ -134,3 +134,5 @@ fn a_crash_at_any_operation_leaves_the_state_of_some_block_and_loses_none_that_w
         }
     }
 }
+
+mod snapshots;
