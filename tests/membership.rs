@@ -21,7 +21,7 @@ use xvault::message::{
     Params, Roster,
 };
 use xvault::roles::{NodeFolder, StaticConfig, StaticError, StaticNode};
-use xvault::types::limits::MAX_ANSWER_BLOCKS;
+use xvault::types::limits::{MAX_ANSWER_BLOCKS, SNAPSHOT_GAP};
 use xvault::types::{Code, Height, Network, NetworkId, Timestamp, VaultId};
 
 const NETWORK: NetworkId = NetworkId([3; 32]);
@@ -110,6 +110,7 @@ impl Statics {
             http: None,
             key: key(nth),
             timing: Timing { heartbeat: Duration::from_millis(500), ..Timing::default() },
+            snapshot_gap: SNAPSHOT_GAP,
         }
     }
 

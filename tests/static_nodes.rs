@@ -28,6 +28,7 @@ use xvault::message::{
 };
 use xvault::net::Peers;
 use xvault::roles::{Devnet, DevnetConfig, StaticConfig, StaticNode};
+use xvault::types::limits::SNAPSHOT_GAP;
 use xvault::types::{
     Code, CollectionTag, Hash, Height, Network, NetworkId, PublicKey, SegmentId, Timestamp, TransactionId,
     VaultId, VersionId,
@@ -250,6 +251,7 @@ impl Statics {
             genesis: Arc::clone(&self.genesis),
             key,
             timing: Timing::default(),
+            snapshot_gap: SNAPSHOT_GAP,
         };
         self.running[usize::from(nth)] = Some(StaticNode::start(config).await.unwrap());
     }

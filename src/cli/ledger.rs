@@ -186,7 +186,8 @@ async fn show(output: &Output, ledger: &LedgerClient, args: &Show) -> anyhow::Re
         .what
         .parse()
         .map_err(|_| Failure::usage("expected a height or a transaction id of 64 hex digits".to_owned()))?;
-    match ledger.ask(&Question::Transaction { id }).await? {
+    let is_there = |answer: &Answer| matches!(answer, Answer::Transaction(Some(_)));
+    match ledger.ask_for(&Question::Transaction { id }, is_there).await? {
         Answer::Transaction(Some(proven)) => {
             transaction(output, proven.height, &proven.transaction)?;
             if !output.is_json() {

@@ -15,12 +15,14 @@ use crate::cli::session::Session;
 use crate::client::LedgerClient;
 use crate::consensus::Timing;
 use crate::crypto::ml_dsa::PqKeyPair;
-use crate::ledger::ask::{Answer, Question};
+use crate::ledger::ask::{Answer, Holdings, Question};
 use crate::ledger::rows::{Standing, Static};
+use crate::message::block::Header;
 use crate::message::checkpoint::vkeys;
 use crate::message::{Canonical as _, Genesis, Member};
 use crate::roles::{NodeFolder, StaticConfig, StaticNode};
 use crate::types::NetworkId;
+use crate::types::limits::SNAPSHOT_GAP;
 
 /// The genesis file's name in a static node's folder.
 pub(crate) const GENESIS_FILE: &str = "genesis";
@@ -165,6 +167,7 @@ async fn serve_key(session: &Session, args: &Run) -> anyhow::Result<Ended> {
         genesis,
         key: folder.key,
         timing: Timing::default(),
+        snapshot_gap: SNAPSHOT_GAP,
     };
     let (mut interrupt, mut terminate) = signals()?;
     let node = StaticNode::start(config).await?;
@@ -247,34 +250,73 @@ async fn ls(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
+/// What a static node is doing about what it does not have of the ledger, in words; nothing if it has all.
+fn at_work(holdings: &Holdings) -> Option<String> {
+    if let Some(taking) = &holdings.taking {
+        let (height, rows) = (taking.height.0, taking.rows);
+        let log = taking.leaves.checked_mul(100).and_then(|leaves| leaves.checked_div(taking.log_size));
+        let percent = log.unwrap_or(0);
+        return Some(format!("taking a snapshot of block {height}: {rows} rows, {percent}% of the log"));
+    }
+    let missing = holdings.missing.as_ref()?;
+    let (from, until) = (missing.from.0, missing.until.0);
+    Some(format!("filling in its archive, from block {until} down to {from}"))
+}
+
+fn holdings_json(holdings: &Holdings) -> serde_json::Value {
+    json!({
+        "snapshot": holdings.snapshot.map(|height| height.0),
+        "missing": holdings.missing.as_ref().map(|missing| json!({
+            "from": missing.from.0, "until": missing.until.0,
+        })),
+        "taking": holdings.taking.map(|taking| json!({
+            "height": taking.height.0, "rows": taking.rows, "leaves": taking.leaves, "log_size": taking.log_size,
+        })),
+    })
+}
+
+/// What a static node says of itself.
+fn say(output: &Output, member: &Member, header: &Header, holdings: &Holdings) -> anyhow::Result<()> {
+    let time = crate::cli::format::time(header.record.time);
+    if output.is_json() {
+        output.json(&json!({
+            "name": member.label, "reachable": true, "height": header.record.height.0,
+            "time": time, "state": header.record.state.to_string(), "archive": holdings_json(holdings),
+        }))?;
+        return Ok(());
+    }
+    let ok = output.paint(Paint::Good, "ok  ");
+    let more = at_work(holdings).map(|more| format!("  {more}")).unwrap_or_default();
+    output.line(format_args!(
+        "{:16}  {ok}  block {:>8}  {time}{more}",
+        escape(&member.label),
+        header.record.height.0,
+    ))?;
+    Ok(())
+}
+
 async fn status(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> {
     let mut silent = 0_u64;
     for member in ledger.roster().members() {
-        let asked = ledger.ask_one(member, &Question::Tip).await;
-        let name = escape(&member.label);
-        match asked {
-            Ok(Answer::Tip { header, .. }) if output.is_json() => output.json(&json!({
-                "name": member.label, "reachable": true, "height": header.record.height.0,
-                "time": crate::cli::format::time(header.record.time), "state": header.record.state.to_string(),
-            }))?,
-            Ok(Answer::Tip { header, .. }) => output.line(format_args!(
-                "{name:16}  {}  block {:>8}  {}",
-                output.paint(Paint::Good, "ok  "),
-                header.record.height.0,
-                crate::cli::format::time(header.record.time),
-            ))?,
-            other => {
-                silent += 1;
-                let why = match &other {
-                    Err(error) => reason(error),
-                    Ok(_) => "answers something else than it was asked".to_owned(),
+        let why = match ledger.ask_one(member, &Question::Tip).await {
+            Ok(Answer::Tip { header, .. }) => {
+                // One that does not know the question has all that it ever will.
+                let holdings = match ledger.ask_one(member, &Question::Archive).await {
+                    Ok(Answer::Archive(holdings)) => *holdings,
+                    _ => Holdings::default(),
                 };
-                if output.is_json() {
-                    output.json(&json!({ "name": member.label, "reachable": false, "error": why }))?;
-                } else {
-                    output.line(format_args!("{name:16}  {}  {}", output.paint(Paint::Bad, "fail"), escape(&why)))?;
-                }
+                say(output, member, &header, &holdings)?;
+                continue;
             }
+            Ok(_) => "answers something else than it was asked".to_owned(),
+            Err(error) => reason(&error),
+        };
+        silent += 1;
+        if output.is_json() {
+            output.json(&json!({ "name": member.label, "reachable": false, "error": why }))?;
+        } else {
+            let (name, fail) = (escape(&member.label), output.paint(Paint::Bad, "fail"));
+            output.line(format_args!("{name:16}  {fail}  {}", escape(&why)))?;
         }
     }
     if silent > 0 {

@@ -307,12 +307,14 @@ impl LedgerClient {
         }
     }
 
-    /// Blocks from a height on, not checked; none past the last.
+    /// Blocks from a height on, not checked; none past the last. A static node that took a snapshot may not have old ones
+    /// yet: then another one is asked.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`].
     pub async fn blocks(&self, from: Height) -> Result<Vec<FinalBlock>, Error> {
-        match self.ask(&Question::Blocks { from }).await? {
+        let has_some = |answer: &Answer| matches!(answer, Answer::Blocks(blocks) if !blocks.is_empty());
+        match self.ask_for(&Question::Blocks { from }, has_some).await? {
             Answer::Blocks(blocks) => Ok(blocks),
             _ => Err(wrong_answer()),
         }

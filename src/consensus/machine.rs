@@ -112,6 +112,12 @@ impl Consensus {
         self.height
     }
 
+    /// The furthest height that a peer claims to be at.
+    #[must_use]
+    pub fn furthest(&self) -> Height {
+        self.peers.furthest()
+    }
+
     fn start(&mut self, height: Height, committee: Committee, wal: &[WalEntry]) {
         if self.phase != Phase::New {
             return;

@@ -18,6 +18,7 @@ use crate::roles::storage_node::{
     Described, NodeConfig, NodeError, NodeFolder, NodeFolderError, StorageNode,
 };
 use crate::runtime::wall_time;
+use crate::types::limits::SNAPSHOT_GAP;
 use crate::types::network::NetworkFileError;
 use crate::types::{Code, Network, NetworkId, NodeInfo};
 
@@ -215,6 +216,7 @@ async fn start_statics(dir: &Path, network: &Network) -> Result<Vec<StaticNode>,
             genesis: Arc::clone(&genesis),
             key: folder.key,
             timing: Timing::default(),
+            snapshot_gap: SNAPSHOT_GAP,
         };
         let started = StaticNode::start(config).await;
         statics.push(started.map_err(|source| DevnetError::Static { name: member.label.clone(), source })?);

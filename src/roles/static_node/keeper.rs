@@ -5,6 +5,7 @@
 //! order of the lines here. Everybody else talks to it through a bounded queue of [`Command`]s.
 
 mod catch_up;
+mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,10 +18,11 @@ use tokio::sync::{oneshot, watch};
 use crate::consensus::{Consensus, Effect, Event, Settings, Stop, Timing, WalEntry};
 use crate::crypto::ml_dsa::PqKeyPair;
 use crate::crypto::sign::KeyPair;
-use crate::ledger::ask::{Fate, FinalBlock, Proven};
+use crate::ledger::ask::{Answer, Fate, FinalBlock, Proven};
 use crate::ledger::log::Paths;
 use crate::ledger::mempool::NotQueued;
 use crate::ledger::rows::{ROSTER_CHANGES, STATICS, Standing};
+use crate::ledger::snapshot::SnapshotDownload;
 use crate::ledger::{self, ApplyError, Changes, Draft, Mempool, ReadError, query};
 use crate::message::block::{Block, Header};
 use crate::message::canonical::Canonical as _;
@@ -33,6 +35,7 @@ use crate::roles::static_node::keeper::catch_up::LOOK_EVERY;
 use crate::roles::static_node::outbox::Outbox;
 use crate::roles::static_node::prove::{self, ProvenHead};
 use crate::roles::static_node::shared::Shared;
+use crate::roles::static_node::snapshots::Snapshots;
 use crate::roles::static_node::tree_heads::{Added, SignedHead, TreeHeads, read_cosignatures};
 use crate::runtime::{Clock, wall_time};
 use crate::store::chain::{Chain, ChainError};
@@ -73,6 +76,8 @@ pub(crate) enum Command {
     Cosignature { from: PublicKey, height: Height, signed: Box<SignedHead> },
     /// Who cosigned the tree head of a block, as asked for.
     Gathered { height: Height, cosignatures: Vec<Cosignature> },
+    /// An answer to what was asked under this number; none if none came.
+    Answered { from: PublicKey, number: u64, answer: Option<Box<Answer>> },
     /// The node is to stop.
     Stop,
 }
@@ -96,6 +101,14 @@ pub enum KeeperError {
         height: Height,
         /// Why.
         reason: String,
+    },
+    /// A quorum signed a ledger that does not go on from this node's.
+    #[error("the static nodes' ledger at block {other} does not follow from this node's block {own}")]
+    Forked {
+        /// The block that this node has.
+        own: Height,
+        /// The block that does not follow.
+        other: Height,
     },
 }
 
@@ -147,6 +160,16 @@ pub(super) struct Keeper {
     look_at: Timestamp,
     /// Who sent blocks that are not all carried out yet, and may have more.
     fetching: Option<PublicKey>,
+    /// Takes a snapshot when this node is far behind.
+    download: SnapshotDownload,
+    /// How many blocks that is.
+    snapshot_gap: u64,
+    /// How patient consensus is.
+    timing: Timing,
+    /// The states that others take.
+    snapshots: Arc<Snapshots>,
+    /// Until when an answer may come to what was asked for the archive.
+    filling_until: Option<Timestamp>,
     /// Told of who votes.
     voters: watch::Sender<Option<Committee>>,
 }
@@ -160,17 +183,25 @@ pub(super) struct Parts {
     pub(super) outbox: Outbox,
     pub(super) shared: Arc<Shared>,
     pub(super) timing: Timing,
+    pub(super) snapshot_gap: u64,
+    pub(super) snapshots: Arc<Snapshots>,
     pub(super) voters: watch::Sender<Option<Committee>>,
 }
 
 impl Keeper {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { genesis, key, chain, wal, outbox, shared, timing, voters } = parts;
+        let Parts { genesis, key, chain, wal, outbox, shared, timing, .. } = parts;
+        let (snapshots, snapshot_gap, voters) = (parts.snapshots, parts.snapshot_gap, parts.voters);
         let settings = Settings::new(genesis.network, key.clone(), timing);
         Self {
             pq_key: PqKeyPair::from_node_secret(&key.secret()),
             heads: TreeHeads::new(genesis.network),
             machine: Consensus::new(settings),
+            download: SnapshotDownload::new(Arc::clone(&genesis)),
+            snapshot_gap,
+            timing,
+            snapshots,
+            filling_until: None,
             genesis,
             key,
             chain,
@@ -198,7 +229,8 @@ impl Keeper {
         self.start(log)?;
         loop {
             self.carry_out()?;
-            let wake_at = self.machine.deadline().map_or(self.look_at, |at| at.min(self.look_at));
+            let deadlines = [self.machine.deadline(), self.download.deadline()];
+            let wake_at = deadlines.into_iter().flatten().fold(self.look_at, Timestamp::min);
             let wait = self.clock.until(wake_at);
             match queue.recv_timeout(wait) {
                 Ok(command) => {
@@ -216,9 +248,13 @@ impl Keeper {
             if self.machine.deadline().is_some_and(|at| at <= now) {
                 self.machine.expire(now);
             }
-            if self.look_at <= now {
-                self.look(now);
+            if self.download.deadline().is_some_and(|at| at <= now) {
+                self.download.expire(now);
             }
+            if self.look_at <= now {
+                self.look(now)?;
+            }
+            self.carry_on_download()?;
         }
     }
 
@@ -280,7 +316,7 @@ impl Keeper {
                     let (offender, height) = (proposal.proposer, proposal.proposal.height);
                     self.say(Action::Accuse { offender, height })?;
                 }
-                Effect::NeedBlock { height, from } => self.outbox.fetch(height, &from),
+                Effect::NeedBlock { height, from } => self.need(height, &from)?,
                 Effect::Blame { peer, violation } => {
                     tracing::warn!(peer = %peer.short(), %violation, "a static node breaks the protocol");
                 }
@@ -295,7 +331,7 @@ impl Keeper {
             Command::Message { from, bytes } => self.event(Event::Received { from, bytes }),
             Command::Connected { peer } => self.event(Event::Connected { peer }),
             // It may know of blocks that say so.
-            Command::Refused { peer } => self.outbox.fetch(self.machine.height(), &peer),
+            Command::Refused { peer } => self.catch_up(peer)?,
             Command::Submit { transaction, answer } => self.submit(*transaction, answer)?,
             Command::Synced { from, blocks } => self.fetched(from, blocks)?,
             Command::Cosignature { from, height, signed } => {
@@ -304,6 +340,7 @@ impl Keeper {
                 }
             }
             Command::Gathered { height, cosignatures } => self.gathered(height, cosignatures)?,
+            Command::Answered { from, number, answer } => self.answered(from, number, answer)?,
             Command::Stop => {}
         }
         self.carry_out()

@@ -2,7 +2,7 @@
 //!
 //! [`keeper`] is the thread that decides and makes durable; [`serve`] answers requests; [`http`] has the log for everybody;
 //! [`outbox`] brings the
-//! others what the keeper says; [`prove`] makes proofs from the chain. Consensus and the ledger's rules are pure and live
+//! others what the keeper says; [`prove`] makes proofs from the chain; [`snapshots`] holds the states that newcomers take. Consensus and the ledger's rules are pure and live
 //! in [`consensus`](crate::consensus) and [`ledger`](crate::ledger).
 
 mod http;
@@ -11,6 +11,7 @@ mod outbox;
 mod prove;
 mod serve;
 mod shared;
+mod snapshots;
 mod tree_heads;
 
 use std::fs::{File, TryLockError};
@@ -44,6 +45,7 @@ use keeper::{Command, Keeper, Parts};
 use outbox::Outbox;
 use serve::Desk;
 use shared::Shared;
+use snapshots::Snapshots;
 
 /// The folder of the ledger, in the node's folder.
 const LEDGER_FOLDER: &str = "ledger";
@@ -70,6 +72,9 @@ pub struct StaticConfig {
     pub key: KeyPair,
     /// How patient it is.
     pub timing: Timing,
+    /// Blocks that it may be behind the others before it takes a snapshot: else it fetches them
+    /// ([`SNAPSHOT_GAP`](crate::types::limits::SNAPSHOT_GAP)).
+    pub snapshot_gap: u64,
 }
 
 /// Why a static node does not start.
@@ -155,6 +160,7 @@ impl StaticNode {
         let shared = Arc::<Shared>::default();
         let desk = LogDesk::new(chain.clone(), Arc::clone(&shared));
         let http = serve_log(config.http, desk).await?;
+        let snapshots = Arc::new(Snapshots::new(config.genesis.network, chain.clone()));
         let (keeper, queue) = keeper::queue();
         let peers = Peers::new(&static_peers(&config.genesis), &pair);
         let (voters, changed) = watch::channel(None);
@@ -166,6 +172,8 @@ impl StaticNode {
             wal,
             shared: Arc::clone(&shared),
             timing: config.timing,
+            snapshot_gap: config.snapshot_gap,
+            snapshots: Arc::clone(&snapshots),
             voters,
         };
         let (report, ended) = watch::channel(None);
@@ -181,6 +189,7 @@ impl StaticNode {
             chain,
             keeper: keeper.clone(),
             shared,
+            snapshots,
             clock: Clock::new(),
             started: Instant::now(),
         };

@@ -28,6 +28,7 @@ enum Letter {
     Cosign(Height, Vec<u8>),
     Fetch(Height),
     Gather(Height),
+    Ask(u64, Question),
 }
 
 /// The queues: one for each static node that votes now, but this one.
@@ -108,6 +109,11 @@ impl Outbox {
         self.one(peer, Letter::Gather(height));
     }
 
+    /// Asks something; what is answered comes as [`Command::Answered`] with the same number, if at all.
+    pub(super) fn ask(&self, peer: &PublicKey, number: u64, question: Question) {
+        self.one(peer, Letter::Ask(number, question));
+    }
+
     /// One of the others, another one each time.
     pub(super) fn turn(&mut self) -> Option<PublicKey> {
         let mut later = self.queues.keys().filter(|key| Some(**key) > self.asked);
@@ -186,7 +192,21 @@ impl Postman {
                 }
                 Ok(())
             }
+            Letter::Ask(number, question) => self.ask(number, &question).await,
         }
+    }
+
+    async fn ask(&self, number: u64, question: &Question) -> Result<(), CallError> {
+        let asked = self.peers.ask_ledger(&self.to, question.encode()).await;
+        let answer = asked.as_ref().ok().and_then(|bytes| match Answer::decode_bounded(bytes) {
+            Ok(answer) => Some(Box::new(answer)),
+            Err(violation) => {
+                tracing::warn!(peer = %self.to.short(), %violation, "an answer that is none");
+                None
+            }
+        });
+        self.tell(Command::Answered { from: self.to, number, answer });
+        asked.map(drop)
     }
 
     /// The keeper's queue is bounded: what does not fit is asked for again.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::ledger::ask::{self, Answer, Fate, FinalBlock, Question};
+use crate::ledger::ask::{self, Answer, Fate, FinalBlock, Holdings, Question};
 use crate::ledger::log::Paths;
+use crate::ledger::rows::ARCHIVE;
 use crate::message::{
     Canonical as _, NodeStatus, Refusal, RefusalCode, Request, Response, SignedTransaction, Violation,
 };
@@ -16,6 +17,7 @@ use crate::net::{Body, Handler, Reply};
 use crate::roles::static_node::keeper::Command;
 use crate::roles::static_node::prove;
 use crate::roles::static_node::shared::Shared;
+use crate::roles::static_node::snapshots::Snapshots;
 use crate::roles::static_node::tree_heads::SignedHead;
 use crate::runtime::Clock;
 use crate::store::chain::{Chain, ChainError};
@@ -34,6 +36,7 @@ pub(super) struct Desk {
     pub(super) chain: Chain,
     pub(super) keeper: SyncSender<Command>,
     pub(super) shared: Arc<Shared>,
+    pub(super) snapshots: Arc<Snapshots>,
     pub(super) clock: Clock,
     pub(super) started: std::time::Instant,
 }
@@ -123,6 +126,20 @@ impl Desk {
             Question::Cosignatures { height } => {
                 Ok(Answer::Cosignatures(prove::cosignatures(&view, *height)?))
             }
+            Question::Snapshot { above } => {
+                let offer = self.snapshots.offer(*above, self.clock.now())?;
+                Ok(Answer::Snapshot(offer.map(Box::new)))
+            }
+            Question::SnapshotRows { height, after } => {
+                Ok(Answer::SnapshotRows(self.snapshots.rows(*height, after.as_deref(), self.clock.now())?))
+            }
+            Question::BlocksBefore { before } => self.blocks_before(*before),
+            Question::Archive => {
+                let archive = ARCHIVE.get(&view, &())?;
+                let snapshot = archive.as_ref().map(|archive| archive.snapshot);
+                let missing = archive.and_then(|archive| archive.missing);
+                Ok(Answer::Archive(Box::new(Holdings { snapshot, missing, taking: self.shared.taking() })))
+            }
             Question::Steps => {
                 let proven = self.shared.proven();
                 Ok(Answer::Steps(proven.map(|head| head.steps.clone()).unwrap_or_default()))
@@ -135,16 +152,27 @@ impl Desk {
     }
 
     fn blocks(&self, from: Height) -> Result<Answer, ChainError> {
+        self.blocks_at((from.0..=u64::MAX).map(Height))
+    }
+
+    fn blocks_before(&self, before: Height) -> Result<Answer, ChainError> {
+        self.blocks_at((1..before.0).rev().map(Height))
+    }
+
+    /// Blocks of these heights, as many as fit, up to the first that is not here.
+    fn blocks_at(&self, heights: impl Iterator<Item = Height>) -> Result<Answer, ChainError> {
         let view = self.chain.view()?;
-        let (mut blocks, mut len, mut height) = (Vec::new(), 0, from);
-        while blocks.len() < MAX_ANSWER_BLOCKS && len < ANSWER_BLOCKS_LEN {
+        let (mut blocks, mut len) = (Vec::new(), 0);
+        for height in heights {
             let (Some(block), Some(certificate)) = (view.block(height)?, view.certificate(height)?) else {
                 break;
             };
             let certificate = certificate.encode();
             len += block.len() + certificate.len();
             blocks.push(FinalBlock { block, certificate });
-            height = height.next();
+            if blocks.len() == MAX_ANSWER_BLOCKS || len >= ANSWER_BLOCKS_LEN {
+                break;
+            }
         }
         Ok(Answer::Blocks(blocks))
     }

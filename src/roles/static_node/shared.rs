@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use crate::ledger::snapshot::Taking;
 use crate::message::Roster;
 use crate::roles::static_node::prove::ProvenHead;
 use crate::types::PublicKey;
@@ -14,6 +15,8 @@ struct State {
     voters: BTreeSet<PublicKey>,
     /// Who voted before the last change. They cosign the block that made it, and their word may come after it.
     former: BTreeSet<PublicKey>,
+    /// The snapshot that is being taken.
+    taking: Option<Taking>,
 }
 
 /// The keeper's last word.
@@ -35,6 +38,15 @@ impl Shared {
 
     pub(super) fn set_proven(&self, proven: Arc<ProvenHead>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).proven = Some(proven);
+    }
+
+    pub(super) fn set_taking(&self, taking: Option<Taking>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).taking = taking;
+    }
+
+    /// How far the snapshot is that is being taken.
+    pub(super) fn taking(&self) -> Option<Taking> {
+        self.read().taking
     }
 
     /// The newest block whose tree head a quorum has cosigned, and up to which every change of the static nodes can be

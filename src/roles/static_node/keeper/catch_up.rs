@@ -2,7 +2,8 @@
 //!
 //! Who votes hears from the others that they are ahead, and consensus asks for blocks. This is for the rest: a node that
 //! does not vote, or not yet; one whose static nodes were all replaced while it was away; and tree heads that a
-//! node never saw signed, because it got their blocks with certificates only.
+//! node never saw signed, because it got their blocks with certificates only. Who is far behind takes a snapshot:
+//! [`take`](super::take).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,12 +38,16 @@ impl Keeper {
     }
 
     /// Asks one of the others, in turn, for what this node would otherwise not hear of.
-    pub(super) fn look(&mut self, now: Timestamp) {
+    pub(super) fn look(&mut self, now: Timestamp) -> Result<(), KeeperError> {
         self.look_at = now + LOOK_EVERY;
-        let Some(peer) = self.outbox.turn() else { return };
+        self.snapshots.let_go(now)?;
+        let Some(peer) = self.outbox.turn() else { return Ok(()) };
         let votes = self.votes();
         if !votes || now.since(self.committed_at) > self.block_patience {
-            self.outbox.fetch(self.machine.height(), &peer);
+            self.catch_up(peer)?;
+        }
+        if self.filling_until.is_none_or(|until| until <= now) {
+            self.fill_from(&peer)?;
         }
         let tip = Height(self.machine.height().0.saturating_sub(1));
         let is_unsigned = !votes && tip > Height::GENESIS && !self.heads.is_proven(tip);
@@ -50,6 +55,7 @@ impl Keeper {
         if let Some(height) = wanted {
             self.outbox.gather(height, &peer);
         }
+        Ok(())
     }
 
     /// Blocks came.
