@@ -325,3 +325,28 @@ async fn status(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> 
     }
     Ok(Exit::Ok)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::rows::Missing;
+    use crate::ledger::snapshot::Taking;
+    use crate::types::{BlockId, Height};
+
+    #[test]
+    fn what_a_static_node_does_not_have_is_said_plainly() {
+        let mut holdings = Holdings::default();
+        assert_eq!(at_work(&holdings), None);
+        let id = BlockId([0; 32]);
+        let (from, until) = (Height(1), Height(700));
+        holdings.snapshot = Some(Height(900));
+        holdings.missing = Some(Missing { from, below: id, below_size: 0, until, last: id });
+        assert_eq!(at_work(&holdings).unwrap(), "filling in its archive, from block 700 down to 1");
+        holdings.taking = Some(Taking { height: Height(9_000), rows: 5, leaves: 25, log_size: 100 });
+        let words = "taking a snapshot of block 9000: 5 rows, 25% of the log";
+        assert_eq!(at_work(&holdings).unwrap(), words);
+        let json = holdings_json(&holdings);
+        assert_eq!((&json["snapshot"], &json["missing"]["until"]), (&json!(900), &json!(700)));
+        assert_eq!(json["taking"]["height"], 9_000);
+    }
+}

@@ -63,6 +63,11 @@ fn the_static_nodes_of_a_devnet_are_shown_and_their_ledger_checks() {
             .all(|row| name(row)[0] == name(row)[1] && name(row)[0].ends_with(row["key"].as_str().unwrap()))
     );
     assert_eq!(user.run(["static", "status"]).ends(0).text().lines().count(), 4);
+    let status = user.run(["--json", "static", "status"]).ends(0);
+    for line in status.text().lines() {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(row["archive"].is_object() && row["archive"]["missing"].is_null(), "{row}");
+    }
     user.run(["ledger", "log"]).ends(0);
     assert!(user.run(["ledger", "verify"]).ends(0).text().starts_with("ok"));
     user.run(["ledger", "verify", "--dir", "copy"]).ends(0);
