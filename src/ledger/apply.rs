@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ledger::execution::{Execution, committee_of};
+use crate::ledger::execution::{Execution, committee_of, remember};
 use crate::ledger::read::{Overlay, Read, ReadError};
 use crate::ledger::rows::{SETTINGS, TIP};
 use crate::ledger::rules::{Context, Refused, carry_out};
@@ -216,7 +216,10 @@ pub fn precheck<R: Read>(state: &R, signed: &SignedTransaction) -> Result<Option
     let committee = committee_of(state, &tip.record.next_roster())?;
     let context = Context { settings: SETTINGS.expect(state, &())?, height, committee };
     let nonce = signed.transaction().nonce;
-    match carry_out(&mut Overlay::new(state), &context, signed) {
+    let mut next = Overlay::new(state);
+    // Evidence may be about the last block, which the next one notes before all else.
+    remember(&mut next, &tip);
+    match carry_out(&mut next, &context, signed) {
         Ok(()) => Ok(None),
         Err(Refused::Rejection(Rejection::WrongNonce { expected })) if nonce > expected => Ok(None),
         Err(Refused::Rejection(rejection)) => Ok(Some(rejection)),

@@ -145,7 +145,7 @@ fn never_refused(outcome: Result<(), Refused>) -> Result<(), ReadError> {
 }
 
 /// Remembers the block before, as of which evidence may come.
-fn remember<R: Read>(state: &mut Overlay<'_, R>, tip: &Header) {
+pub(super) fn remember<R: Read>(state: &mut Overlay<'_, R>, tip: &Header) {
     let past = Past {
         block: tip.id(),
         log_size: tip.record.log_size,

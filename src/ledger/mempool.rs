@@ -87,6 +87,12 @@ impl Mempool {
         self.ids.contains(id)
     }
 
+    /// Whether anything of this author waits.
+    #[must_use]
+    pub fn has_any_of(&self, author: &PublicKey) -> bool {
+        self.queues.contains_key(author)
+    }
+
     /// Lets a transaction wait, of which [`precheck`](crate::ledger::precheck) found nothing to say. `height`
     /// is that of the next block, `next_nonce` the one of its lane in the finalized state.
     ///

@@ -8,7 +8,7 @@ use crate::crypto::ml_dsa::PqKeyPair;
 use crate::crypto::sign::KeyPair;
 use crate::ledger::rows::{STATICS, Standing};
 use crate::ledger::tables::is_hashed;
-use crate::ledger::{Built, Draft, Writes, build, check, genesis_state, query};
+use crate::ledger::{Built, Draft, Writes, build, check, genesis_state, precheck, query};
 use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber, PackCommit};
 use crate::message::block::Block;
 use crate::message::certificate::CommitCertificate;

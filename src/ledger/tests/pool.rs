@@ -1,6 +1,6 @@
 use super::*;
 use crate::ledger::mempool::NotQueued;
-use crate::ledger::{Mempool, NotTaken, precheck};
+use crate::ledger::{Mempool, NotTaken};
 use crate::types::limits::{MEMPOOL_AUTHOR_BYTES, MEMPOOL_AUTHOR_TRANSACTIONS};
 
 fn transaction(author: u8, nonce: u64, expires: u64) -> VerifiedTransaction {

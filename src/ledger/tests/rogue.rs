@@ -47,6 +47,21 @@ fn equivocation_blacklists_at_once_and_takes_the_vote() {
 }
 
 #[test]
+fn evidence_may_wait_as_soon_as_its_block_is_final() {
+    let mut world = World::new(5);
+    world.blocks(2);
+    let last = world.height().0 - 1;
+    let root = LogHash([9; 32]);
+    let size = query::tip(&world.state).unwrap().record.log_size;
+    for action in [double_vote(5, last, 0), false_head(5, last, size, root)] {
+        let signed = world.sign(1, action);
+        assert_eq!(precheck(&world.state, &signed), Ok(None));
+    }
+    let early = world.sign(1, double_vote(5, last + 1, 0));
+    assert_eq!(precheck(&world.state, &early), Ok(Some(Rejection::EvidenceAhead)));
+}
+
+#[test]
 fn four_stay_four_until_governance_brings_another() {
     let mut world = World::new(4);
     world.blocks(2);

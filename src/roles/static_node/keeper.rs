@@ -5,6 +5,7 @@
 //! order of the lines here. Everybody else talks to it through a bounded queue of [`Command`]s.
 
 mod catch_up;
+mod statements;
 mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,11 +28,11 @@ use crate::ledger::{self, ApplyError, Changes, Draft, Mempool, ReadError, query}
 use crate::message::block::{Block, Header};
 use crate::message::canonical::Canonical as _;
 use crate::message::proposal::block_hash;
-use crate::message::transaction::Lane;
 use crate::message::{
-    Action, CommitCertificate, Cosignature, Genesis, SignedTransaction, Transaction, VerifiedTransaction,
+    Action, CommitCertificate, Cosignature, Genesis, SignedTransaction, VerifiedTransaction,
 };
 use crate::roles::static_node::keeper::catch_up::LOOK_EVERY;
+use crate::roles::static_node::keeper::statements::Statements;
 use crate::roles::static_node::outbox::Outbox;
 use crate::roles::static_node::prove::{self, ProvenHead};
 use crate::roles::static_node::shared::Shared;
@@ -56,8 +57,6 @@ const WAL_RESTART_LEN: u64 = 8 << 20;
 const COSIGNATURES_KEPT: u64 = 128;
 /// How much longer than a heartbeat a block may take: rounds of proposers that are gone.
 const BLOCK_GRACE: Duration = Duration::from_secs(5);
-/// Blocks for which a static node's own transactions may wait.
-const OWN_LIFE: u64 = 1_000;
 
 /// What the keeper is told.
 #[derive(Debug)]
@@ -147,6 +146,8 @@ pub(super) struct Keeper {
     waiting: Waiting,
     /// Transactions that are final and whose proof waits for cosignatures.
     unproven: BTreeMap<TransactionId, Unproven>,
+    /// What this node itself has to say on the ledger.
+    statements: Statements,
     /// The newest tree head up to which all is proved: by a quorum's cosignatures of it, and of every change of the
     /// static nodes before it.
     proven: Option<Arc<ProvenHead>>,
@@ -214,6 +215,7 @@ impl Keeper {
             synced: BTreeMap::new(),
             waiting: Waiting::new(),
             unproven: BTreeMap::new(),
+            statements: Statements::default(),
             proven: None,
             gaps: BTreeSet::new(),
             block_patience: timing.heartbeat + BLOCK_GRACE,
@@ -459,6 +461,7 @@ impl Keeper {
             self.set_voters(&changes.next);
         }
         self.amend()?;
+        self.speak()?;
         let pending = !self.mempool.is_empty();
         let next_committee = query::next_committee(&self.chain.view()?)?;
         self.event(Event::Committed { height, next_committee, pending });
@@ -590,31 +593,6 @@ impl Keeper {
         let nonce = query::next_nonce(&view, &transaction.signed().transaction().lane())?;
         let next = view.tip()?.record.height.next();
         Ok(self.mempool.insert(transaction, next, nonce))
-    }
-
-    /// Puts a transaction of this node's own on the ledger.
-    fn say(&mut self, action: Action) -> Result<(), KeeperError> {
-        // It would wait here for ever: only who votes puts anything into blocks.
-        if !self.votes() {
-            return Ok(());
-        }
-        let view = self.chain.view()?;
-        let author = self.key.public();
-        let nonce = query::next_nonce(&view, &Lane::Author(author))?;
-        let expires = Height(view.tip()?.record.height.0 + OWN_LIFE);
-        let transaction = Transaction { network: self.genesis.network, author, nonce, expires, action };
-        let signed = transaction.sign(&self.key);
-        match signed.into_verified(&self.genesis.network) {
-            Ok(verified) => {
-                // One at a time: another that is said meanwhile is noticed again by others, or later.
-                if let Err(reason) = self.queue(verified)? {
-                    tracing::debug!(%reason, "a statement of this node does not wait");
-                }
-                self.event(Event::Wake);
-            }
-            Err(violation) => tracing::warn!(%violation, "this node cannot show what it saw"),
-        }
-        Ok(())
     }
 
     /// Answers the ledger's request to mend our ways, once we are back.
