@@ -5,201 +5,21 @@
     reason = "a test is a shell: it waits and starts tasks"
 )]
 
-use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+mod statics;
+
 use std::time::Duration;
 
-use xvault::client::{ErrorKind, LedgerClient};
-use xvault::consensus::Timing;
-use xvault::crypto::ml_dsa::PqKeyPair;
+use statics::{Statics, eventually, key};
+use xvault::client::ErrorKind;
 use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Proven, Question};
 use xvault::ledger::rows::{Node, Standing};
-use xvault::message::{
-    Action, Admission, Block, Change, CommitCertificate, Genesis, Governance, Member, NodeEntry, NodeNumber,
-    Params, Roster,
-};
-use xvault::roles::{NodeFolder, StaticConfig, StaticError, StaticNode};
-use xvault::types::limits::{MAX_ANSWER_BLOCKS, SNAPSHOT_GAP};
-use xvault::types::{Code, Height, Network, NetworkId, Timestamp, VaultId};
-
-const NETWORK: NetworkId = NetworkId([3; 32]);
-
-/// Asks until the answer is the one hoped for; bounded, since a test must end.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..400 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("it did not come about: {what}");
-}
-
-fn key(nth: u8) -> KeyPair {
-    KeyPair::from_secret(&[nth + 1; 32])
-}
-
-/// Static nodes, of which the first four are those of the genesis.
-struct Statics {
-    dir: tempfile::TempDir,
-    genesis: Arc<Genesis>,
-    addresses: Vec<SocketAddr>,
-    running: BTreeMap<u8, StaticNode>,
-    client: LedgerClient,
-    vaults: u16,
-}
+use xvault::message::{Action, Change, Member, NodeEntry, NodeNumber};
+use xvault::roles::{NodeFolder, StaticError, StaticNode};
+use xvault::types::Height;
+use xvault::types::limits::MAX_ANSWER_BLOCKS;
 
 impl Statics {
-    async fn start() -> Self {
-        // All are held open until all are found, so that no two are the same.
-        let sockets: Vec<_> = (0..8).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-        let addresses: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
-        let members = (0..4).map(|nth| member(nth, addresses[usize::from(nth)])).collect();
-        let genesis = Genesis {
-            network: NETWORK,
-            time: Timestamp::from_unix_micros(1),
-            code: Code::new(2, 1).unwrap(),
-            admission: Admission::Open,
-            params: Params { open_entries: 10_000, ..Params::DEFAULT },
-            roster: Roster::new(members).unwrap(),
-            nodes: Vec::new(),
-            sponsors: Vec::new(),
-        };
-        drop(sockets);
-        let client = client(&genesis);
-        let dir = tempfile::tempdir().unwrap();
-        let (genesis, running) = (Arc::new(genesis), BTreeMap::new());
-        let mut statics = Self { dir, genesis, addresses, running, client, vaults: 0 };
-        for nth in 0..4 {
-            statics.revive(nth).await;
-        }
-        statics
-    }
-
-    fn member(&self, nth: u8) -> Member {
-        member(nth, self.addresses[usize::from(nth)])
-    }
-
-    /// Makes the folder of a node one that has its key.
-    fn folder(&self, nth: u8) -> NodeFolder {
-        let folder = NodeFolder {
-            dir: self.dir.path().join(nth.to_string()),
-            name: format!("static-{nth}"),
-            network: NETWORK,
-            listen: self.addresses[usize::from(nth)],
-            http: None,
-            key: key(nth),
-            described: None,
-        };
-        folder.create().unwrap();
-        folder
-    }
-
-    async fn revive(&mut self, nth: u8) {
-        let node = StaticNode::start(self.config(nth)).await.unwrap();
-        self.running.insert(nth, node);
-    }
-
-    fn config(&self, nth: u8) -> StaticConfig {
-        StaticConfig {
-            dir: self.dir.path().join(nth.to_string()),
-            listen: self.addresses[usize::from(nth)],
-            genesis: Arc::clone(&self.genesis),
-            http: None,
-            key: key(nth),
-            timing: Timing { heartbeat: Duration::from_millis(500), ..Timing::default() },
-            snapshot_gap: SNAPSHOT_GAP,
-        }
-    }
-
-    async fn stop(&mut self, nth: u8) {
-        self.running.remove(&nth).unwrap().stop().await;
-    }
-
-    async fn stop_all(mut self) {
-        while let Some((_, node)) = self.running.pop_first() {
-            node.stop().await;
-        }
-    }
-
-    /// Changes who votes, with these approvals.
-    async fn change(&mut self, change: Change, approvers: &[u8], newcomer: Option<u8>) {
-        let Answer::Sequence(sequence) = self.client.ask(&Question::Sequence).await.unwrap() else {
-            panic!("no sequence");
-        };
-        let mut governance = Governance::new(sequence, change);
-        approvers.iter().for_each(|nth| governance.approve(&NETWORK, &key(*nth)));
-        if let Some(newcomer) = newcomer {
-            governance.possess(&NETWORK, &key(newcomer));
-        }
-        let before = self.client.roster().hash();
-        let author = KeyPair::from_secret(&[200; 32]);
-        self.client.carry_out(&author, Action::Govern(governance), &|_| {}).await.unwrap();
-        // Whoever is asked may be a block behind.
-        eventually("the client learns of it", async || {
-            self.client.follow().await.unwrap();
-            self.client.roster().hash() != before
-        })
-        .await;
-    }
-
-    /// Registers one more vault, and answers the proof that it is final.
-    async fn decide(&mut self) -> Proven {
-        self.vaults += 1;
-        let [high, low] = self.vaults.to_be_bytes();
-        let mut secret = [high; 32];
-        secret[0] = low;
-        let (owner, vault) = (KeyPair::from_secret(&secret), VaultId(secret));
-        let height = self
-            .client
-            .carry_out(&owner, Action::CreateVault { vault, sponsor: None }, &|_| {})
-            .await
-            .unwrap();
-        let mut found = None;
-        eventually("whoever is asked has it too", async || {
-            let Some(block) = self.client.blocks(height).await.unwrap().into_iter().next() else {
-                return false;
-            };
-            let block = Block::decode_bounded(&block.block).unwrap();
-            let mut transactions = block.transactions.iter();
-            let id = transactions.find(|signed| signed.transaction().author == owner.public()).unwrap().id();
-            match self.client.ask(&Question::Transaction { id }).await.unwrap() {
-                Answer::Transaction(proven) => found = proven,
-                other => panic!("{other:?}"),
-            }
-            found.is_some()
-        })
-        .await;
-        *found.unwrap()
-    }
-
-    /// What one static node answers, whoever it is now.
-    async fn ask(&self, nth: u8, question: &Question) -> Option<Answer> {
-        let asker = client(&Genesis {
-            roster: Roster::new(vec![Member { key: self.running[&nth].public_key(), ..self.member(nth) }])
-                .unwrap(),
-            ..(*self.genesis).clone()
-        });
-        asker.ask(question).await.ok()
-    }
-
-    async fn height(&self, nth: u8) -> Option<Height> {
-        match self.ask(nth, &Question::Tip).await? {
-            Answer::Tip { header, .. } => Some(header.record.height),
-            _ => None,
-        }
-    }
-
-    /// Whether a node's key is in the certificate of the last block.
-    async fn signs(&self, who: u8) -> bool {
-        let tip = self.client.tip().await.unwrap().record.height;
-        let Some(found) = self.client.blocks(tip).await.unwrap().into_iter().next() else { return false };
-        let certificate = CommitCertificate::decode(&found.certificate).unwrap();
-        certificate.signature(&key(who).public()).is_some()
-    }
-
     /// Whether a node proves a transaction to who has nothing but the genesis.
     async fn proves(&self, nth: u8, wanted: &Proven, steps: usize) -> bool {
         match self.ask(nth, &Question::Transaction { id: wanted.transaction.id() }).await {
@@ -211,22 +31,6 @@ impl Statics {
             _ => false,
         }
     }
-}
-
-fn member(nth: u8, address: SocketAddr) -> Member {
-    Member {
-        key: key(nth).public(),
-        pq_key: Box::new(*PqKeyPair::from_node_secret(&[nth + 1; 32]).public()),
-        label: format!("static-{nth}"),
-        operator: format!("operator-{nth}"),
-        address,
-    }
-}
-
-fn client(genesis: &Genesis) -> LedgerClient {
-    let genesis = Some(genesis.to_text());
-    let network = Network { id: NETWORK, code: Code::DEFAULT, genesis, nodes: Vec::new() };
-    LedgerClient::new(&network, &KeyPair::from_secret(&[99; 32])).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,137 +1,31 @@
 //! Static nodes that start new, or were away for long, take a snapshot: over QUIC, on loopback, with their logs on disk.
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test is a shell: it waits and starts tasks"
-)]
+#![expect(clippy::unwrap_used, reason = "a test is a shell: it waits and starts tasks")]
 
-use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket};
+mod statics;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use statics::{Statics, eventually, key};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use xvault::client::LedgerClient;
 use xvault::consensus::Timing;
-use xvault::crypto::ml_dsa::PqKeyPair;
-use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Holdings, Proven, Question};
-use xvault::message::{
-    Action, Admission, Block, Canonical as _, Change, CommitCertificate, Genesis, Governance, Member, Params,
-    Refusal, Request, Response, Roster,
-};
+use xvault::message::{Canonical as _, Change, Member, Refusal, Request, Response};
 use xvault::net::{Body, Handler, Limits, Reply, Server, ServerEndpoint, serve};
-use xvault::roles::{StaticConfig, StaticNode};
-use xvault::types::{Code, Height, Network, NetworkId, PublicKey, Timestamp, VaultId};
+use xvault::types::{Height, PublicKey};
 
-const NETWORK: NetworkId = NetworkId([3; 32]);
 /// Blocks that a static node may be behind here before it takes a snapshot.
 const GAP: u64 = 40;
 
-/// Asks until the answer is the one hoped for; bounded, since a test must end.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..600 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("it did not come about: {what}");
-}
-
-fn key(nth: u8) -> KeyPair {
-    KeyPair::from_secret(&[nth + 1; 32])
-}
-
-fn member(nth: u8, address: SocketAddr) -> Member {
-    Member {
-        key: key(nth).public(),
-        pq_key: Box::new(*PqKeyPair::from_node_secret(&[nth + 1; 32]).public()),
-        label: format!("static-{nth}"),
-        operator: format!("operator-{nth}"),
-        address,
-    }
-}
-
-fn client(genesis: &Genesis) -> LedgerClient {
-    let genesis = Some(genesis.to_text());
-    let network = Network { id: NETWORK, code: Code::DEFAULT, genesis, nodes: Vec::new() };
-    LedgerClient::new(&network, &KeyPair::from_secret(&[99; 32])).unwrap()
-}
-
-/// Four static nodes of the genesis, not running yet, and places for more.
-struct Statics {
-    dir: tempfile::TempDir,
-    genesis: Arc<Genesis>,
-    addresses: Vec<SocketAddr>,
-    running: BTreeMap<u8, StaticNode>,
-    client: LedgerClient,
-    vaults: u8,
+fn statics() -> Statics {
+    let (heartbeat, propose) = (Duration::from_millis(30), Duration::from_millis(200));
+    Statics::new(Timing { heartbeat, propose, ..Timing::default() }, GAP)
 }
 
 impl Statics {
-    fn new() -> Self {
-        // All are held open until all are found, so that no two are the same.
-        let sockets: Vec<_> = (0..6).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-        let addresses: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
-        let members = (0..4).map(|nth| member(nth, addresses[usize::from(nth)])).collect();
-        let genesis = Genesis {
-            network: NETWORK,
-            time: Timestamp::from_unix_micros(1),
-            code: Code::new(2, 1).unwrap(),
-            admission: Admission::Open,
-            params: Params { open_entries: 10_000, ..Params::DEFAULT },
-            roster: Roster::new(members).unwrap(),
-            nodes: Vec::new(),
-            sponsors: Vec::new(),
-        };
-        let (client, dir) = (client(&genesis), tempfile::tempdir().unwrap());
-        Self { dir, genesis: Arc::new(genesis), addresses, running: BTreeMap::new(), client, vaults: 0 }
-    }
-
-    async fn revive(&mut self, nth: u8) {
-        let config = StaticConfig {
-            dir: self.dir.path().join(nth.to_string()),
-            listen: self.addresses[usize::from(nth)],
-            genesis: Arc::clone(&self.genesis),
-            http: Some(([127, 0, 0, 1], 0).into()),
-            key: key(nth),
-            timing: Timing {
-                heartbeat: Duration::from_millis(30),
-                propose: Duration::from_millis(200),
-                ..Timing::default()
-            },
-            snapshot_gap: GAP,
-        };
-        self.running.insert(nth, StaticNode::start(config).await.unwrap());
-    }
-
-    async fn stop(&mut self, nth: u8) {
-        self.running.remove(&nth).unwrap().stop().await;
-    }
-
-    async fn stop_all(mut self) {
-        while let Some((_, node)) = self.running.pop_first() {
-            node.stop().await;
-        }
-    }
-
-    /// What one static node answers.
-    async fn ask(&self, nth: u8, question: &Question) -> Option<Answer> {
-        let only = Roster::new(vec![member(nth, self.addresses[usize::from(nth)])]).unwrap();
-        let asker = client(&Genesis { roster: only, ..(*self.genesis).clone() });
-        asker.ask(question).await.ok()
-    }
-
-    async fn height(&self, nth: u8) -> Option<Height> {
-        match self.ask(nth, &Question::Tip).await? {
-            Answer::Tip { header, .. } => Some(header.record.height),
-            _ => None,
-        }
-    }
-
     async fn holdings(&self, nth: u8) -> Option<Holdings> {
         match self.ask(nth, &Question::Archive).await? {
             Answer::Archive(holdings) => Some(*holdings),
@@ -156,57 +50,9 @@ impl Statics {
         found.inspect(|proven| proven.verify(&self.genesis).unwrap()).is_some()
     }
 
-    /// Registers one more vault, and answers the proof that it is final.
-    async fn decide(&mut self) -> Proven {
-        self.vaults += 1;
-        let secret = [self.vaults; 32];
-        let (owner, vault) = (KeyPair::from_secret(&[self.vaults + 100; 32]), VaultId(secret));
-        let action = Action::CreateVault { vault, sponsor: None };
-        let height = self.client.carry_out(&owner, action, &|_| {}).await.unwrap();
-        let mut found = None;
-        eventually("whoever is asked has it too", async || {
-            let Some(block) = self.client.blocks(height).await.unwrap().into_iter().next() else {
-                return false;
-            };
-            let block = Block::decode_bounded(&block.block).unwrap();
-            let mut transactions = block.transactions.iter();
-            let id = transactions.find(|signed| signed.transaction().author == owner.public()).unwrap().id();
-            let is_there = |answer: &Answer| matches!(answer, Answer::Transaction(Some(_)));
-            match self.client.ask_for(&Question::Transaction { id }, is_there).await.unwrap() {
-                Answer::Transaction(proven) => found = proven,
-                other => panic!("{other:?}"),
-            }
-            found.is_some()
-        })
-        .await;
-        *found.unwrap()
-    }
-
     /// Lets a static node in.
-    async fn add(&self, nth: u8, approvers: &[u8]) {
-        let Answer::Sequence(sequence) = self.client.ask(&Question::Sequence).await.unwrap() else {
-            panic!("no sequence");
-        };
-        let newcomer = member(nth, self.addresses[usize::from(nth)]);
-        let mut governance = Governance::new(sequence, Change::AddStatic(newcomer));
-        approvers.iter().for_each(|nth| governance.approve(&NETWORK, &key(*nth)));
-        governance.possess(&NETWORK, &key(nth));
-        let before = self.client.roster().hash();
-        let author = KeyPair::from_secret(&[200; 32]);
-        self.client.carry_out(&author, Action::Govern(governance), &|_| {}).await.unwrap();
-        eventually("the client learns of it", async || {
-            self.client.follow().await.unwrap();
-            self.client.roster().hash() != before
-        })
-        .await;
-    }
-
-    /// Whether a node's key is in the certificate of the last block.
-    async fn signs(&self, who: u8) -> bool {
-        let tip = self.client.tip().await.unwrap().record.height;
-        let Some(found) = self.client.blocks(tip).await.unwrap().into_iter().next() else { return false };
-        let certificate = CommitCertificate::decode(&found.certificate).unwrap();
-        certificate.signature(&key(who).public()).is_some()
+    async fn add(&mut self, nth: u8, approvers: &[u8]) {
+        self.change(Change::AddStatic(self.member(nth)), approvers, Some(nth)).await;
     }
 
     /// Whether another node has a node's cosignature of a tree head of now.
@@ -242,7 +88,7 @@ impl Statics {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_starts_new_and_who_was_away_for_long_take_a_snapshot_and_fill_in_what_is_before_it() {
-    let mut statics = Statics::new();
+    let mut statics = statics();
     for nth in 0..4 {
         statics.revive(nth).await;
     }
@@ -376,7 +222,7 @@ impl Handler for Liar {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_static_node_that_lies_or_falls_silent_and_a_stop_in_the_middle_cost_time_only() {
-    let mut statics = Statics::new();
+    let mut statics = statics();
     // Those who are not in the genesis ask the one with the smallest key first.
     let first = (0..4_u8).min_by_key(|nth| key(*nth).public()).unwrap();
     for nth in (0..4).filter(|nth| *nth != first) {
