@@ -337,6 +337,8 @@ fn questions_and_answers_have_one_encoding() {
         Question::LogLeaves { from: 5 },
         Question::BlocksBefore { before: Height(6) },
         Question::Archive,
+        Question::BlocksAfter { after: Height(8) },
+        Question::Height,
     ]);
     let row = Static { member: member(1), votes: true, standing: Standing::Good, faults: 2, proof: None };
     let node = Node { key: pair(2).public(), entry: entry(), since: Height(1), retired: None };
@@ -378,6 +380,7 @@ fn questions_and_answers_have_one_encoding() {
         Answer::LogLeaves(vec![LogHash([1; 32]), LogHash([2; 32])]),
         Answer::Archive(Box::default()),
         Answer::Archive(Box::new(holdings())),
+        Answer::Height(Height(6)),
     ]);
 }
 

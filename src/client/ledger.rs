@@ -12,13 +12,11 @@ use tokio::task::JoinSet;
 use crate::client::{Error, ErrorKind};
 use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Answer, Fate, FinalBlock, Proven, Question};
+use crate::ledger::final_block::{NotFinal, check_final};
 use crate::ledger::rows::{Node, Static, Vault};
-use crate::ledger::{ApplyError, check, query};
 use crate::message::anchor_receipt::RosterStep;
-use crate::message::block::{Block, Header};
-use crate::message::{
-    Canonical as _, CommitCertificate, Genesis, Member, NodeNumber, NodeStatus, Roster, Violation,
-};
+use crate::message::block::Header;
+use crate::message::{Canonical as _, Genesis, Member, NodeNumber, NodeStatus, Roster, Violation};
 use crate::net::Peers;
 use crate::store::FileDisk;
 use crate::store::chain::{Chain, ChainError};
@@ -344,7 +342,7 @@ impl LedgerClient {
                 return Ok(Replayed { tip, blocks, transactions });
             }
             for (height, block) in (next.0..).map(Height).zip(&found) {
-                transactions += apply(&chain, &self.genesis, height, block)?;
+                transactions += apply(&chain, height, block)?;
                 blocks += 1;
                 progressed(height);
             }
@@ -353,24 +351,14 @@ impl LedgerClient {
 }
 
 /// Checks a block on top of the chain and adds it; how many transactions it has.
-fn apply(chain: &Chain, genesis: &Genesis, height: Height, found: &FinalBlock) -> Result<u64, Error> {
-    let wrong = |reason: String| Error::new(ErrorKind::Corrupt, format!("block {height} is wrong: {reason}"));
-    let block = Block::decode_bounded(&found.block).map_err(|violation| wrong(violation.to_string()))?;
-    let certificate =
-        CommitCertificate::decode(&found.certificate).map_err(|violation| wrong(violation.to_string()))?;
-    if (certificate.height, certificate.block) != (height, block.header.id()) {
-        return Err(wrong("its certificate is another block's".to_owned()));
-    }
+fn apply(chain: &Chain, height: Height, found: &FinalBlock) -> Result<u64, Error> {
     let view = chain.view().map_err(chain_error)?;
-    let roster = query::next_roster(&view).map_err(|error| chain_error(error.into()))?;
-    let is_signed = certificate.verify(roster.committee(), genesis.network);
-    is_signed.map_err(|violation| wrong(format!("its certificate: {violation}")))?;
-    let changes = check(&view, &block, |_| false).map_err(|error| match error {
-        ApplyError::Invalid(error) => wrong(error.to_string()),
-        ApplyError::Read(error) => chain_error(error.into()),
+    let next = check_final(&view, found, |_| false).map_err(|error| match error {
+        NotFinal::Read(error) => chain_error(error.into()),
+        wrong => Error::new(ErrorKind::Corrupt, format!("block {height} is wrong: {wrong}")),
     })?;
-    chain.commit(&found.block, &certificate, &changes).map_err(chain_error)?;
-    Ok(block.transactions.len() as u64)
+    chain.commit(&found.block, &next.certificate, &next.changes).map_err(chain_error)?;
+    Ok(next.block.transactions.len() as u64)
 }
 
 fn chain_error(error: ChainError) -> Error {

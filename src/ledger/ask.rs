@@ -111,6 +111,14 @@ pub enum Question {
     },
     /// How much of the ledger the static node has.
     Archive,
+    /// The blocks after a height. While there is none the answer waits, but for no longer than
+    /// [`BLOCK_WAIT_MILLIS`](crate::types::limits::BLOCK_WAIT_MILLIS): then there are none in it.
+    BlocksAfter {
+        /// The last one known.
+        after: Height,
+    },
+    /// How high is the ledger?
+    Height,
 }
 
 /// How much of the ledger a static node has.
@@ -230,6 +238,8 @@ pub enum Answer {
     LogLeaves(Vec<LogHash>),
     /// What the static node has.
     Archive(Box<Holdings>),
+    /// The height of the last block.
+    Height(Height),
 }
 
 /// Answers what the state alone can answer; `None` for the questions that need more.
@@ -243,12 +253,14 @@ pub fn answer(state: &impl Read, question: &Question) -> Result<Option<Answer>, 
         | Question::Transaction { .. }
         | Question::Anchors { .. }
         | Question::Cosignatures { .. }
+        | Question::BlocksAfter { .. }
         | Question::Steps
         | Question::Snapshot { .. }
         | Question::SnapshotRows { .. }
         | Question::BlocksBefore { .. }
         | Question::Archive => return Ok(None),
         Question::LogLeaves { from } => Answer::LogLeaves(snapshot::leaves(state, *from)?),
+        Question::Height => Answer::Height(query::tip(state)?.record.height),
         Question::Sequence => Answer::Sequence(COUNTERS.expect(state, &())?.sequence),
         Question::Nonce { author } => Answer::Nonce(query::next_nonce(state, &Lane::Author(*author))?),
         Question::Head { vault, collection } => Answer::Head(query::head(state, vault, collection)?),
@@ -328,6 +340,11 @@ impl Canonical for Question {
                 before.write(to);
             }
             Self::Archive => to.push(24),
+            Self::BlocksAfter { after } => {
+                to.push(40);
+                after.write(to);
+            }
+            Self::Height => to.push(41),
         }
     }
 
@@ -355,6 +372,8 @@ impl Canonical for Question {
             22 => Self::LogLeaves { from: Canonical::read(from)? },
             23 => Self::BlocksBefore { before: Canonical::read(from)? },
             24 => Self::Archive,
+            40 => Self::BlocksAfter { after: Canonical::read(from)? },
+            41 => Self::Height,
             _ => return Err(Violation::Malformed),
         })
     }
@@ -589,6 +608,10 @@ impl Canonical for Answer {
                 to.push(23);
                 holdings.write(to);
             }
+            Self::Height(height) => {
+                to.push(40);
+                height.write(to);
+            }
         }
     }
 
@@ -616,6 +639,7 @@ impl Canonical for Answer {
             21 => Self::SnapshotRows(bool::read(from)?.then(|| read_rows(from)).transpose()?),
             22 => Self::LogLeaves(read_list(from, MAX_ANSWER_LEAVES)?),
             23 => Self::Archive(Box::new(Canonical::read(from)?)),
+            40 => Self::Height(Canonical::read(from)?),
             _ => return Err(Violation::Malformed),
         })
     }

@@ -12,6 +12,8 @@ mod apply;
 pub mod archive;
 pub mod ask;
 mod execution;
+pub mod final_block;
+pub mod follow;
 mod genesis;
 pub mod log;
 pub mod mempool;

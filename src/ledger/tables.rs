@@ -79,6 +79,20 @@ impl<K: Key, V: Canonical> Table<K, V> {
         bytes
     }
 
+    /// What follows the table's byte in a key of this table; none of another table.
+    #[must_use]
+    pub fn rest<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        key.split_first().filter(|(table, _)| **table == self.tag).map(|(_, rest)| rest)
+    }
+
+    /// Reads a value of this table.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`].
+    pub fn read_value(&self, value: &[u8]) -> Result<V, ReadError> {
+        self.value(value)
+    }
+
     /// The row of a key.
     ///
     /// # Errors

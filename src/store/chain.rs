@@ -4,6 +4,8 @@
 //! A block, its certificate and all that it changes are one durable transaction: after a crash the state is
 //! that of some block, and the blocks before it are all there, but for those that a snapshot passed over.
 
+pub mod light;
+
 use std::sync::Arc;
 
 use redb::{
@@ -63,6 +65,9 @@ pub enum ChainError {
     /// A block that should be there is not, or does not read.
     #[error("block {0} is missing or damaged in the ledger's database")]
     Block(Height),
+    /// The database panicked.
+    #[error("the ledger's database broke")]
+    Panicked,
 }
 
 fn failed<E: Into<redb::Error>>(during: &'static str) -> impl Fn(E) -> ChainError {

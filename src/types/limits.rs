@@ -182,6 +182,34 @@ pub const ANSWER_BLOCKS_LEN: usize = 4 << 20;
 /// Rows of one answer: the next question goes on after the last.
 pub const MAX_ANSWER_ROWS: usize = 512;
 
+/// Milliseconds for which a static node lets a question for the next block wait: longer than a heartbeat, so that an idle
+/// ledger costs its followers one question a block, and well within a caller's patience for an answer.
+pub const BLOCK_WAIT_MILLIS: u64 = 15_000;
+
+/// Questions that wait for the next block at a static node: one of each follower. A waiting one costs some kilobytes.
+pub const MAX_BLOCK_WAITERS: usize = 2_048;
+
+/// Microseconds for which a client may take up an interrupted upload, and counts on the shards that nodes took of it.
+pub const UPLOAD_LIFE_MICROS: u64 = 7 * 24 * 3_600 * 1_000_000;
+
+/// Microseconds of the ledger's time for which a storage node keeps a shard that no anchor names: longer than
+/// [`UPLOAD_LIFE_MICROS`], so that a client that counts on its shards still has a day to anchor them.
+pub const UNANCHORED_LIFE_MICROS: u64 = UPLOAD_LIFE_MICROS + 24 * 3_600 * 1_000_000;
+
+/// Microseconds of the ledger's time between the release of a segment on the ledger and its end at a storage node. A read
+/// that began before the release ends well: a unit of a read takes seconds, and a client that asks the ledger anew learns
+/// of the release.
+pub const RELEASE_GRACE_MICROS: u64 = 120 * 1_000_000;
+
+/// Microseconds that the last block may be old for a follower to take its state for that of now: six heartbeats.
+pub const FOLLOWER_STALE_MICROS: u64 = 60 * 1_000_000;
+
+/// Memory for the pages of a follower's state: the upper levels of a million rows.
+pub const FOLLOWER_CACHE_BYTES: usize = 8 << 20;
+
+/// Releases that a storage node carries out, and shards whose anchors it looks for, at a time.
+pub const HOUSEKEEPING_BATCH: usize = 256;
+
 /// HTTP connections that a server of ours has open at once; others wait in the system's queue.
 pub const MAX_HTTP_CONNECTIONS: usize = 64;
 
@@ -225,3 +253,7 @@ pub const SNAPSHOT_LIFE_MICROS: u64 = 30 * 60 * 1_000_000;
 
 /// Microseconds for which a state is held when nobody asks for more of it.
 pub const SNAPSHOT_IDLE_MICROS: u64 = 60 * 1_000_000;
+// A client's shards outlive its patience; and who waits for a block is answered before its caller gives up.
+const _: () = assert!(UNANCHORED_LIFE_MICROS > UPLOAD_LIFE_MICROS);
+const _: () = assert!(BLOCK_WAIT_MILLIS < 30_000);
+const _: () = assert!(RELEASE_GRACE_MICROS > FOLLOWER_STALE_MICROS);

@@ -11,11 +11,11 @@ use crate::types::{Code, NetworkId, Round, Timestamp, VaultId};
 
 const ROOM: u64 = 256 << 20;
 
-fn pair(nth: u8) -> KeyPair {
+pub(super) fn pair(nth: u8) -> KeyPair {
     KeyPair::from_secret(&[nth; 32])
 }
 
-fn genesis() -> Genesis {
+pub(super) fn genesis() -> Genesis {
     let member = |nth: u8| Member {
         key: pair(nth).public(),
         pq_key: Box::new(*PqKeyPair::from_node_secret(&[nth; 32]).public()),
@@ -35,20 +35,31 @@ fn genesis() -> Genesis {
     }
 }
 
-/// A block on top of the chain, with its certificate.
+/// A block on top of the chain, with its certificate: it creates a vault.
 fn next(chain: &Chain, genesis: &Genesis) -> (Vec<u8>, CommitCertificate, Changes) {
+    let height = chain.view().unwrap().tip().unwrap().record.height.next();
+    let vault = VaultId([u8::try_from(height.0).unwrap(); 32]);
+    next_with(chain, genesis, Action::CreateVault { vault, sponsor: None })
+}
+
+/// A block on top of the chain with an action of the one owner, with its certificate.
+pub(super) fn next_with(
+    chain: &Chain,
+    genesis: &Genesis,
+    action: Action,
+) -> (Vec<u8>, CommitCertificate, Changes) {
     let view = chain.view().unwrap();
     let tip = view.tip().unwrap();
     let height = tip.record.height.next();
     let owner = pair(9);
-    let vault = VaultId([u8::try_from(height.0).unwrap(); 32]);
-    let transaction = Transaction {
+    let mut transaction = Transaction {
         network: genesis.network,
         author: owner.public(),
-        nonce: height.0 - 1,
+        nonce: 0,
         expires: Height(1_000),
-        action: Action::CreateVault { vault, sponsor: None },
+        action,
     };
+    transaction.nonce = query::next_nonce(&view, &transaction.lane()).unwrap();
     let verified = transaction.sign(&owner).into_verified(&genesis.network).unwrap();
     let draft = Draft {
         proposer: genesis.roster.committee().members()[0],
