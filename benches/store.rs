@@ -8,7 +8,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use xvault::crypto::tree::SliceHasher;
 use xvault::message::ShardRef;
 use xvault::store::{FileDisk, NewShard, ShardStore, StoreConfig};
-use xvault::types::{PublicKey, SegmentId};
+use xvault::types::{PublicKey, SegmentId, Timestamp};
 
 const OWNER: PublicKey = PublicKey([1; 32]);
 
@@ -47,6 +47,7 @@ impl Store {
                 root,
                 bytes: bytes.clone(),
                 leaves: leaves.clone(),
+                stored_at: Timestamp::ZERO,
             }
         };
         (0..count).map(|_| new()).collect()

@@ -285,7 +285,7 @@ fn shard(n: u8) -> NewShard {
     hasher.update(&bytes);
     let (root, leaves) = hasher.finish();
     let shard = ShardRef { segment: SegmentId([n; 32]), index: n % 6 };
-    NewShard { owner: PublicKey([1; 32]), shard, root, bytes, leaves }
+    NewShard { owner: PublicKey([1; 32]), shard, root, bytes, leaves, stored_at: Timestamp::ZERO }
 }
 
 /// Opens a store again and again, each time with damage to one of the files whose names begin so, and reads all of it;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use xvault::client::{
@@ -9,8 +10,8 @@ use xvault::client::{
 };
 use xvault::crypto::seed::Seed;
 use xvault::crypto::sign::KeyPair;
-use xvault::message::{Action, NodeEntry};
-use xvault::roles::{Devnet, DevnetConfig, NodeConfig, StorageNode};
+use xvault::message::{Action, Genesis, NodeEntry};
+use xvault::roles::{Devnet, DevnetConfig, LedgerConfig, NodeConfig, StorageNode};
 use xvault::store::StoreConfig;
 use xvault::types::{Network, NodeInfo};
 
@@ -76,12 +77,14 @@ async fn a_network_file_need_not_list_nodes_that_the_ledger_knows() {
     let ledger = LedgerClient::new(&network, &folder.key).unwrap();
     ledger.carry_out(&folder.key, Action::RetireNode, &|_| {}).await.unwrap();
     let key = KeyPair::from_secret(&[77; 32]);
+    let genesis = Genesis::from_text(network.genesis.as_ref().unwrap()).unwrap();
     let newcomer = StorageNode::start(NodeConfig {
         dir: dir.path().join("newcomer"),
         listen: ([127, 0, 0, 1], 0).into(),
         network: network.id,
         key: key.clone(),
         store: StoreConfig::default(),
+        ledger: Some(LedgerConfig::new(Arc::new(genesis))),
     })
     .await
     .unwrap();

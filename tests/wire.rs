@@ -146,7 +146,8 @@ fn signed_receipt() -> SignedReceipt {
 
 fn refusals() -> Vec<Refusal> {
     use RefusalCode::*;
-    let mut codes = vec![UnsupportedProtocol, NotFound, Busy, Full, Corrupt, Disk, Conflict];
+    let mut codes =
+        vec![UnsupportedProtocol, NotFound, Busy, Full, Corrupt, Disk, Conflict, NotAdmitted, Anchored];
     codes.extend(VIOLATIONS.map(Violation));
     let refusal = |code| Refusal { code, message: "no".into(), retry_after_ms: 7, protocols: vec![1, 2] };
     codes.into_iter().map(refusal).collect()
@@ -181,6 +182,7 @@ fn status() -> NodeStatus {
         uptime_seconds: 5,
         clock: Timestamp::from_unix_millis(6),
         problems: vec!["disk is slow".into()],
+        ledger: Some(LedgerTip { height: Height(7), time: Timestamp::from_unix_millis(8) }),
     }
 }
 
@@ -195,6 +197,7 @@ fn empty_status() -> NodeStatus {
         uptime_seconds: 0,
         clock: Timestamp::ZERO,
         problems: vec![],
+        ledger: None,
     }
 }
 

@@ -18,7 +18,7 @@ use xvault::net::{Body, Handler, Limits, Peers, Reply, Server, ServerEndpoint, s
 use xvault::store::{FileDisk, NewShard, ShardStore, StoreConfig};
 use xvault::stripe::Coder;
 use xvault::types::limits::{CELL_LEN, FRAME_LEN};
-use xvault::types::{Code, Hash, Network, NetworkId, NodeInfo, PublicKey, SegmentId, VersionId};
+use xvault::types::{Code, Hash, Network, NetworkId, NodeInfo, PublicKey, SegmentId, Timestamp, VersionId};
 
 use crate::network::own_cpu_s;
 use crate::report::Outcome;
@@ -142,7 +142,9 @@ fn disk(dir: &Path) -> Outcome<(f64, f64)> {
     let (root, leaves) = slices(&bytes);
     let mut count = 0;
     let write = cost(SHARD_LEN, || {
-        let new = NewShard { owner, shard: shard(count), root, bytes: bytes.clone(), leaves: leaves.clone() };
+        let stored_at = Timestamp::ZERO;
+        let (bytes, leaves) = (bytes.clone(), leaves.clone());
+        let new = NewShard { owner, shard: shard(count), root, bytes, leaves, stored_at };
         count += 1;
         Ok(store.put_batch(&[new]).into_iter().collect::<Result<_, _>>()?)
     })?;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
-use crate::cli::node::{Answer, ask_all, reason};
+use crate::cli::node::{Answer, ask_all, ledger_words, reason};
 use crate::cli::output::{Output, Paint};
 use crate::cli::session::Session;
 use crate::client::keystore::Keystore;
@@ -253,7 +253,8 @@ fn node_check(network: NetworkId, median_ms: Option<i64>, (node, report): &Answe
     }
     let free = format::size(report.status.free_bytes);
     let millis = report.round_trip.as_secs_f64() * 1e3;
-    Check::ok("node", format!("{name} answers in {millis:.1} ms, {free} free"))
+    let ledger = ledger_words(&report.status).map(|words| format!(", {words}")).unwrap_or_default();
+    Check::ok("node", format!("{name} answers in {millis:.1} ms, {free} free{ledger}"))
 }
 
 /// How far the middle one of the nodes' clocks is ahead of ours, milliseconds.
@@ -358,6 +359,7 @@ mod tests {
             uptime_seconds: 0,
             clock: Timestamp::ZERO,
             problems: Vec::new(),
+            ledger: None,
         };
         (node, Ok(NodeReport { status, round_trip: Duration::ZERO, clock_offset_ms }))
     }

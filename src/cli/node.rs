@@ -1,7 +1,9 @@
 //! `xvault node`
 
+use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,9 +16,10 @@ use crate::cli::govern::random_key;
 use crate::cli::output::{Output, Paint, escape};
 use crate::cli::registry;
 use crate::cli::session::Session;
+use crate::cli::static_node::{GENESIS_FILE, read_genesis};
 use crate::client::{ErrorKind, LedgerClient, NodeReport, Nodes};
 use crate::ledger::rows::Node;
-use crate::message::NodeNumber;
+use crate::message::{Genesis, NodeNumber, NodeStatus};
 use crate::roles::storage_node::{Described, NodeConfig, NodeFolder, StorageNode};
 use crate::types::{NetworkId, NodeInfo};
 
@@ -149,13 +152,20 @@ fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
 fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
     let folder = NodeFolder::open(&args.dir)?;
     let name = folder.name.clone();
+    let genesis = genesis_of(session, &folder)?;
     let ledger = args.register.then(|| session.ledger(None)).transpose()?;
     let registering = folder.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
     runtime.block_on(async {
         let (mut interrupt, mut terminate) = signals()?;
-        let node = StorageNode::start(NodeConfig::from(folder)).await?;
+        let is_open = genesis.is_none();
+        let node = StorageNode::start(NodeConfig::new(folder, genesis)).await?;
         session.output().note(format_args!("node {name} listens on {}", node.address()));
+        if is_open {
+            let why =
+                "it knows no ledger: it stores for anybody; name a network file that has one with --network";
+            session.output().warn(why);
+        }
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
@@ -165,6 +175,33 @@ fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
         node.stop().await;
         Ok(Exit::Ok)
     })
+}
+
+/// The genesis whose ledger a node follows: that of its folder, or that of the network file, which the folder keeps from
+/// then on. None for a network without a ledger.
+fn genesis_of(session: &Session, folder: &NodeFolder) -> anyhow::Result<Option<Arc<Genesis>>> {
+    let path = folder.dir.join(GENESIS_FILE);
+    if path.exists() {
+        return Ok(Some(Arc::new(read_genesis(&path)?)));
+    }
+    // A node may run without a network file, as it always could.
+    let Some(text) =
+        session.network().ok().filter(|network| network.id == folder.network).and_then(|found| found.genesis)
+    else {
+        return Ok(None);
+    };
+    let genesis = Genesis::from_text(&text).context("the genesis in the network file is damaged")?;
+    keep_genesis(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Some(Arc::new(genesis)))
+}
+
+/// Durable up to its name: a node that followed a ledger once does so ever after.
+fn keep_genesis(path: &Path, text: &str) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text)?;
+    File::open(&new)?.sync_all()?;
+    std::fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 /// Has the ledger say of the node what its folder says, if that is asked for; tries until it does. Never ends.
@@ -323,6 +360,7 @@ fn show(
                 "node": node.name, "reachable": true, "network": status.network.to_string(), "version": status.version, "shards": status.shards,
                 "shard_bytes": status.shard_bytes, "disk_bytes": status.disk_bytes, "free_bytes": status.free_bytes,
                 "uptime_seconds": status.uptime_seconds, "problems": status.problems,
+                "ledger_height": status.ledger.map(|tip| tip.height.0), "ledger_age_seconds": ledger_age(status).map(|age| age.as_secs()),
                 "round_trip_ms": report.round_trip.as_secs_f64() * 1e3, "clock_offset_ms": report.clock_offset_ms,
             }))?;
         }
@@ -334,11 +372,12 @@ fn show(
             let word = output
                 .paint(if good { Paint::Good } else { Paint::Caution }, if good { "ok" } else { "warn" });
             output.line(format_args!(
-                "{name:16}  {word:4}  {:>8} shards  {:>10} held  {:>10} free  {:.1} ms",
+                "{name:16}  {word:4}  {:>8} shards  {:>10} held  {:>10} free  {:.1} ms{}",
                 status.shards,
                 format::size(status.shard_bytes),
                 format::size(status.free_bytes),
                 report.round_trip.as_secs_f64() * 1e3,
+                ledger_words(status).map(|words| format!("  {words}")).unwrap_or_default(),
             ))?;
             for problem in problems {
                 output.line(format_args!("{:16}  {}", "", escape(problem)))?;
@@ -353,6 +392,17 @@ fn show(
         }
     }
     Ok(())
+}
+
+/// How old the last block is that a node has, by its own clock.
+fn ledger_age(status: &NodeStatus) -> Option<Duration> {
+    status.ledger.map(|tip| status.clock.since(tip.time))
+}
+
+/// How far a node follows the ledger, if its network has one.
+pub(crate) fn ledger_words(status: &NodeStatus) -> Option<String> {
+    let (tip, age) = status.ledger.zip(ledger_age(status))?;
+    Some(format!("block {} is {} old", tip.height, format::duration(age)))
 }
 
 /// The innermost cause: what the network said.

@@ -49,8 +49,8 @@ pub use proposal::{Proposal, SignedProposal, block_hash};
 pub use record::{Extent, Locator, RecordHeader, StoredVersion, VersionEntry, VersionState};
 pub use rejection::Rejection;
 pub use request::{
-    HeldShard, NodeStatus, PutShard, ReadShard, Refusal, RefusalCode, Request, RequestError, Response,
-    ShardRef, ShardSlice, SignedReceipt,
+    HeldShard, LedgerTip, NodeStatus, PutShard, ReadShard, Refusal, RefusalCode, Request, RequestError,
+    Response, ShardRef, ShardSlice, SignedReceipt,
 };
 pub use sponsorship::Sponsorship;
 pub use staged_put::StagedPut;

@@ -185,6 +185,10 @@ pub enum RefusalCode {
     Disk,
     /// Another shard is stored under this segment and index.
     Conflict,
+    /// The finalized ledger has no vault of the asker's.
+    NotAdmitted,
+    /// The finalized ledger still has the segment.
+    Anchored,
 }
 
 /// How a storage node is.
@@ -208,6 +212,17 @@ pub struct NodeStatus {
     pub clock: Timestamp,
     /// What is wrong, for people; empty while all is well.
     pub problems: Vec<String>,
+    /// The last block that it has of its network's ledger; none where there is none to follow.
+    pub ledger: Option<LedgerTip>,
+}
+
+/// How far a node follows the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerTip {
+    /// The last block.
+    pub height: Height,
+    /// When it was made.
+    pub time: Timestamp,
 }
 
 impl Refusal {

@@ -5,8 +5,8 @@ use prost::Message as _;
 use crate::message::generated as wire_format;
 use crate::message::generated::{RefusalCode as Code, request, response};
 use crate::message::request::{
-    HeldShard, NodeStatus, PROTOCOL, PutShard, ReadShard, Refusal, RefusalCode, Request, RequestError,
-    Response, ShardRef, ShardSlice, SignedReceipt,
+    HeldShard, LedgerTip, NodeStatus, PROTOCOL, PutShard, ReadShard, Refusal, RefusalCode, Request,
+    RequestError, Response, ShardRef, ShardSlice, SignedReceipt,
 };
 use crate::message::{CustodyReceipt, Violation, wire};
 use crate::types::limits::{
@@ -288,6 +288,8 @@ impl Refusal {
             RefusalCode::Corrupt => Code::Corrupt,
             RefusalCode::Disk => Code::Disk,
             RefusalCode::Conflict => Code::Conflict,
+            RefusalCode::NotAdmitted => Code::NotAdmitted,
+            RefusalCode::Anchored => Code::Anchored,
         };
         wire_format::Refusal {
             code: code.into(),
@@ -310,6 +312,8 @@ impl Refusal {
             (Code::Corrupt, None) => RefusalCode::Corrupt,
             (Code::Disk, None) => RefusalCode::Disk,
             (Code::Conflict, None) => RefusalCode::Conflict,
+            (Code::NotAdmitted, None) => RefusalCode::NotAdmitted,
+            (Code::Anchored, None) => RefusalCode::Anchored,
             (Code::Unspecified | Code::Violation, None) | (_, Some(_)) => return Err(Violation::Malformed),
         };
         Ok(Self {
@@ -333,6 +337,10 @@ impl NodeStatus {
             clock_micros: self.clock.unix_micros(),
             problems: self.problems.iter().take(MAX_PROBLEMS).map(|text| wire::plain_text(text)).collect(),
             network: self.network.0.to_vec(),
+            ledger: self.ledger.map(|tip| wire_format::LedgerTip {
+                height: tip.height.0,
+                time_micros: tip.time.unix_micros(),
+            }),
         }
     }
 
@@ -348,6 +356,10 @@ impl NodeStatus {
             uptime_seconds: found.uptime_seconds,
             clock: Timestamp::from_unix_micros(found.clock_micros),
             problems: found.problems.into_iter().map(wire::text).collect::<Result<_, _>>()?,
+            ledger: found.ledger.map(|tip| LedgerTip {
+                height: Height(tip.height),
+                time: Timestamp::from_unix_micros(tip.time_micros),
+            }),
         })
     }
 }

@@ -147,13 +147,16 @@ impl Devnet {
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(&config, &network_file)?,
             Err(error) => return Err(io_error(&network_file)(error)),
         };
+        let genesis = network.genesis.as_ref().map(|text| Genesis::from_text(text)).transpose();
+        let genesis = genesis.map_err(DevnetError::Genesis)?.map(Arc::new);
+        // First, so that the storage nodes find whom they follow.
+        let statics = start_statics(&config.dir, genesis.as_ref()).await?;
         let mut nodes = Vec::new();
         for info in &network.nodes {
             let folder = NodeFolder::open(&config.dir.join(&info.name))?;
-            let node = StorageNode::start(NodeConfig::from(folder)).await;
+            let node = StorageNode::start(NodeConfig::new(folder, genesis.clone())).await;
             nodes.push(node.map_err(|source| DevnetError::Node { name: info.name.clone(), source })?);
         }
-        let statics = start_statics(&config.dir, &network).await?;
         Ok(Self { network, network_file, nodes, statics, _lock: lock })
     }
 
@@ -171,10 +174,10 @@ impl Devnet {
 
     /// Stops all nodes; their data stay.
     pub async fn stop(self) {
-        for node in self.statics {
+        for node in self.nodes {
             node.stop().await;
         }
-        for node in self.nodes {
+        for node in self.statics {
             node.stop().await;
         }
     }
@@ -202,9 +205,8 @@ impl Devnet {
 }
 
 /// Starts the static nodes of the network's genesis, if it has one.
-async fn start_statics(dir: &Path, network: &Network) -> Result<Vec<StaticNode>, DevnetError> {
-    let Some(text) = &network.genesis else { return Ok(Vec::new()) };
-    let genesis = Arc::new(Genesis::from_text(text).map_err(DevnetError::Genesis)?);
+async fn start_statics(dir: &Path, genesis: Option<&Arc<Genesis>>) -> Result<Vec<StaticNode>, DevnetError> {
+    let Some(genesis) = genesis else { return Ok(Vec::new()) };
     let mut statics = Vec::new();
     for member in genesis.roster.members() {
         let folder = NodeFolder::open(&dir.join(&member.label))?;
@@ -213,7 +215,7 @@ async fn start_statics(dir: &Path, network: &Network) -> Result<Vec<StaticNode>,
             listen: folder.listen,
             // A program that took the port meanwhile keeps nobody from the rest of the devnet.
             http: folder.http.filter(|address| TcpListener::bind(address).is_ok()),
-            genesis: Arc::clone(&genesis),
+            genesis: Arc::clone(genesis),
             key: folder.key,
             timing: Timing::default(),
             snapshot_gap: SNAPSHOT_GAP,

@@ -28,7 +28,7 @@ use crate::store::volume::{ENTRY_ALIGN, ENTRY_ALIGN_LEN, HEADER_LEN, Header, Kin
 pub use crate::store::volume::HeaderKey;
 use crate::transfer::BufferPool;
 use crate::types::limits::{NODE_FREE_RESERVE, SLICE_LEN, VOLUME_LEN};
-use crate::types::{Hash, PublicKey, SegmentId};
+use crate::types::{Hash, PublicKey, SegmentId, Timestamp};
 
 use index::{Index, Place};
 use volumes::Volumes;
@@ -70,6 +70,8 @@ pub struct NewShard {
     pub bytes: Bytes,
     /// Chaining values of its slices, as [`SliceHasher`](tree::SliceHasher) gives them.
     pub leaves: Vec<Hash>,
+    /// When it is stored, by the ledger's time; zero where that is not known.
+    pub stored_at: Timestamp,
 }
 
 /// Why the store does not do something.
@@ -318,6 +320,39 @@ impl ShardReader {
         Ok(sound.map(|place| HeldShard { shard: place.shard, root: place.root, len: place.len }).collect())
     }
 
+    /// When each shard of a segment was stored that this owner has here, by the ledger's time; zero where that was not
+    /// known.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] or [`StoreError::Disk`].
+    pub fn stored_at(&self, owner: &PublicKey, segment: &SegmentId) -> Result<Vec<Timestamp>, StoreError> {
+        let places = self.0.index.places_of(owner, segment)?;
+        let stored_at = |place: &Place| {
+            let file = self.0.volumes.get(place.volume)?;
+            Ok(read_header(&*file, &self.0.config.header_key, place)?.stored_at)
+        };
+        places.iter().map(stored_at).collect()
+    }
+
+    /// The next shards in the order of their owners, after one; at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn walk(
+        &self,
+        mut after: Option<(PublicKey, ShardRef)>,
+        limit: usize,
+    ) -> Result<Vec<(PublicKey, ShardRef)>, StoreError> {
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(place) = self.0.index.next_after(after)?
+        {
+            after = Some((place.owner, place.shard));
+            found.extend(after);
+        }
+        Ok(found)
+    }
+
     /// What the store holds and what is wrong with it.
     #[must_use]
     pub fn usage(&self) -> Usage {
@@ -350,10 +385,22 @@ fn read_leaves(file: &dyn DiskFile, key: &HeaderKey, place: &Place) -> Result<Ve
     file.read_at(place.offset, &mut bytes).map_err(read_error)?;
     let (head, leaves) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(StoreError::Corrupt)?;
     let found = Header::decode(head, key, place.volume, place.offset).ok_or(StoreError::Corrupt)?;
-    if (Header { durable_to: 0, ..found }) != place.header() {
+    if (Header { durable_to: 0, stored_at: Timestamp::ZERO, ..found }) != place.header() {
         return Err(StoreError::Corrupt);
     }
     Ok(leaves.chunks_exact(32).filter_map(Hash::from_slice).collect())
+}
+
+/// The header of a shard's entry, which must be its own.
+pub(super) fn read_header(file: &dyn DiskFile, key: &HeaderKey, place: &Place) -> Result<Header, StoreError> {
+    let mut head = [0; HEADER_LEN];
+    file.read_at(place.offset, &mut head).map_err(read_error)?;
+    let found = Header::decode(&head, key, place.volume, place.offset).ok_or(StoreError::Corrupt)?;
+    if (Header { durable_to: 0, stored_at: Timestamp::ZERO, ..found }) == place.header() {
+        Ok(found)
+    } else {
+        Err(StoreError::Corrupt)
+    }
 }
 
 /// A volume that ends too early has lost the shard.
@@ -467,6 +514,7 @@ impl ShardStore {
                 root: new.root,
                 len: new.bytes.len() as u64,
                 durable_to: 0,
+                stored_at: new.stored_at,
             })
             .collect();
         let contents: Vec<(&[Hash], &[u8])> =
@@ -759,7 +807,8 @@ impl Drop for ShardStore {
 
 const fn tombstone(owner: PublicKey, segment: SegmentId) -> Header {
     let shard = ShardRef { segment, index: 0 };
-    Header { kind: Kind::Tombstone, owner, shard, root: Hash([0; 32]), len: 0, durable_to: 0 }
+    let stored_at = Timestamp::ZERO;
+    Header { kind: Kind::Tombstone, owner, shard, root: Hash([0; 32]), len: 0, durable_to: 0, stored_at }
 }
 
 const _: () = assert!((SLICE_LEN as u64).is_multiple_of(ENTRY_ALIGN));

@@ -18,7 +18,7 @@ use std::io;
 use crate::message::ShardRef;
 use crate::store::disk::DiskFile;
 use crate::types::limits::{MAX_SHARD_LEN, SLICE_LEN};
-use crate::types::{Hash, PublicKey, SegmentId};
+use crate::types::{Hash, PublicKey, SegmentId, Timestamp};
 
 /// Entries begin at multiples of this: a disk block, so that a torn write of one leaves the others whole, and
 /// that long batches can be written past the page cache.
@@ -63,6 +63,8 @@ pub(crate) struct Header {
     pub(crate) len: u64,
     /// Bytes of this volume that were durable when the entry was written.
     pub(crate) durable_to: u64,
+    /// When the shard was stored, by the ledger's time; zero where that was not known, as in volumes of before it was noted.
+    pub(crate) stored_at: Timestamp,
 }
 
 impl Header {
@@ -96,6 +98,7 @@ impl Header {
         bytes[80..112].copy_from_slice(self.root.as_bytes());
         bytes[112..120].copy_from_slice(&self.len.to_le_bytes());
         bytes[120..128].copy_from_slice(&self.durable_to.to_le_bytes());
+        bytes[128..136].copy_from_slice(&self.stored_at.unix_micros().to_le_bytes());
         let hash = header_hash(&bytes, key, volume, offset);
         bytes[HASH_AT..].copy_from_slice(&hash);
         bytes
@@ -124,6 +127,7 @@ impl Header {
             root: Hash::from_slice(&bytes[80..112])?,
             len: number(112)?,
             durable_to: number(120)?,
+            stored_at: Timestamp::from_unix_micros(number(128)?),
         };
         (header.len <= MAX_SHARD_LEN && header.durable_to <= offset).then_some(header)
     }

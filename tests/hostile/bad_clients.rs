@@ -32,6 +32,7 @@ async fn serve() -> Served {
         network: NETWORK,
         key: key.clone(),
         store: StoreConfig::default(),
+        ledger: None,
     };
     let node = StorageNode::start(config).await.unwrap();
     let info = NodeInfo {

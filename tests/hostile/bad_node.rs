@@ -221,6 +221,7 @@ impl BadNode {
             uptime_seconds: 0,
             clock: Timestamp::from_unix_millis(1),
             problems: Vec::new(),
+            ledger: None,
         }
     }
 

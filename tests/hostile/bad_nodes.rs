@@ -49,6 +49,7 @@ async fn storage_node(dir: &Path, number: u8, store: StoreConfig) -> StorageNode
         network: NETWORK,
         key: node_key(number),
         store,
+        ledger: None,
     };
     StorageNode::start(config).await.unwrap()
 }

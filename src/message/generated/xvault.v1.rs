@@ -510,6 +510,17 @@ pub struct NodeStatus {
     /// 32 bytes: the id of the network that the node serves.
     #[prost(bytes = "vec", tag = "9")]
     pub network: ::prost::alloc::vec::Vec<u8>,
+    /// The last block that the node has of its network's ledger; not set where there is none to follow.
+    #[prost(message, optional, tag = "10")]
+    pub ledger: ::core::option::Option<LedgerTip>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LedgerTip {
+    #[prost(uint64, tag = "1")]
+    pub height: u64,
+    /// When the block was made, microseconds since the Unix epoch.
+    #[prost(uint64, tag = "2")]
+    pub time_micros: u64,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -531,6 +542,10 @@ pub enum RefusalCode {
     Disk = 7,
     /// Another shard is stored under this segment and index.
     Conflict = 8,
+    /// The finalized ledger has no vault of this key: it must be there before its shards are taken.
+    NotAdmitted = 9,
+    /// The finalized ledger still has the segment: it must be released there before it is freed.
+    Anchored = 10,
 }
 impl RefusalCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -548,6 +563,8 @@ impl RefusalCode {
             Self::Corrupt => "REFUSAL_CODE_CORRUPT",
             Self::Disk => "REFUSAL_CODE_DISK",
             Self::Conflict => "REFUSAL_CODE_CONFLICT",
+            Self::NotAdmitted => "REFUSAL_CODE_NOT_ADMITTED",
+            Self::Anchored => "REFUSAL_CODE_ANCHORED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -562,6 +579,8 @@ impl RefusalCode {
             "REFUSAL_CODE_CORRUPT" => Some(Self::Corrupt),
             "REFUSAL_CODE_DISK" => Some(Self::Disk),
             "REFUSAL_CODE_CONFLICT" => Some(Self::Conflict),
+            "REFUSAL_CODE_NOT_ADMITTED" => Some(Self::NotAdmitted),
+            "REFUSAL_CODE_ANCHORED" => Some(Self::Anchored),
             _ => None,
         }
     }

@@ -437,6 +437,7 @@ impl Keeper {
         };
         self.chain.commit(bytes, certificate, &changes)?;
         // From here on the block is durable, and what is said of it is true after any crash.
+        self.shared.committed();
         self.valid.clear();
         if self.wal.len() >= WAL_RESTART_LEN {
             self.wal.restart()?;

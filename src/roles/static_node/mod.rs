@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::client::ledger::static_peers;
 use crate::consensus::Timing;
@@ -37,6 +37,7 @@ use crate::runtime::Clock;
 use crate::store::FileDisk;
 use crate::store::chain::{Chain, ChainError};
 use crate::store::wal::{FILE as WAL_FILE, Wal, WalError};
+use crate::types::limits::MAX_BLOCK_WAITERS;
 use crate::types::{Committee, PublicKey};
 
 use http::{LogDesk, LogServer};
@@ -139,6 +140,7 @@ pub struct StaticNode {
     thread: JoinHandle<()>,
     ended: watch::Receiver<Option<String>>,
     voters: watch::Receiver<Option<Committee>>,
+    shared: Arc<Shared>,
     dir: PathBuf,
     key: PublicKey,
     /// Freed when the process ends, however it ends.
@@ -188,14 +190,15 @@ impl StaticNode {
             network: config.genesis.network,
             chain,
             keeper: keeper.clone(),
-            shared,
+            shared: Arc::clone(&shared),
             snapshots,
+            waiters: Semaphore::new(MAX_BLOCK_WAITERS),
             clock: Clock::new(),
             started: Instant::now(),
         };
         let server = serve_endpoint(endpoint, Arc::new(desk), Limits::default());
         let dir = config.dir;
-        Ok(Self { server, http, keeper, thread, ended, voters: changed, dir, key, _lock: lock })
+        Ok(Self { server, http, keeper, thread, ended, voters: changed, shared, dir, key, _lock: lock })
     }
 
     /// Where it listens.
@@ -256,6 +259,7 @@ impl StaticNode {
         if let Some(http) = self.http {
             http.stop(STOP_GRACE).await;
         }
+        self.shared.leave();
         self.server.stop(STOP_GRACE).await;
         let stopped = tokio::task::spawn_blocking(move || {
             // Gone already is as good as stopped.

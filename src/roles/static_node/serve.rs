@@ -5,13 +5,14 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::ledger::ask::{self, Answer, Fate, FinalBlock, Holdings, Question};
 use crate::ledger::log::Paths;
 use crate::ledger::rows::ARCHIVE;
 use crate::message::{
-    Canonical as _, NodeStatus, Refusal, RefusalCode, Request, Response, SignedTransaction, Violation,
+    Canonical as _, LedgerTip, NodeStatus, Refusal, RefusalCode, Request, Response, SignedTransaction,
+    Violation,
 };
 use crate::net::{Body, Handler, Reply};
 use crate::roles::static_node::keeper::Command;
@@ -21,13 +22,15 @@ use crate::roles::static_node::snapshots::Snapshots;
 use crate::roles::static_node::tree_heads::SignedHead;
 use crate::runtime::Clock;
 use crate::store::chain::{Chain, ChainError};
-use crate::types::limits::{ANSWER_BLOCKS_LEN, MAX_ANSWER_BLOCKS};
+use crate::types::limits::{ANSWER_BLOCKS_LEN, BLOCK_WAIT_MILLIS, MAX_ANSWER_BLOCKS};
 use crate::types::{Height, NetworkId, PublicKey};
 
 /// How long a submission waits for its block; then who asked is told to ask again.
 const FINALITY_PATIENCE: Duration = Duration::from_secs(10);
 /// What who is told to come back should wait.
 const RETRY_AFTER_MS: u32 = 200;
+/// What who finds too many waiting for the next block should wait.
+const WAITERS_RETRY_MS: u32 = 5_000;
 
 /// Answers requests.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(super) struct Desk {
     pub(super) keeper: SyncSender<Command>,
     pub(super) shared: Arc<Shared>,
     pub(super) snapshots: Arc<Snapshots>,
+    /// One permit for each question that may wait for the next block.
+    pub(super) waiters: Semaphore,
     pub(super) clock: Clock,
     pub(super) started: std::time::Instant,
 }
@@ -47,7 +52,7 @@ impl Handler for Desk {
             Request::Consensus { len } => self.consensus(from, len, body).await.into(),
             Request::Cosign { height, cosignature } => self.cosign(from, height, &cosignature).into(),
             Request::SubmitTransaction(bytes) => self.submit(&bytes).await.map_or_else(Reply::from, reply),
-            Request::AskLedger(question) => self.ask(&question).map_or_else(Reply::from, reply),
+            Request::AskLedger(question) => self.ask(&question).await.map_or_else(Reply::from, reply),
             Request::GetStatus => Response::Status(self.status()).into(),
             Request::PutShard(_)
             | Request::ReadShard(_)
@@ -100,12 +105,35 @@ impl Desk {
         }
     }
 
-    fn ask(&self, question: &[u8]) -> Result<Answer, Refusal> {
-        let question = Question::decode(question)?;
-        self.answer(&question).map_err(|error| {
-            tracing::error!(%error, "the ledger cannot be read");
-            Refusal::new(RefusalCode::Disk, "the static node cannot read its ledger; its log says why")
-        })
+    async fn ask(&self, question: &[u8]) -> Result<Answer, Refusal> {
+        match Question::decode(question)? {
+            Question::BlocksAfter { after } => self.blocks_after(after).await,
+            question => self.answer(&question).map_err(|error| unreadable(&error)),
+        }
+    }
+
+    /// Waits until there is a block after this one, but not for ever.
+    async fn blocks_after(&self, after: Height) -> Result<Answer, Refusal> {
+        let Ok(_place) = self.waiters.try_acquire() else {
+            return Err(Refusal::busy("too many wait here for the next block", WAITERS_RETRY_MS));
+        };
+        let mut news = self.shared.news();
+        let next = async {
+            loop {
+                let is_leaving = *news.borrow_and_update();
+                let answer = self.blocks(after.next())?;
+                let is_there = matches!(&answer, Answer::Blocks(blocks) if !blocks.is_empty());
+                // What is below the tip and not here does not come by waiting.
+                let is_gone = || Ok::<_, ChainError>(self.chain.view()?.tip()?.record.height > after);
+                if is_there || is_leaving || is_gone()? || news.changed().await.is_err() {
+                    return Ok(answer);
+                }
+            }
+        };
+        match tokio::time::timeout(Duration::from_millis(BLOCK_WAIT_MILLIS), next).await {
+            Ok(answer) => answer.map_err(|error: ChainError| unreadable(&error)),
+            Err(_) => Ok(Answer::Blocks(Vec::new())),
+        }
     }
 
     fn answer(&self, question: &Question) -> Result<Answer, ChainError> {
@@ -178,6 +206,7 @@ impl Desk {
     }
 
     fn status(&self) -> NodeStatus {
+        let tip = self.chain.view().and_then(|view| view.tip()).ok();
         NodeStatus {
             network: self.network,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -188,8 +217,14 @@ impl Desk {
             uptime_seconds: self.started.elapsed().as_secs(),
             clock: self.clock.now(),
             problems: Vec::new(),
+            ledger: tip.map(|tip| LedgerTip { height: tip.record.height, time: tip.record.time }),
         }
     }
+}
+
+fn unreadable(error: &ChainError) -> Refusal {
+    tracing::error!(%error, "the ledger cannot be read");
+    Refusal::new(RefusalCode::Disk, "the static node cannot read its ledger; its log says why")
 }
 
 fn reply(answer: Answer) -> Reply {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use tokio::sync::watch;
+
 use crate::ledger::snapshot::Taking;
 use crate::message::Roster;
 use crate::roles::static_node::prove::ProvenHead;
@@ -21,15 +23,34 @@ struct State {
 
 /// The keeper's last word.
 #[derive(Debug, Default)]
-pub(super) struct Shared(RwLock<State>);
+pub(super) struct Shared {
+    state: RwLock<State>,
+    /// Changes with every block; true once the node leaves.
+    news: watch::Sender<bool>,
+}
 
 impl Shared {
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is a new block.
+    pub(super) fn committed(&self) {
+        self.news.send_replace(false);
+    }
+
+    /// The node leaves: nobody need wait for a block any more.
+    pub(super) fn leave(&self) {
+        self.news.send_replace(true);
+    }
+
+    /// Changes with every block, and when the node leaves: then it is true.
+    pub(super) fn news(&self) -> watch::Receiver<bool> {
+        self.news.subscribe()
     }
 
     pub(super) fn set_voters(&self, next: &Roster) {
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let next = next.committee().members().iter().copied().collect();
         if next != state.voters {
             state.former = std::mem::replace(&mut state.voters, next);
@@ -37,11 +58,11 @@ impl Shared {
     }
 
     pub(super) fn set_proven(&self, proven: Arc<ProvenHead>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).proven = Some(proven);
+        self.state.write().unwrap_or_else(PoisonError::into_inner).proven = Some(proven);
     }
 
     pub(super) fn set_taking(&self, taking: Option<Taking>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).taking = taking;
+        self.state.write().unwrap_or_else(PoisonError::into_inner).taking = taking;
     }
 
     /// How far the snapshot is that is being taken.

@@ -5,6 +5,8 @@
 //! group commit.
 
 mod folder;
+mod gate;
+mod housekeeping;
 mod serve;
 mod writer;
 
@@ -16,25 +18,33 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::KeyPair;
-use crate::message::{NodeStatus, PutShard, Refusal, RefusalCode, Request, Response};
+use crate::message::{Genesis, LedgerTip, NodeStatus, PutShard, Refusal, RefusalCode, Request, Response};
 use crate::net::{
     Body, EndpointError, Handler, Limits, Reply, Server, ServerEndpoint, serve as serve_endpoint,
 };
+use crate::roles::follower::{Follower, Ledger};
 use crate::runtime::Clock;
+use crate::store::chain::ChainError;
+use crate::store::chain::light::LightChain;
 use crate::store::{FileDisk, HeaderKey, ShardReader, ShardStore, StoreConfig, StoreError};
-use crate::types::limits::NODE_INTAKE_BYTES;
-use crate::types::{NetworkId, PublicKey};
+use crate::types::limits::{NODE_INTAKE_BYTES, RELEASE_GRACE_MICROS, UNANCHORED_LIFE_MICROS};
+use crate::types::{NetworkId, PublicKey, SegmentId};
 
 pub use folder::{Described, NodeFolder, NodeFolderError};
+use gate::Gate;
+use housekeeping::{Housekeeping, Lives};
 pub use serve::{Signer, answer, refusal, sign_receipt, verify_shard};
 use writer::Writer;
 
 /// The folder of a node's volumes, in the node's folder.
 const STORE_FOLDER: &str = "store";
+/// The folder of what it keeps of the ledger, in the node's folder.
+const LEDGER_FOLDER: &str = "ledger";
 /// Held while a node runs.
 const LOCK_FILE: &str = "lock";
 /// How long a put may wait for its turn to be read; then the client is told to come back.
@@ -59,12 +69,38 @@ pub struct NodeConfig {
     pub key: KeyPair,
     /// How it keeps its files.
     pub store: StoreConfig,
+    /// The ledger that it follows; without one it takes shards of any key, and frees what their owners tell it to.
+    pub ledger: Option<LedgerConfig>,
 }
 
-impl From<NodeFolder> for NodeConfig {
-    fn from(folder: NodeFolder) -> Self {
-        let store = StoreConfig::default();
-        Self { dir: folder.dir, listen: folder.listen, network: folder.network, key: folder.key, store }
+/// How a node follows its network's ledger.
+#[derive(Debug, Clone)]
+pub struct LedgerConfig {
+    /// What all of it hangs on.
+    pub genesis: Arc<Genesis>,
+    /// The ledger's time from a segment's release to its end.
+    pub release_grace: Duration,
+    /// The ledger's time for which a shard is kept that no anchor names.
+    pub unanchored_life: Duration,
+}
+
+impl LedgerConfig {
+    /// As [`limits`](crate::types::limits) has it.
+    #[must_use]
+    pub const fn new(genesis: Arc<Genesis>) -> Self {
+        let release_grace = Duration::from_micros(RELEASE_GRACE_MICROS);
+        let unanchored_life = Duration::from_micros(UNANCHORED_LIFE_MICROS);
+        Self { genesis, release_grace, unanchored_life }
+    }
+}
+
+impl NodeConfig {
+    /// The node of a folder, which follows the ledger of this genesis if its network has one.
+    #[must_use]
+    pub fn new(folder: NodeFolder, genesis: Option<Arc<Genesis>>) -> Self {
+        let NodeFolder { dir, listen, network, key, .. } = folder;
+        let (store, ledger) = (StoreConfig::default(), genesis.map(LedgerConfig::new));
+        Self { dir, listen, network, key, store, ledger }
     }
 }
 
@@ -95,6 +131,21 @@ pub enum NodeError {
         #[source]
         source: StoreError,
     },
+    /// What it keeps of the ledger cannot be opened.
+    #[error("cannot open the copy of the ledger in {}", dir.display())]
+    Ledger {
+        /// The node's folder.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: ChainError,
+    },
+    /// The genesis is of another network than the node.
+    #[error("the node in {} serves another network than this genesis is of", dir.display())]
+    OtherNetwork {
+        /// The node's folder.
+        dir: PathBuf,
+    },
     /// It cannot listen.
     #[error("cannot listen")]
     Endpoint(#[from] EndpointError),
@@ -105,6 +156,7 @@ pub enum NodeError {
 pub struct StorageNode {
     server: Server,
     writer: Writer,
+    following: Option<Following>,
     key: PublicKey,
     /// Freed when the process ends, however it ends.
     _lock: File,
@@ -119,23 +171,40 @@ impl StorageNode {
         let key = config.key.public();
         let dir = config.dir.clone();
         let store_config = StoreConfig { header_key: header_key(&config.key), ..config.store };
-        let opened = tokio::task::spawn_blocking(move || open(&dir, store_config)).await;
-        let (lock, store) = opened
+        if config.ledger.as_ref().is_some_and(|ledger| ledger.genesis.network != config.network) {
+            return Err(NodeError::OtherNetwork { dir });
+        }
+        let genesis = config.ledger.as_ref().map(|ledger| Arc::clone(&ledger.genesis));
+        let opened = tokio::task::spawn_blocking(move || open(&dir, store_config, genesis.as_deref())).await;
+        let (lock, store, chain) = opened
             .map_err(|panic| NodeError::Io { path: config.dir.clone(), source: io::Error::other(panic) })??;
         let endpoint = ServerEndpoint::bind(config.listen, &config.key)?;
-        let reader = store.reader();
+        let (reader, clock) = (store.reader(), Clock::new());
+        let follower = match chain.zip(config.ledger.as_ref()) {
+            Some((chain, ledger)) => Some(follow(chain, &ledger.genesis, &config)?),
+            None => None,
+        };
+        let ledger = follower.as_ref().map(|follower| follower.ledger().clone());
         let signer = Signer { network: config.network, key: config.key };
         let writer = Writer::start(store, signer);
         let handler = Node {
             network: config.network,
-            reader,
+            reader: reader.clone(),
             writer: writer.handle(),
+            gate: Gate::new(ledger.clone(), clock),
+            ledger,
             intake: Arc::new(Semaphore::new(NODE_INTAKE_BYTES)),
-            clock: Clock::new(),
+            clock,
             started: Instant::now(),
         };
+        let following = follower.zip(config.ledger).map(|(follower, config)| {
+            let LedgerConfig { release_grace, unanchored_life: unanchored, .. } = config;
+            let lives = Lives { release_grace, unanchored };
+            let (ledger, writer) = (follower.ledger().clone(), writer.handle());
+            Following::start(follower, Housekeeping { ledger, reader, writer, clock, lives })
+        });
         let server = serve_endpoint(endpoint, Arc::new(handler), Limits::default());
-        Ok(Self { server, writer, key, _lock: lock })
+        Ok(Self { server, writer, following, key, _lock: lock })
     }
 
     /// Where it listens.
@@ -153,7 +222,46 @@ impl StorageNode {
     /// Takes no more requests, finishes those under way, and leaves the store so that the next start is quick.
     pub async fn stop(self) {
         self.server.stop(STOP_GRACE).await;
+        if let Some(following) = self.following {
+            following.stop().await;
+        }
         self.writer.stop().await;
+    }
+
+    /// The last block that it has of the ledger, if it follows one.
+    #[must_use]
+    pub fn ledger_tip(&self) -> Option<LedgerTip> {
+        self.following.as_ref().map(|following| following.follower.ledger().tip())
+    }
+}
+
+fn follow(chain: LightChain, genesis: &Genesis, config: &NodeConfig) -> Result<Follower, NodeError> {
+    let followed = Follower::start(chain, genesis, &config.key);
+    followed.map_err(|source| NodeError::Ledger { dir: config.dir.clone(), source })
+}
+
+/// What a node does because it follows the ledger.
+#[derive(Debug)]
+struct Following {
+    follower: Follower,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Following {
+    fn start(follower: Follower, housekeeping: Housekeeping) -> Self {
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(housekeeping.clone().releases(stopping.clone()));
+        tasks.spawn(housekeeping.expiry(stopping));
+        Self { follower, stop, tasks }
+    }
+
+    /// What is under way is done when this returns: the next start opens the same files.
+    async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+        self.follower.stop().await;
     }
 }
 
@@ -164,7 +272,9 @@ fn header_key(node: &KeyPair) -> HeaderKey {
     key
 }
 
-fn open(dir: &Path, config: StoreConfig) -> Result<(File, ShardStore), NodeError> {
+type Opened = (File, ShardStore, Option<LightChain>);
+
+fn open(dir: &Path, config: StoreConfig, genesis: Option<&Genesis>) -> Result<Opened, NodeError> {
     let store_dir = dir.join(STORE_FOLDER);
     let at = |path: &Path| {
         let path = path.to_owned();
@@ -182,7 +292,17 @@ fn open(dir: &Path, config: StoreConfig) -> Result<(File, ShardStore), NodeError
     let disk = FileDisk::open(&store_dir).map_err(at(&store_dir))?;
     let store = ShardStore::open(Arc::new(disk), config)
         .map_err(|source| NodeError::Store { dir: dir.to_owned(), source })?;
-    Ok((lock, store))
+    let chain = genesis.map(|genesis| open_chain(dir, genesis)).transpose()?;
+    Ok((lock, store, chain))
+}
+
+fn open_chain(dir: &Path, genesis: &Genesis) -> Result<LightChain, NodeError> {
+    let folder = dir.join(LEDGER_FOLDER);
+    let unusable = |source| NodeError::Io { path: folder.clone(), source };
+    std::fs::create_dir_all(&folder).map_err(unusable)?;
+    let disk = FileDisk::open(&folder).map_err(unusable)?;
+    let opened = LightChain::open(&disk, genesis);
+    opened.map_err(|source| NodeError::Ledger { dir: dir.to_owned(), source })
 }
 
 /// Answers requests.
@@ -191,6 +311,9 @@ struct Node {
     network: NetworkId,
     reader: ShardReader,
     writer: writer::Handle,
+    gate: Gate,
+    /// What it follows, if the network has a ledger.
+    ledger: Option<Ledger>,
     /// Bytes of shards that may be held in memory.
     intake: Arc<Semaphore>,
     clock: Clock,
@@ -201,7 +324,9 @@ impl Handler for Node {
     async fn handle(&self, from: PublicKey, request: Request, body: Body) -> Reply {
         match request {
             Request::PutShard(put) => self.put(from, put, body).await.unwrap_or_else(Reply::from),
-            Request::ReleaseSegments(segments) => self.writer.release(from, segments).await.into(),
+            Request::ReleaseSegments(segments) => {
+                self.release(from, segments).await.unwrap_or_else(Response::Refusal).into()
+            }
             Request::GetStatus => Response::Status(self.status()).into(),
             Request::ReadShard(read) if read.len <= INLINE_READ_BYTES => {
                 reply(answer(&self.reader, &from, &Request::ReadShard(read)))
@@ -217,6 +342,7 @@ impl Handler for Node {
 
 impl Node {
     async fn put(&self, from: PublicKey, put: PutShard, body: Body) -> Result<Reply, Refusal> {
+        let stored_at = self.gate.admit(&from, put.shard).await?;
         let len = usize::try_from(put.len).map_err(|_| disk_refusal())?;
         let permits = u32::try_from(len).map_err(|_| disk_refusal())?;
         let room = Arc::clone(&self.intake).acquire_many_owned(permits);
@@ -224,11 +350,21 @@ impl Node {
             return Err(Refusal::busy("too many shards at once", RETRY_AFTER_MS));
         };
         let bytes = body.read(len).await?;
-        Ok(self.writer.put(from, put, bytes, room).await.into())
+        Ok(self.writer.put(from, put, bytes, stored_at, room).await.into())
+    }
+
+    /// Frees what the ledger does not have; of the rest the refusal tells.
+    async fn release(&self, from: PublicKey, segments: Vec<SegmentId>) -> Result<Response, Refusal> {
+        let (free, refusal) = self.gate.releasable(&from, segments).await?;
+        let freed = self.writer.release(from, free).await;
+        Ok(refusal.map_or(freed, Response::Refusal))
     }
 
     fn status(&self) -> NodeStatus {
         let usage = self.reader.usage();
+        let now = self.clock.now();
+        let mut problems = usage.problems;
+        problems.extend(self.ledger.as_ref().and_then(|ledger| ledger.problem(now)));
         NodeStatus {
             network: self.network,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -237,8 +373,9 @@ impl Node {
             disk_bytes: usage.disk_bytes,
             free_bytes: usage.free_bytes,
             uptime_seconds: self.started.elapsed().as_secs(),
-            clock: self.clock.now(),
-            problems: usage.problems,
+            clock: now,
+            problems,
+            ledger: self.ledger.as_ref().map(Ledger::tip),
         }
     }
 }

@@ -20,11 +20,16 @@ pub struct Signer {
     pub key: KeyPair,
 }
 
-/// Checks a shard that came in against its root.
+/// Checks a shard that came in against its root. `stored_at` is the ledger's time, zero where that is not known.
 ///
 /// # Errors
 /// [`Violation::WrongShard`] if the bytes are others, [`Violation::WrongLength`] if they are more or fewer.
-pub fn verify_shard(owner: PublicKey, put: &PutShard, bytes: Bytes) -> Result<NewShard, Violation> {
+pub fn verify_shard(
+    owner: PublicKey,
+    put: &PutShard,
+    bytes: Bytes,
+    stored_at: Timestamp,
+) -> Result<NewShard, Violation> {
     if bytes.len() as u64 != put.len {
         return Err(Violation::WrongLength);
     }
@@ -34,7 +39,7 @@ pub fn verify_shard(owner: PublicKey, put: &PutShard, bytes: Bytes) -> Result<Ne
     if root != put.root {
         return Err(Violation::WrongShard);
     }
-    Ok(NewShard { owner, shard: put.shard, root, bytes, leaves })
+    Ok(NewShard { owner, shard: put.shard, root, bytes, leaves, stored_at })
 }
 
 /// Signs that the node holds a shard. Call it only once the shard is durable.

@@ -11,7 +11,7 @@ use crate::message::{PutShard, Refusal, Response};
 use crate::roles::storage_node::serve::{Signer, refusal, sign_receipt, verify_shard};
 use crate::runtime::Clock;
 use crate::store::ShardStore;
-use crate::types::{PublicKey, SegmentId};
+use crate::types::{PublicKey, SegmentId, Timestamp};
 
 /// Requests that may wait for the writer. Their bytes are bounded by the intake before.
 const QUEUE_LEN: usize = 1_024;
@@ -32,6 +32,7 @@ enum Job {
         owner: PublicKey,
         put: PutShard,
         bytes: Bytes,
+        stored_at: Timestamp,
         room: OwnedSemaphorePermit,
         answer: oneshot::Sender<Response>,
     },
@@ -54,16 +55,17 @@ impl std::fmt::Debug for Job {
 }
 
 impl Handle {
-    /// Stores a shard; `room` is given back when its bytes are no longer held.
+    /// Stores a shard, at this time of the ledger; `room` is given back when its bytes are no longer held.
     pub(super) async fn put(
         &self,
         owner: PublicKey,
         put: PutShard,
         bytes: Bytes,
+        stored_at: Timestamp,
         room: OwnedSemaphorePermit,
     ) -> Response {
         let (answer, answered) = oneshot::channel();
-        self.submit(Job::Put { owner, put, bytes, room, answer }, answered).await
+        self.submit(Job::Put { owner, put, bytes, stored_at, room, answer }, answered).await
     }
 
     /// Frees segments.
@@ -161,9 +163,9 @@ impl Work {
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
-                Job::Put { owner, put, bytes, room, answer } => {
+                Job::Put { owner, put, bytes, stored_at, room, answer } => {
                     bytes_taken += bytes.len();
-                    match verify_shard(owner, &put, bytes) {
+                    match verify_shard(owner, &put, bytes, stored_at) {
                         Ok(shard) => {
                             shards.push(shard);
                             pending.push(Pending { owner, put, answer, _room: room });

@@ -7,7 +7,7 @@
 
 use crate::crypto::tree::SliceHasher;
 use crate::store::disk::DiskFile;
-use crate::store::shards::{NewShard, Place, Position, ShardStore, StoreError};
+use crate::store::shards::{NewShard, Place, Position, ShardStore, StoreError, read_header};
 use crate::store::volume::{self, Kind};
 
 /// Bytes moved by one release at most: those who wait behind it wait for this too.
@@ -71,6 +71,9 @@ impl ShardStore {
             self.shared.damaged().insert((place.owner, place.shard));
             return Ok(None);
         }
-        Ok(Some(NewShard { owner: place.owner, shard: place.shard, root, bytes: bytes.into(), leaves }))
+        // It stays as old as it is. A header that rotted meanwhile leaves the shard where it is.
+        let Ok(header) = read_header(file, &self.shared.config.header_key, place) else { return Ok(None) };
+        let (owner, shard, stored_at) = (place.owner, place.shard, header.stored_at);
+        Ok(Some(NewShard { owner, shard, root, bytes: bytes.into(), leaves, stored_at }))
     }
 }

@@ -22,7 +22,7 @@ use crate::store::disk::Disk;
 use crate::store::shards::{Position, StoreError};
 use crate::store::volume::{Header, Kind};
 use crate::types::limits::MAX_SHARD_LEN;
-use crate::types::{Hash, PublicKey, SegmentId};
+use crate::types::{Hash, PublicKey, SegmentId, Timestamp};
 
 /// owner 32 ‖ segment 32 ‖ index 1 → volume u32le ‖ offset u64le ‖ len u64le ‖ root 32.
 const SHARDS: TableDefinition<'_, &[u8; 65], &[u8; 52]> = TableDefinition::new("shards");
@@ -61,7 +61,7 @@ impl Place {
         }
     }
 
-    /// The shape of the entry.
+    /// The shape of the entry; what the index does not know is zero.
     pub(crate) const fn header(&self) -> Header {
         Header {
             kind: Kind::Shard,
@@ -70,6 +70,7 @@ impl Place {
             root: self.root,
             len: self.len,
             durable_to: 0,
+            stored_at: Timestamp::ZERO,
         }
     }
 

@@ -37,7 +37,8 @@ fn shard(own: u8, n: u8, index: u8, len: usize) -> NewShard {
     let mut hasher = SliceHasher::new(len as u64);
     hasher.update(&bytes);
     let (root, leaves) = hasher.finish();
-    NewShard { owner: owner(own), shard: shard_ref(n, index), root, bytes: bytes.into(), leaves }
+    let stored_at = Timestamp::from_unix_micros(u64::from(n) + 1);
+    NewShard { owner: owner(own), shard: shard_ref(n, index), root, bytes: bytes.into(), leaves, stored_at }
 }
 
 fn open_with(disk: &MemDisk, config: StoreConfig) -> ShardStore {
@@ -752,7 +753,8 @@ fn attacked(key: HeaderKey, torn: bool) -> (ShardStore, NewShard) {
 
 fn store_header(new: &NewShard) -> Header {
     let len = new.bytes.len() as u64;
-    Header { kind: Kind::Shard, owner: new.owner, shard: new.shard, root: new.root, len, durable_to: 0 }
+    let (owner, shard, root, stored_at) = (new.owner, new.shard, new.root, new.stored_at);
+    Header { kind: Kind::Shard, owner, shard, root, len, durable_to: 0, stored_at }
 }
 
 #[test]
@@ -813,6 +815,50 @@ fn a_volume_of_mostly_released_small_shards_is_compacted_and_goes() {
         let usage = store.reader().usage();
         assert_eq!((usage.disk_bytes, usage.problems), (before - 17 * ENTRY_ALIGN, vec![]));
     }
+}
+
+#[test]
+fn a_shard_stays_as_old_as_it_is_when_it_moves_and_when_the_index_is_made_anew() {
+    let (disk, news, gone) = two_volumes_of_small_shards();
+    let mut store = open(&disk);
+    let stored_at = |store: &ShardStore, new: &NewShard| {
+        store.reader().stored_at(&new.owner, &new.shard.segment).unwrap()
+    };
+    let before = place(&store, &news[19]);
+    assert_eq!(stored_at(&store, &news[0]).len(), 18);
+    store.release(&owner(1), &gone).unwrap();
+    assert_ne!(place(&store, &news[19]), before, "it moved");
+    for lost in [false, true] {
+        news[18..].iter().for_each(|new| assert_eq!(stored_at(&store, new), [new.stored_at]));
+        assert_eq!(stored_at(&store, &news[0]), []);
+        drop(store);
+        if lost {
+            lose_index(&disk);
+        }
+        store = open(&disk);
+    }
+    // All of them, in steps of any length.
+    for limit in [1, 7, 100] {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let step = store.reader().walk(after, limit).unwrap();
+            let Some(last) = step.last().copied() else { break };
+            after = Some(last);
+            found.extend(step);
+        }
+        assert_eq!(found, news[18..].iter().map(|new| (new.owner, new.shard)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_shard_of_before_times_were_noted_reads_and_has_none() {
+    let disk = MemDisk::new(ROOM);
+    let mut store = open(&disk);
+    // What was zero then is the time now.
+    let old = NewShard { stored_at: Timestamp::ZERO, ..shard(1, 1, 0, 20_000) };
+    put(&mut store, std::slice::from_ref(&old));
+    assert_whole(&store, &old);
+    assert_eq!(store.reader().stored_at(&old.owner, &old.shard.segment).unwrap(), [Timestamp::ZERO]);
 }
 
 #[test]

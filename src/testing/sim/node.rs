@@ -280,7 +280,7 @@ impl Node {
         let (mut replies, mut shards, mut taken) = (Vec::new(), Vec::new(), Vec::new());
         for waiting in batch {
             let bytes = Bytes::from(waiting.body.clone());
-            match verify_shard(waiting.owner, &waiting.put, bytes) {
+            match verify_shard(waiting.owner, &waiting.put, bytes, Timestamp::ZERO) {
                 Ok(shard) => {
                     shards.push(shard);
                     taken.push(waiting);
