@@ -6,11 +6,11 @@ use std::path::Path;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use xvault::client::{
-    Ack, Client, ClientConfig, Condition, ErrorKind, GetOptions, ListEntry, ListOptions, PutOptions,
-    RecordAddress, Remove, Source,
+    Ack, Client, ClientConfig, Condition, ErrorKind, GetOptions, LedgerClient, ListEntry, ListOptions,
+    PutOptions, RecordAddress, Remove, Source,
 };
 use xvault::crypto::seed::Seed;
-use xvault::message::{AnchorReceipt, Genesis, Member, Policy, Roster};
+use xvault::message::{Action, AnchorReceipt, Genesis, Member, Policy, Roster};
 use xvault::roles::{Devnet, DevnetConfig};
 use xvault::types::{Network, VersionId};
 
@@ -19,6 +19,14 @@ async fn devnet(dir: &Path) -> Devnet {
     Devnet::start(DevnetConfig { dir, nodes: None, code: None, statics: None, base_port: None })
         .await
         .unwrap()
+}
+
+/// Registers the vault of the one owner: nodes store for no other.
+async fn register(network: &Network) {
+    let keys = Seed::from_entropy([1; 32]).vault(0, 0);
+    let ledger = LedgerClient::new(network, keys.signing()).unwrap();
+    let action = Action::CreateVault { vault: *keys.vault(), sponsor: None };
+    ledger.carry_out(keys.signing(), action, &|_| {}).await.unwrap();
 }
 
 /// A device of the one owner.
@@ -241,6 +249,11 @@ async fn what_is_only_stored_survives_the_loss_of_the_home_folder() {
     let one = device(dir.path(), &cut, "one").await;
     let large = content(1, 9_000_000);
     let options = PutOptions { ack: Ack::Stored, ..PutOptions::default() };
+    let unknown = one.put(&at("docs", "small"), Source::Bytes(content(2, 900)), options.clone()).await;
+    let unknown = unknown.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::Refused, "{unknown}");
+    assert!(unknown.to_string().contains("the ledger has no vault of this key"), "{unknown}");
+    register(&network).await;
     for (name, bytes) in [("large", large.clone()), ("small", content(2, 900)), ("small", content(3, 800))] {
         one.put(&at("docs", name), Source::Bytes(bytes), options.clone()).await.unwrap();
     }
@@ -285,6 +298,7 @@ async fn what_was_stored_is_anchored_by_the_next_client_of_the_home() {
     cut.genesis = Some(elsewhere(&network));
     let one = device(dir.path(), &cut, "one").await;
     let options = PutOptions { ack: Ack::Stored, ..PutOptions::default() };
+    register(&network).await;
     one.put(&at("docs", "a"), Source::Bytes(content(1, 700)), options).await.unwrap();
     drop(one);
     let again = device(dir.path(), &network, "one").await;

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -18,7 +17,7 @@ use crate::client::put;
 use crate::client::staged;
 use crate::client::stored;
 use crate::client::sync;
-use crate::client::vault::Vault;
+use crate::client::vault::{self, Vault};
 use crate::client::{
     Ack, CollectionInfo, Download, Error, ErrorKind, GetOptions, LedgerClient, ListEntry, ListOptions,
     ListPage, NodeReport, PutOptions, PutReport, RecordAddress, RecordInfo, RecordStat, Recovered, Remove,
@@ -30,13 +29,11 @@ use crate::net::Peers;
 use crate::runtime::wall_time;
 use crate::store::SharedIndex;
 use crate::store::index::{Commit, Condition, Index, ListItem, ListQuery, Which};
-use crate::types::limits::MAX_BATCH_ITEMS;
+use crate::types::limits::{MAX_BATCH_ITEMS, UPLOAD_LIFE_MICROS};
 use crate::types::{CollectionName, Network, NodeInfo, RecordName, SegmentId, VersionId};
 
 /// Entries of a page at most, so that a page has a bounded size.
 const MAX_PAGE: usize = 10_000;
-/// An upload that nobody took up again for so long is given up.
-const UPLOAD_LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How long closing waits for what the next command would take up as well.
 const RESUMABLE_PATIENCE: Duration = Duration::from_millis(500);
 /// How long closing waits for shards that are still on their way.
@@ -135,22 +132,6 @@ impl Client {
         Some(error)
     }
 
-    /// Registers a vault that has nothing yet, so that a network that does not let it in says so before anything is sent.
-    async fn register(&self, ack: Ack) -> Result<(), Error> {
-        let Some(vault) = &self.ctx.vault else { return Ok(()) };
-        let is_new = self.ctx.index.with(|index| index.has_no_heads()).await?;
-        if !is_new || self.ctx.is_registered.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        match vault.create(&|text| self.ctx.notice(text)).await {
-            Ok(()) => self.ctx.is_registered.store(true, Ordering::Relaxed),
-            // It is asked again when it is anchored.
-            Err(error) if error.kind() == ErrorKind::Unavailable && ack < Ack::Anchored => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
     /// Refuses a change at once whose condition does not hold. If the ledger cannot be asked, that shows when it is
     /// anchored.
     async fn check(&self, at: &RecordAddress, condition: Condition) -> Result<(), Error> {
@@ -193,7 +174,7 @@ impl Client {
         if options.ack == Ack::Staged {
             return self.stage(at, source, options).await;
         }
-        self.register(options.ack).await?;
+        vault::register(&self.ctx, options.ack).await?;
         self.check(at, options.condition).await?;
         let again = match &source {
             Source::File(path) => Some((Source::File(path.clone()), options.clone())),
@@ -502,7 +483,7 @@ impl Client {
         let Self { ctx, packer } = self;
         drop(packer);
         let finish = async {
-            let life_ago = wall_time().unix_micros().saturating_sub(micros(UPLOAD_LIFE));
+            let life_ago = wall_time().unix_micros().saturating_sub(UPLOAD_LIFE_MICROS);
             let older_than = crate::types::Timestamp::from_unix_micros(life_ago);
             if let Err(error) = ctx.index.with(move |index| index.abandon_uploads(older_than)).await {
                 tracing::debug!(%error, "could not look for abandoned uploads");
@@ -575,10 +556,6 @@ impl Client {
                 .with_hint(format!("it was removed; `xvault versions {at}` lists what there was"))),
         }
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A record that is not known here: there is none, unless what others wrote could not be learned.

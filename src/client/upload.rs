@@ -152,7 +152,7 @@ fn plan(
 
 fn upload_error(ctx: &Context, error: &UploadError) -> Error {
     let UploadError::NotEnoughReceipts { have, need, reasons, .. } = error;
-    let full = |(_, failure): &(PublicKey, Failure)| matches!(failure, Failure::Refused(refusal) if refusal.code == RefusalCode::Full);
+    let full = |(_, failure): &(PublicKey, Failure)| is_code(failure, RefusalCode::Full);
     let message =
         format!("only {have} of the {need} shards needed were taken: {}", ctx.name_failures(reasons));
     let elsewhere = |(_, failure): &&(PublicKey, Failure)| failure.is_elsewhere();
@@ -164,6 +164,10 @@ fn upload_error(ctx: &Context, error: &UploadError) -> Error {
         };
         return Error::new(ErrorKind::Config, message).with_hint(hint);
     }
+    if reasons.iter().any(|(_, failure)| is_code(failure, RefusalCode::NotAdmitted)) {
+        let hint = "the nodes store only for vaults that are on the ledger: put once with `--ack anchored` while its static nodes can be reached, which registers the vault";
+        return Error::new(ErrorKind::Refused, message).with_hint(hint);
+    }
     let kind =
         if reasons.iter().any(full) && reasons.iter().all(|reason| full(reason) || !reason.1.is_passing()) {
             ErrorKind::Full
@@ -171,6 +175,10 @@ fn upload_error(ctx: &Context, error: &UploadError) -> Error {
             ErrorKind::Unavailable
         };
     Error::new(kind, message).with_hint("see `xvault doctor`; what was stored so far is kept, so try again")
+}
+
+fn is_code(failure: &Failure, code: RefusalCode) -> bool {
+    matches!(failure, Failure::Refused(refusal) if refusal.code == code)
 }
 
 struct Run {

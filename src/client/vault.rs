@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::client::context::guard;
+use crate::client::context::{Context, guard};
 use crate::client::ledger::wrong_answer;
 use crate::client::settle::{LIFE_BLOCKS, Verdict, refused};
-use crate::client::{Error, ErrorKind, LedgerClient};
+use crate::client::{Ack, Error, ErrorKind, LedgerClient};
 use crate::crypto::seed::VaultKeys;
 use crate::ledger::ask::{Answer, Proven, Question};
 use crate::ledger::rows::Head;
@@ -20,6 +20,23 @@ use crate::types::{CollectionTag, Height, PublicKey, TransactionId};
 const FINAL_TRIES: usize = 100;
 /// Between two such tries: a static node is behind for as long as a block takes.
 pub(crate) const BEHIND_PAUSE: Duration = Duration::from_millis(50);
+
+/// Registers a vault that has nothing yet: nodes store for no other, and a network that does not let it in says so before
+/// anything is sent.
+pub(crate) async fn register(ctx: &Context, ack: Ack) -> Result<(), Error> {
+    let Some(vault) = &ctx.vault else { return Ok(()) };
+    let is_new = ctx.index.with(|index| index.has_no_heads()).await?;
+    if !is_new || ctx.is_registered.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    match vault.create(&|text| ctx.notice(text)).await {
+        Ok(()) => ctx.is_registered.store(true, Ordering::Relaxed),
+        // It may be registered all the same, and is asked again when it is anchored.
+        Err(error) if error.kind() == ErrorKind::Unavailable && ack < Ack::Anchored => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
 
 /// The vault of these keys on its network's ledger.
 #[derive(Debug)]
