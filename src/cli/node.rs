@@ -184,12 +184,11 @@ fn genesis_of(session: &Session, folder: &NodeFolder) -> anyhow::Result<Option<A
     if path.exists() {
         return Ok(Some(Arc::new(read_genesis(&path)?)));
     }
-    // A node may run without a network file, as it always could.
-    let Some(text) =
-        session.network().ok().filter(|network| network.id == folder.network).and_then(|found| found.genesis)
-    else {
-        return Ok(None);
-    };
+    // A node may run without a network file, as it always could; but not with one that is damaged.
+    let is_given = session.named_network_file().is_some() || session.network_file().exists();
+    let found = is_given.then(|| session.network()).transpose()?;
+    let ours = found.filter(|network| network.id == folder.network);
+    let Some(text) = ours.and_then(|network| network.genesis) else { return Ok(None) };
     let genesis = Genesis::from_text(&text).context("the genesis in the network file is damaged")?;
     keep_genesis(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Some(Arc::new(genesis)))

@@ -11,7 +11,7 @@ mod hear;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinHandle;
 
 use crate::client::ledger::{roster_peers, static_peers};
 use crate::crypto::sign::KeyPair;
@@ -179,7 +179,7 @@ struct Work {
     driver: Driver<Follow>,
     /// Who decides on the next block.
     roster: Roster,
-    asking: Option<AbortHandle>,
+    asking: Option<JoinHandle<()>>,
 }
 
 /// What became of blocks.
@@ -205,6 +205,8 @@ impl Work {
         }
         if let Some(asking) = self.asking.take() {
             asking.abort();
+            // It ends here, so that nobody has the state open any more.
+            drop(asking.await);
         }
     }
 
@@ -249,7 +251,7 @@ impl Work {
             // Nobody waits for it once the follower has ended.
             drop(events.send(event).await);
         });
-        if let Some(before) = self.asking.replace(asking.abort_handle()) {
+        if let Some(before) = self.asking.replace(asking) {
             before.abort();
         }
     }
