@@ -7,7 +7,8 @@
 
 use crate::crypto::tree::SliceHasher;
 use crate::store::disk::DiskFile;
-use crate::store::shards::{NewShard, Place, Position, ShardStore, StoreError, read_header};
+use crate::store::shards::reader::read_header;
+use crate::store::shards::{NewShard, Place, Position, ShardStore, StoreError};
 use crate::store::volume::{self, Kind};
 
 /// Bytes moved by one release at most: those who wait behind it wait for this too.

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use crate::crypto::tree::SliceHasher;
 use crate::message::ShardRef;
 use crate::store::disk::{Disk, DiskFile};
+use crate::store::shards::reader::read_leaves;
 use crate::store::shards::{
     HeaderKey, Index, Place, Position, READ_BUFFERS_KEPT, ShardStore, Shared, StoreConfig, StoreError,
-    Volumes, read_leaves,
+    Volumes,
 };
 use crate::store::volume::{self, Found, Kind, Scan, file_name};
 use crate::transfer::BufferPool;

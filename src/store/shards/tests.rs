@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use super::*;
+use crate::crypto::tree;
 use crate::crypto::tree::SliceHasher;
 use crate::store::volume;
 use crate::testing::{MemDisk, Op, Survivors};
