@@ -118,7 +118,7 @@ enum Step {
     /// It brought some of the segments of a large record.
     Further,
     /// It was refused, and what can be done about it is done.
-    Refused,
+    Refused(Rejection),
 }
 
 /// Packs on their way into one anchor.
@@ -167,7 +167,7 @@ impl Lane {
     }
 
     async fn run(&self, group: &mut Group) -> Result<(), Error> {
-        let mut rebases = 0;
+        let (mut rebases, mut reason) = (0, String::new());
         while rebases < MAX_REBASES {
             let preview = self.preview(group).await?;
             if !preview.failed.is_empty() {
@@ -185,11 +185,15 @@ impl Lane {
             match self.advance(group, preview).await? {
                 Step::Last => return Ok(()),
                 Step::Further => {}
-                Step::Refused => rebases += 1,
+                Step::Refused(rejection) => {
+                    reason = format!(": {rejection}");
+                    rebases += 1;
+                }
             }
         }
-        Err(Error::new(ErrorKind::Unavailable, "other writers of the collection keep coming first")
-            .with_hint("try again"))
+        let message =
+            format!("the anchor was made anew {MAX_REBASES} times, since others came first{reason}");
+        Err(Error::new(ErrorKind::Unavailable, message).with_hint("try again"))
     }
 
     async fn preview(&self, group: &mut Group) -> Result<Preview, Error> {
@@ -293,7 +297,10 @@ impl Lane {
                 self.apply(applied).await?;
                 Ok(if is_last { Step::Last } else { Step::Further })
             }
-            Verdict::Rejected(rejection) => self.mend(group, &rejection).await.map(|()| Step::Refused),
+            Verdict::Rejected(rejection) => {
+                self.mend(group, &rejection).await?;
+                Ok(Step::Refused(rejection))
+            }
         }
     }
 
@@ -322,7 +329,12 @@ impl Lane {
     async fn mend(&self, group: &mut Group, rejection: &Rejection) -> Result<(), Error> {
         match rejection {
             Rejection::HeadMoved { .. } | Rejection::WrongNonce { .. } => self.catch_up().await,
-            Rejection::NoSuchVault => self.vault.create(&|text| self.ctx.notice(text)).await,
+            Rejection::NoSuchVault => {
+                self.vault.create(&|text| self.ctx.notice(text)).await?;
+                // It may have been there before: then those who said so are a moment behind.
+                tokio::time::sleep(BEHIND_PAUSE).await;
+                Ok(())
+            }
             // A pack that is anchored already: the index is to learn of it.
             Rejection::SegmentExists { segment }
                 if group.alive().any(|pack| pack.descriptor.segment == *segment) =>
