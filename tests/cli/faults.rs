@@ -409,7 +409,8 @@ fn names_that_are_too_long_or_no_text_are_named() {
 #[test]
 fn a_wrong_network_file_is_named() {
     let user = User::with_key();
-    let devnet = user.devnet();
+    // A ledger would know better than the file.
+    let devnet = user.devnet_of(&["--statics", "0"]);
     user.run_with_input(b"kept", ["put", "-", "xv://c/x"]).ends(0);
     let text = std::fs::read_to_string(user.path("home/devnet/network.toml")).unwrap();
     let with = |text: &str, args: &[&str]| {

@@ -89,7 +89,13 @@ impl User {
     }
 
     pub(crate) fn devnet(&self) -> Running {
-        let mut child = self.command(["--json", "devnet"]).stderr(Stdio::null()).spawn().unwrap();
+        self.devnet_of(&[])
+    }
+
+    /// A devnet with these arguments.
+    pub(crate) fn devnet_of(&self, args: &[&str]) -> Running {
+        let command = [&["--json", "devnet"], args].concat();
+        let mut child = self.command(command).stderr(Stdio::null()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         assert!(ready.contains("ready"), "{ready}");
