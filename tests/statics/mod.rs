@@ -14,7 +14,7 @@ use xvault::ledger::ask::{Answer, Proven, Question};
 use xvault::message::{
     Action, Admission, Block, Change, CommitCertificate, Genesis, Governance, Member, Params, Roster,
 };
-use xvault::roles::{NodeFolder, StaticConfig, StaticNode};
+use xvault::roles::{NodeFolder, StaticConfig, StaticError, StaticNode};
 use xvault::types::limits::SNAPSHOT_GAP;
 use xvault::types::{Code, Height, Network, NetworkId, Timestamp, VaultId};
 
@@ -103,8 +103,17 @@ impl Statics {
     }
 
     pub(crate) async fn revive(&mut self, nth: u8) {
-        let node = StaticNode::start(self.config(nth)).await.unwrap();
-        self.running.insert(nth, node);
+        // Another test may have the port for a moment.
+        for _ in 0..100 {
+            match StaticNode::start(self.config(nth)).await {
+                Err(StaticError::Endpoint(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
+                started => {
+                    self.running.insert(nth, started.unwrap());
+                    return;
+                }
+            }
+        }
+        panic!("the port of static node {nth} stays in use");
     }
 
     pub(crate) fn config(&self, nth: u8) -> StaticConfig {
