@@ -3,20 +3,25 @@
 //!
 //! One thread has the log of consensus, the chain and the mempool, so that the order of what it does is the
 //! order of the lines here. Everybody else talks to it through a bounded queue of [`Command`]s.
+//!
+//! Here is no thread, no clock and no network: the keeper is told what came ([`Keeper::take`]) and when its time is up
+//! ([`Keeper::expire`]), and finds the time and the others in [`Outside`]. [`thread`] runs it in a node; the simulator
+//! (`testing::sim`) runs many in virtual time.
 
 mod catch_up;
+pub(crate) mod outside;
 mod statements;
 mod take;
+pub(super) mod thread;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
-use crate::consensus::{Consensus, Effect, Event, Settings, Stop, Timing, WalEntry};
+use crate::consensus::{Consensus, Effect, Event, Settings, Stop, Timing, To, WalEntry};
 use crate::crypto::ml_dsa::PqKeyPair;
 use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Answer, Fate, FinalBlock, Proven};
@@ -32,23 +37,18 @@ use crate::message::{
     Action, CommitCertificate, Cosignature, Genesis, SignedTransaction, VerifiedTransaction,
 };
 use crate::roles::static_node::keeper::catch_up::LOOK_EVERY;
+use crate::roles::static_node::keeper::outside::{Letter, Outside};
 use crate::roles::static_node::keeper::statements::Statements;
-use crate::roles::static_node::outbox::Outbox;
 use crate::roles::static_node::prove::{self, ProvenHead};
 use crate::roles::static_node::shared::Shared;
 use crate::roles::static_node::snapshots::Snapshots;
 use crate::roles::static_node::tree_heads::{Added, SignedHead, TreeHeads, read_cosignatures};
-use crate::runtime::{Clock, wall_time};
 use crate::store::chain::{Chain, ChainError};
 use crate::store::wal::{Wal, WalError};
 use crate::types::{
     BlockId, Committee, Hash, Height, Machine as _, PublicKey, Round, Timestamp, TransactionId,
 };
 
-/// Commands that may wait.
-pub(super) const QUEUE_LEN: usize = 4_096;
-/// Commands taken in before effects are carried out again.
-const BATCH: usize = 256;
 /// How far a block's time may be ahead of this clock.
 const MAX_SKEW: Duration = Duration::from_secs(10);
 /// The log of consensus is begun anew at this length: each time costs a sync.
@@ -127,7 +127,7 @@ struct Unproven {
     wanted: Option<SignedTransaction>,
 }
 
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     genesis: Arc<Genesis>,
     key: KeyPair,
     pq_key: PqKeyPair,
@@ -136,9 +136,8 @@ pub(super) struct Keeper {
     machine: Consensus,
     mempool: Mempool,
     heads: TreeHeads,
-    outbox: Outbox,
+    outside: Box<dyn Outside>,
     shared: Arc<Shared>,
-    clock: Clock,
     /// Blocks for the next height that are known to be valid, with what they change.
     valid: BTreeMap<BlockId, (Hash, Block, Changes)>,
     /// Blocks that came ahead of their turn, from whom.
@@ -176,22 +175,22 @@ pub(super) struct Keeper {
 }
 
 /// What a keeper works with.
-pub(super) struct Parts {
-    pub(super) genesis: Arc<Genesis>,
-    pub(super) key: KeyPair,
-    pub(super) chain: Chain,
-    pub(super) wal: Wal,
-    pub(super) outbox: Outbox,
-    pub(super) shared: Arc<Shared>,
-    pub(super) timing: Timing,
-    pub(super) snapshot_gap: u64,
-    pub(super) snapshots: Arc<Snapshots>,
-    pub(super) voters: watch::Sender<Option<Committee>>,
+pub(crate) struct Parts {
+    pub(crate) genesis: Arc<Genesis>,
+    pub(crate) key: KeyPair,
+    pub(crate) chain: Chain,
+    pub(crate) wal: Wal,
+    pub(crate) outside: Box<dyn Outside>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) timing: Timing,
+    pub(crate) snapshot_gap: u64,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) voters: watch::Sender<Option<Committee>>,
 }
 
 impl Keeper {
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts { genesis, key, chain, wal, outbox, shared, timing, .. } = parts;
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { genesis, key, chain, wal, outside, shared, timing, .. } = parts;
         let (snapshots, snapshot_gap, voters) = (parts.snapshots, parts.snapshot_gap, parts.voters);
         let settings = Settings::new(genesis.network, key.clone(), timing);
         Self {
@@ -208,9 +207,8 @@ impl Keeper {
             chain,
             wal,
             mempool: Mempool::default(),
-            outbox,
+            outside,
             shared,
-            clock: Clock::new(),
             valid: BTreeMap::new(),
             synced: BTreeMap::new(),
             waiting: Waiting::new(),
@@ -226,47 +224,40 @@ impl Keeper {
         }
     }
 
-    /// Works until it is told to stop, or must.
-    pub(super) fn run(mut self, log: Vec<Vec<u8>>, queue: &Receiver<Command>) -> Result<(), KeeperError> {
-        self.start(log)?;
-        loop {
-            self.carry_out()?;
-            let deadlines = [self.machine.deadline(), self.download.deadline()];
-            let wake_at = deadlines.into_iter().flatten().fold(self.look_at, Timestamp::min);
-            let wait = self.clock.until(wake_at);
-            match queue.recv_timeout(wait) {
-                Ok(command) => {
-                    for command in std::iter::once(command).chain(queue.try_iter().take(BATCH)) {
-                        if matches!(command, Command::Stop) {
-                            return Ok(());
-                        }
-                        self.take(command)?;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            }
-            let now = self.clock.now();
-            if self.machine.deadline().is_some_and(|at| at <= now) {
-                self.machine.expire(now);
-            }
-            if self.download.deadline().is_some_and(|at| at <= now) {
-                self.download.expire(now);
-            }
-            if self.look_at <= now {
-                self.look(now)?;
-            }
-            self.carry_on_download()?;
-        }
+    /// When [`expire`](Self::expire) is due, unless something comes before.
+    pub(crate) fn deadline(&self) -> Timestamp {
+        let deadlines = [self.machine.deadline(), self.download.deadline()];
+        deadlines.into_iter().flatten().fold(self.look_at, Timestamp::min)
     }
 
-    fn start(&mut self, log: Vec<Vec<u8>>) -> Result<(), KeeperError> {
+    /// Does what is due by now, if anything is.
+    pub(crate) fn expire(&mut self) -> Result<(), KeeperError> {
+        let now = self.now();
+        if self.machine.deadline().is_some_and(|at| at <= now) {
+            self.machine.expire(now);
+        }
+        if self.download.deadline().is_some_and(|at| at <= now) {
+            self.download.expire(now);
+        }
+        if self.look_at <= now {
+            self.look(now)?;
+        }
+        self.carry_on_download()?;
+        self.carry_out()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.outside.now()
+    }
+
+    /// Takes part, from where the chain and the log of consensus are.
+    pub(crate) fn start(&mut self, log: Vec<Vec<u8>>) -> Result<(), KeeperError> {
         let view = self.chain.view()?;
         let tip = view.tip()?;
         let height = tip.record.height;
         let roster = query::next_roster(&view)?;
         self.set_voters(&roster);
-        self.committed_at = self.clock.now();
+        self.committed_at = self.now();
         // Who votes hears from the others. To call them at once, while they start too, would only find them gone.
         self.look_at = if self.votes() { self.committed_at + LOOK_EVERY } else { self.committed_at };
         self.gaps = prove::unproven_changes(&view)?.into_iter().collect();
@@ -283,11 +274,11 @@ impl Keeper {
         let wal = log.into_iter().map(|entry| WalEntry(entry.into())).collect();
         let committee = query::next_committee(&view)?;
         self.event(Event::Start { height: height.next(), committee, wal });
-        Ok(())
+        self.carry_out()
     }
 
     fn event(&mut self, event: Event) {
-        let now = self.clock.now();
+        let now = self.now();
         self.machine.handle(now, event);
     }
 
@@ -301,7 +292,7 @@ impl Keeper {
                 // Who does not vote has nothing to say that others would hear.
                 Effect::Send { to, bytes } => {
                     if self.votes() {
-                        self.outbox.consensus(to, &bytes);
+                        self.outside.send(to, Letter::Consensus(bytes));
                     }
                 }
                 Effect::Build { height, round } => self.build(height, round)?,
@@ -328,7 +319,8 @@ impl Keeper {
         Ok(())
     }
 
-    fn take(&mut self, command: Command) -> Result<(), KeeperError> {
+    /// Takes in what came.
+    pub(crate) fn take(&mut self, command: Command) -> Result<(), KeeperError> {
         match command {
             Command::Message { from, bytes } => self.event(Event::Received { from, bytes }),
             Command::Connected { peer } => self.event(Event::Connected { peer }),
@@ -355,7 +347,7 @@ impl Keeper {
             return Ok(());
         }
         let certificate = view.certificate(tip.record.height)?;
-        let draft = Draft { proposer: self.key.public(), time: self.clock.now(), certificate };
+        let draft = Draft { proposer: self.key.public(), time: self.now(), certificate };
         let built = ledger::build(&view, draft, self.mempool.candidates()).map_err(|error| match error {
             ApplyError::Read(error) => KeeperError::from(error),
             // The certificate is the one that decided the block before.
@@ -392,7 +384,7 @@ impl Keeper {
                 return Ok(false);
             }
         };
-        if !agreed && block.header.record.time > self.clock.now() + MAX_SKEW {
+        if !agreed && block.header.record.time > self.now() + MAX_SKEW {
             tracing::warn!(%height, "a proposed block is ahead of this machine's clock");
             return Ok(false);
         }
@@ -446,7 +438,7 @@ impl Keeper {
             self.tell(&dead.id, &Fate::Rejected(dead.rejection));
         }
         self.synced = self.synced.split_off(&height.next());
-        self.committed_at = self.clock.now();
+        self.committed_at = self.now();
         if changes.header.record.new_roster.is_some() {
             self.gaps.insert(height);
         }
@@ -491,12 +483,12 @@ impl Keeper {
     fn cosign(&mut self, height: Height) -> Result<(), KeeperError> {
         let key = self.key.public();
         let Some(checkpoint) = self.heads.unsigned_by(height, &key) else { return Ok(()) };
-        let seconds = wall_time().unix_micros() / 1_000_000;
+        let seconds = self.outside.wall_time().unix_micros() / 1_000_000;
         let cosignature = checkpoint.cosign(seconds, &self.key, &self.pq_key);
         let signed = SignedHead { size: checkpoint.size, root: checkpoint.root, cosignature };
-        let bytes = signed.encode();
+        let bytes = Bytes::from(signed.encode());
         self.cosigned(height, signed)?;
-        self.outbox.cosign(height, &bytes);
+        self.outside.send(To::All, Letter::Cosign(height, bytes));
         Ok(())
     }
 
@@ -604,19 +596,4 @@ impl Keeper {
             _ => Ok(()),
         }
     }
-}
-
-/// Starts the keeper's thread.
-pub(super) fn spawn(
-    keeper: Keeper,
-    log: Vec<Vec<u8>>,
-    queue: Receiver<Command>,
-    ended: impl FnOnce(Result<(), KeeperError>) + Send + 'static,
-) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name("ledger".into()).spawn(move || ended(keeper.run(log, &queue)))
-}
-
-/// The keeper's queue.
-pub(super) fn queue() -> (SyncSender<Command>, Receiver<Command>) {
-    std::sync::mpsc::sync_channel(QUEUE_LEN)
 }

@@ -1,18 +1,18 @@
 //! A static node: one of the known set that signs the ledger.
 //!
-//! [`keeper`] is the thread that decides and makes durable; [`serve`] answers requests; [`http`] has the log for everybody;
-//! [`outbox`] brings the
-//! others what the keeper says; [`prove`] makes proofs from the chain; [`snapshots`] holds the states that newcomers take. Consensus and the ledger's rules are pure and live
+//! [`keeper`] decides and makes durable; [`serve`] answers requests, what is about the ledger from the [`library`]; [`http`] has
+//! the log for everybody; [`outbox`] brings the others what the keeper says; [`prove`] makes proofs from the chain; [`snapshots`] holds the states that newcomers take. Consensus and the ledger's rules are pure and live
 //! in [`consensus`](crate::consensus) and [`ledger`](crate::ledger).
 
 mod http;
-mod keeper;
+pub(crate) mod keeper;
+pub(crate) mod library;
 mod outbox;
 mod prove;
 mod serve;
-mod shared;
-mod snapshots;
-mod tree_heads;
+pub(crate) mod shared;
+pub(crate) mod snapshots;
+pub(crate) mod tree_heads;
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -43,6 +43,7 @@ use crate::types::{Committee, PublicKey};
 use http::{LogDesk, LogServer};
 pub use keeper::KeeperError;
 use keeper::{Command, Keeper, Parts};
+use library::Library;
 use outbox::Outbox;
 use serve::Desk;
 use shared::Shared;
@@ -163,11 +164,11 @@ impl StaticNode {
         let desk = LogDesk::new(chain.clone(), Arc::clone(&shared));
         let http = serve_log(config.http, desk).await?;
         let snapshots = Arc::new(Snapshots::new(config.genesis.network, chain.clone()));
-        let (keeper, queue) = keeper::queue();
+        let (keeper, queue) = keeper::thread::queue();
         let peers = Peers::new(&static_peers(&config.genesis), &pair);
         let (voters, changed) = watch::channel(None);
         let parts = Parts {
-            outbox: Outbox::new(key, peers, keeper.clone(), Handle::current()),
+            outside: Box::new(Outbox::new(key, peers, keeper.clone(), Handle::current())),
             genesis: Arc::clone(&config.genesis),
             key: pair,
             chain: chain.clone(),
@@ -179,7 +180,7 @@ impl StaticNode {
             voters,
         };
         let (report, ended) = watch::channel(None);
-        let thread = keeper::spawn(Keeper::new(parts), log, queue, move |result| {
+        let thread = keeper::thread::spawn(Keeper::new(parts), log, queue, move |result| {
             if let Err(error) = result {
                 tracing::error!(%error, "the static node stops");
                 report.send_replace(Some(chain_of(&error)));
@@ -188,10 +189,8 @@ impl StaticNode {
         let thread = thread.map_err(|source| StaticError::Io { path: config.dir.clone(), source })?;
         let desk = Desk {
             network: config.genesis.network,
-            chain,
+            library: Library { chain, shared: Arc::clone(&shared), snapshots },
             keeper: keeper.clone(),
-            shared: Arc::clone(&shared),
-            snapshots,
             waiters: Semaphore::new(MAX_BLOCK_WAITERS),
             clock: Clock::new(),
             started: Instant::now(),

@@ -4,32 +4,25 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinSet;
 
 use crate::client::ledger::roster_peers;
 use crate::consensus::To;
-use crate::ledger::ask::{Answer, Question};
+use crate::ledger::ask::Answer;
 use crate::message::{Canonical as _, RefusalCode, Roster, Violation};
 use crate::net::{CallError, Peers};
 use crate::roles::static_node::keeper::Command;
-use crate::types::{Height, PublicKey};
+use crate::roles::static_node::keeper::outside::{Ask, Letter, Outside};
+use crate::runtime::{Clock, wall_time};
+use crate::types::{PublicKey, Timestamp};
 
 /// Messages that wait for one peer. More than a node says of sixteen heights: one that does not take them
 /// in time has lost its connection, and asks when it is back.
 const QUEUE_LEN: usize = 512;
 /// Between two attempts to reach a peer that is gone.
 const RETRY: Duration = Duration::from_millis(500);
-
-enum Letter {
-    Consensus(Bytes),
-    Cosign(Height, Vec<u8>),
-    Fetch(Height),
-    Gather(Height),
-    Ask(u64, Question),
-}
 
 /// The queues: one for each static node that votes now, but this one.
 #[derive(Debug)]
@@ -38,6 +31,7 @@ pub(super) struct Outbox {
     peers: Peers,
     keeper: std::sync::mpsc::SyncSender<Command>,
     runtime: Handle,
+    clock: Clock,
     queues: BTreeMap<PublicKey, mpsc::Sender<Letter>>,
     /// Who was asked last of those that are asked in turn.
     asked: Option<PublicKey>,
@@ -45,14 +39,8 @@ pub(super) struct Outbox {
     tasks: JoinSet<()>,
 }
 
-impl std::fmt::Debug for Letter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Letter")
-    }
-}
-
 impl Outbox {
-    /// Nobody to tell anything to yet: see [`follow`](Self::follow).
+    /// Nobody to tell anything to yet: see [`follow`](Outside::follow).
     pub(super) fn new(
         own: PublicKey,
         peers: Peers,
@@ -60,11 +48,21 @@ impl Outbox {
         runtime: Handle,
     ) -> Self {
         let (queues, tasks) = (BTreeMap::new(), JoinSet::new());
-        Self { own, peers, keeper, runtime, queues, asked: None, tasks }
+        Self { own, peers, keeper, runtime, clock: Clock::new(), queues, asked: None, tasks }
+    }
+}
+
+impl Outside for Outbox {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn wall_time(&self) -> Timestamp {
+        wall_time()
     }
 
     /// From here on these are the static nodes. Who stays keeps its queue, who leaves is called no more.
-    pub(super) fn follow(&mut self, roster: &Roster) {
+    fn follow(&mut self, roster: &Roster) {
         let committee = roster.committee();
         self.peers.follow(&roster_peers(roster));
         // Without its queue a postman ends.
@@ -80,51 +78,21 @@ impl Outbox {
         }
     }
 
-    /// Says something of consensus.
-    pub(super) fn consensus(&self, to: To, message: &Bytes) {
+    fn send(&mut self, to: To, letter: Letter) {
         match to {
-            To::All => {
-                self.queues
-                    .iter()
-                    .for_each(|(key, queue)| post(key, queue, Letter::Consensus(message.clone())));
+            To::All => self.queues.iter().for_each(|(key, queue)| post(key, queue, letter.clone())),
+            To::One(key) => {
+                if let Some(queue) = self.queues.get(&key) {
+                    post(&key, queue, letter);
+                }
             }
-            To::One(key) => self.one(&key, Letter::Consensus(message.clone())),
         }
     }
 
-    /// Gives everybody a cosignature.
-    pub(super) fn cosign(&self, height: Height, signed: &[u8]) {
-        for (key, queue) in &self.queues {
-            post(key, queue, Letter::Cosign(height, signed.to_vec()));
-        }
-    }
-
-    /// Fetches blocks from a height on; they come as [`Command::Synced`].
-    pub(super) fn fetch(&self, from: Height, peer: &PublicKey) {
-        self.one(peer, Letter::Fetch(from));
-    }
-
-    /// Asks who has cosigned a tree head; it comes as [`Command::Gathered`].
-    pub(super) fn gather(&self, height: Height, peer: &PublicKey) {
-        self.one(peer, Letter::Gather(height));
-    }
-
-    /// Asks something; what is answered comes as [`Command::Answered`] with the same number, if at all.
-    pub(super) fn ask(&self, peer: &PublicKey, number: u64, question: Question) {
-        self.one(peer, Letter::Ask(number, question));
-    }
-
-    /// One of the others, another one each time.
-    pub(super) fn turn(&mut self) -> Option<PublicKey> {
+    fn turn(&mut self) -> Option<PublicKey> {
         let mut later = self.queues.keys().filter(|key| Some(**key) > self.asked);
         self.asked = later.next().or_else(|| self.queues.keys().next()).copied();
         self.asked
-    }
-
-    fn one(&self, key: &PublicKey, letter: Letter) {
-        if let Some(queue) = self.queues.get(key) {
-            post(key, queue, letter);
-        }
     }
 }
 
@@ -175,37 +143,23 @@ impl Postman {
     async fn deliver(&self, letter: Letter) -> Result<(), CallError> {
         match letter {
             Letter::Consensus(message) => self.peers.consensus(&self.to, message).await,
-            Letter::Cosign(height, signed) => self.peers.cosign(&self.to, height, signed).await,
-            Letter::Fetch(from) => {
-                let answer = self.peers.ask_ledger(&self.to, Question::Blocks { from }.encode()).await?;
-                match Answer::decode_bounded(&answer) {
-                    Ok(Answer::Blocks(blocks)) => self.tell(Command::Synced { from: self.to, blocks }),
-                    other => tracing::warn!(peer = %self.to.short(), ?other, "no blocks came"),
-                }
-                Ok(())
-            }
-            Letter::Gather(height) => {
-                let question = Question::Cosignatures { height }.encode();
-                let answer = self.peers.ask_ledger(&self.to, question).await?;
-                if let Ok(Answer::Cosignatures(cosignatures)) = Answer::decode_bounded(&answer) {
-                    self.tell(Command::Gathered { height, cosignatures });
-                }
-                Ok(())
-            }
-            Letter::Ask(number, question) => self.ask(number, &question).await,
+            Letter::Cosign(height, signed) => self.peers.cosign(&self.to, height, signed.to_vec()).await,
+            Letter::Ask(ask) => self.ask(&ask).await,
         }
     }
 
-    async fn ask(&self, number: u64, question: &Question) -> Result<(), CallError> {
-        let asked = self.peers.ask_ledger(&self.to, question.encode()).await;
+    async fn ask(&self, ask: &Ask) -> Result<(), CallError> {
+        let asked = self.peers.ask_ledger(&self.to, ask.question().encode()).await;
         let answer = asked.as_ref().ok().and_then(|bytes| match Answer::decode_bounded(bytes) {
-            Ok(answer) => Some(Box::new(answer)),
+            Ok(answer) => Some(answer),
             Err(violation) => {
                 tracing::warn!(peer = %self.to.short(), %violation, "an answer that is none");
                 None
             }
         });
-        self.tell(Command::Answered { from: self.to, number, answer });
+        if let Some(command) = ask.answered(self.to, answer) {
+            self.tell(command);
+        }
         asked.map(drop)
     }
 

@@ -1,28 +1,23 @@
 //! What a static node answers: other static nodes while they agree, and anybody who asks about the ledger.
 
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::ledger::ask::{self, Answer, Fate, FinalBlock, Holdings, Question};
-use crate::ledger::log::Paths;
-use crate::ledger::rows::ARCHIVE;
+use crate::ledger::ask::{Answer, Fate, Question};
 use crate::message::{
     Canonical as _, LedgerTip, NodeStatus, Refusal, RefusalCode, Request, Response, SignedTransaction,
     Violation,
 };
 use crate::net::{Body, Handler, Reply};
 use crate::roles::static_node::keeper::Command;
-use crate::roles::static_node::prove;
-use crate::roles::static_node::shared::Shared;
-use crate::roles::static_node::snapshots::Snapshots;
+use crate::roles::static_node::library::Library;
 use crate::roles::static_node::tree_heads::SignedHead;
 use crate::runtime::Clock;
-use crate::store::chain::{Chain, ChainError};
-use crate::types::limits::{ANSWER_BLOCKS_LEN, BLOCK_WAIT_MILLIS, MAX_ANSWER_BLOCKS};
+use crate::store::chain::ChainError;
+use crate::types::limits::BLOCK_WAIT_MILLIS;
 use crate::types::{Height, NetworkId, PublicKey};
 
 /// How long a submission waits for its block; then who asked is told to ask again.
@@ -36,10 +31,8 @@ const WAITERS_RETRY_MS: u32 = 5_000;
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) network: NetworkId,
-    pub(super) chain: Chain,
+    pub(super) library: Library,
     pub(super) keeper: SyncSender<Command>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) snapshots: Arc<Snapshots>,
     /// One permit for each question that may wait for the next block.
     pub(super) waiters: Semaphore,
     pub(super) clock: Clock,
@@ -72,7 +65,7 @@ impl Desk {
     }
 
     async fn consensus(&self, from: PublicKey, len: u32, body: Body) -> Response {
-        if !self.shared.is_voter(&from) {
+        if !self.library.shared.is_voter(&from) {
             return Response::Refusal(Violation::NotAMember.into());
         }
         let told = match body.read(usize::try_from(len).unwrap_or(usize::MAX)).await {
@@ -84,7 +77,7 @@ impl Desk {
 
     fn cosign(&self, from: PublicKey, height: Height, bytes: &[u8]) -> Response {
         let told = SignedHead::decode(bytes).map_err(Refusal::from).and_then(|signed| {
-            if !self.shared.may_cosign(&from) {
+            if !self.library.shared.may_cosign(&from) {
                 return Err(Violation::NotAMember.into());
             }
             self.tell(Command::Cosignature { from, height, signed: Box::new(signed) })
@@ -108,7 +101,7 @@ impl Desk {
     async fn ask(&self, question: &[u8]) -> Result<Answer, Refusal> {
         match Question::decode(question)? {
             Question::BlocksAfter { after } => self.blocks_after(after).await,
-            question => self.answer(&question).map_err(|error| unreadable(&error)),
+            question => self.library.answer(&question, self.clock.now()).map_err(|error| unreadable(&error)),
         }
     }
 
@@ -117,14 +110,14 @@ impl Desk {
         let Ok(_place) = self.waiters.try_acquire() else {
             return Err(Refusal::busy("too many wait here for the next block", WAITERS_RETRY_MS));
         };
-        let mut news = self.shared.news();
+        let mut news = self.library.shared.news();
         let next = async {
             loop {
                 let is_leaving = *news.borrow_and_update();
-                let answer = self.blocks(after.next())?;
+                let answer = self.library.blocks(after.next())?;
                 let is_there = matches!(&answer, Answer::Blocks(blocks) if !blocks.is_empty());
                 // What is below the tip and not here does not come by waiting.
-                let is_gone = || Ok::<_, ChainError>(self.chain.view()?.tip()?.record.height > after);
+                let is_gone = || Ok::<_, ChainError>(self.library.chain.view()?.tip()?.record.height > after);
                 if is_there || is_leaving || is_gone()? || news.changed().await.is_err() {
                     return Ok(answer);
                 }
@@ -136,77 +129,8 @@ impl Desk {
         }
     }
 
-    fn answer(&self, question: &Question) -> Result<Answer, ChainError> {
-        let view = self.chain.view()?;
-        if let Some(answer) = ask::answer(&view, question)? {
-            return Ok(answer);
-        }
-        match question {
-            Question::Blocks { from } => self.blocks(*from),
-            Question::Anchors { from, until } => {
-                Ok(Answer::Anchors(prove::anchors(&view, from, until.as_ref())?))
-            }
-            Question::Transaction { id } => {
-                let Some(proven) = self.shared.proven() else { return Ok(Answer::Transaction(None)) };
-                let proven = proven.prove(&mut Paths::new(&view), id, None)?;
-                Ok(Answer::Transaction(proven.map(Box::new)))
-            }
-            Question::Cosignatures { height } => {
-                Ok(Answer::Cosignatures(prove::cosignatures(&view, *height)?))
-            }
-            Question::Snapshot { above } => {
-                let offer = self.snapshots.offer(*above, self.clock.now())?;
-                Ok(Answer::Snapshot(offer.map(Box::new)))
-            }
-            Question::SnapshotRows { height, after } => {
-                Ok(Answer::SnapshotRows(self.snapshots.rows(*height, after.as_deref(), self.clock.now())?))
-            }
-            Question::BlocksBefore { before } => self.blocks_before(*before),
-            Question::Archive => {
-                let archive = ARCHIVE.get(&view, &())?;
-                let snapshot = archive.as_ref().map(|archive| archive.snapshot);
-                let missing = archive.and_then(|archive| archive.missing);
-                Ok(Answer::Archive(Box::new(Holdings { snapshot, missing, taking: self.shared.taking() })))
-            }
-            Question::Steps => {
-                let proven = self.shared.proven();
-                Ok(Answer::Steps(proven.map(|head| head.steps.clone()).unwrap_or_default()))
-            }
-            _ => {
-                let note = self.shared.proven().map(|head| head.note.clone()).unwrap_or_default();
-                Ok(Answer::Tip { header: Box::new(view.tip()?), note, waiting: 0 })
-            }
-        }
-    }
-
-    fn blocks(&self, from: Height) -> Result<Answer, ChainError> {
-        self.blocks_at((from.0..=u64::MAX).map(Height))
-    }
-
-    fn blocks_before(&self, before: Height) -> Result<Answer, ChainError> {
-        self.blocks_at((1..before.0).rev().map(Height))
-    }
-
-    /// Blocks of these heights, as many as fit, up to the first that is not here.
-    fn blocks_at(&self, heights: impl Iterator<Item = Height>) -> Result<Answer, ChainError> {
-        let view = self.chain.view()?;
-        let (mut blocks, mut len) = (Vec::new(), 0);
-        for height in heights {
-            let (Some(block), Some(certificate)) = (view.block(height)?, view.certificate(height)?) else {
-                break;
-            };
-            let certificate = certificate.encode();
-            len += block.len() + certificate.len();
-            blocks.push(FinalBlock { block, certificate });
-            if blocks.len() == MAX_ANSWER_BLOCKS || len >= ANSWER_BLOCKS_LEN {
-                break;
-            }
-        }
-        Ok(Answer::Blocks(blocks))
-    }
-
     fn status(&self) -> NodeStatus {
-        let tip = self.chain.view().and_then(|view| view.tip()).ok();
+        let tip = self.library.chain.view().and_then(|view| view.tip()).ok();
         NodeStatus {
             network: self.network,
             version: env!("CARGO_PKG_VERSION").into(),

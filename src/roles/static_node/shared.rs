@@ -23,7 +23,7 @@ struct State {
 
 /// The keeper's last word.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     state: RwLock<State>,
     /// Changes with every block; true once the node leaves.
     news: watch::Sender<bool>,
@@ -77,12 +77,12 @@ impl Shared {
     }
 
     /// Whether this key may take part in consensus now.
-    pub(super) fn is_voter(&self, key: &PublicKey) -> bool {
+    pub(crate) fn is_voter(&self, key: &PublicKey) -> bool {
         self.read().voters.contains(key)
     }
 
     /// Whether a cosignature by this key may be one that counts.
-    pub(super) fn may_cosign(&self, key: &PublicKey) -> bool {
+    pub(crate) fn may_cosign(&self, key: &PublicKey) -> bool {
         let state = self.read();
         state.voters.contains(key) || state.former.contains(key)
     }

@@ -40,7 +40,7 @@ impl Held {
 }
 
 /// The held states, the oldest first: at most [`MAX_SNAPSHOTS`].
-pub(super) struct Snapshots {
+pub(crate) struct Snapshots {
     network: NetworkId,
     chain: Chain,
     held: Mutex<Vec<Held>>,
@@ -53,7 +53,7 @@ impl fmt::Debug for Snapshots {
 }
 
 impl Snapshots {
-    pub(super) const fn new(network: NetworkId, chain: Chain) -> Self {
+    pub(crate) const fn new(network: NetworkId, chain: Chain) -> Self {
         Self { network, chain, held: Mutex::new(Vec::new()) }
     }
 

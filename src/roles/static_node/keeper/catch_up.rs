@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::outside::{Ask, Letter};
 use super::{Keeper, KeeperError};
-use crate::consensus::Event;
+use crate::consensus::{Event, To};
 use crate::ledger::ask::FinalBlock;
 use crate::message::anchor_receipt::RosterStep;
 use crate::message::canonical::write_list;
@@ -33,15 +34,19 @@ impl Keeper {
     /// The static nodes changed: from here on these are called and heard.
     pub(super) fn set_voters(&mut self, roster: &Roster) {
         self.shared.set_voters(roster);
-        self.outbox.follow(roster);
+        self.outside.follow(roster);
         self.voters.send_replace(Some(roster.committee().clone()));
+    }
+
+    pub(super) fn ask(&mut self, peer: PublicKey, ask: Ask) {
+        self.outside.send(To::One(peer), Letter::Ask(ask));
     }
 
     /// Asks one of the others, in turn, for what this node would otherwise not hear of.
     pub(super) fn look(&mut self, now: Timestamp) -> Result<(), KeeperError> {
         self.look_at = now + LOOK_EVERY;
         self.snapshots.let_go(now)?;
-        let Some(peer) = self.outbox.turn() else { return Ok(()) };
+        let Some(peer) = self.outside.turn() else { return Ok(()) };
         let votes = self.votes();
         if !votes || now.since(self.committed_at) > self.block_patience {
             self.catch_up(peer)?;
@@ -53,7 +58,7 @@ impl Keeper {
         let is_unsigned = !votes && tip > Height::GENESIS && !self.heads.is_proven(tip);
         let wanted = self.gaps.first().copied().or_else(|| is_unsigned.then_some(tip));
         if let Some(height) = wanted {
-            self.outbox.gather(height, &peer);
+            self.ask(peer, Ask::Gather(height));
         }
         Ok(())
     }
@@ -77,7 +82,7 @@ impl Keeper {
         let height = self.machine.height();
         let Some((from, found)) = self.synced.remove(&height) else {
             if let Some(peer) = self.fetching.take() {
-                self.outbox.fetch(height, &peer);
+                self.ask(peer, Ask::Fetch(height));
             }
             return;
         };

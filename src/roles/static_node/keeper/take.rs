@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::outside::Ask;
 use super::{Keeper, KeeperError};
 use crate::consensus::{Consensus, Event as ConsensusEvent, Settings};
 use crate::ledger::archive::{self, FillError};
@@ -29,7 +30,7 @@ impl Keeper {
         if is_far {
             return self.catch_up(*from);
         }
-        self.outbox.fetch(height, from);
+        self.ask(*from, Ask::Fetch(height));
         Ok(())
     }
 
@@ -40,7 +41,7 @@ impl Keeper {
         }
         let own = Box::new(Own::read(&self.chain.view()?)?);
         let above = Height(own.tip.record.height.0.saturating_add(self.snapshot_gap));
-        self.download.handle(self.clock.now(), Event::Look { peer, own, above });
+        self.download.handle(self.now(), Event::Look { peer, own, above });
         self.carry_on_download()
     }
 
@@ -63,7 +64,7 @@ impl Keeper {
             Some(answer) => Event::Answered { number, answer },
             None => Event::Failed { number },
         };
-        self.download.handle(self.clock.now(), event);
+        self.download.handle(self.now(), event);
         self.carry_on_download()
     }
 
@@ -71,11 +72,11 @@ impl Keeper {
     pub(super) fn carry_on_download(&mut self) -> Result<(), KeeperError> {
         while let Some(effect) = self.download.poll() {
             match effect {
-                Effect::Ask { to, number, question } => self.outbox.ask(&to, number, question),
+                Effect::Ask { to, number, question } => self.ask(to, Ask::Numbered(number, question)),
                 Effect::Clear => self.chain.clear_staged()?,
                 Effect::Store(rows) => self.chain.stage(&rows)?,
                 Effect::Adopt(snapshot) => self.adopt(&snapshot)?,
-                Effect::NoSnapshot { peer } => self.outbox.fetch(self.machine.height(), &peer),
+                Effect::NoSnapshot { peer } => self.ask(peer, Ask::Fetch(self.machine.height())),
                 Effect::Blame { peer, fault } => {
                     tracing::warn!(peer = %peer.short(), %fault, "a static node's snapshot is not used");
                 }
@@ -110,7 +111,7 @@ impl Keeper {
         self.gaps = prove::unproven_changes(&self.chain.view()?)?.into_iter().collect();
         self.open_head(&snapshot.header)?;
         self.set_voters(&snapshot.next);
-        let now = self.clock.now();
+        let now = self.now();
         (self.committed_at, self.look_at) = (now, now);
         self.machine = Consensus::new(Settings::new(self.genesis.network, self.key.clone(), self.timing));
         let committee = query::next_committee(&self.chain.view()?)?;
@@ -132,8 +133,9 @@ impl Keeper {
             self.filling_until = None;
             return Ok(());
         };
-        self.filling_until = Some(self.clock.now() + FILL_PATIENCE);
-        self.outbox.ask(peer, FILLING, Question::BlocksBefore { before: missing.until.next() });
+        self.filling_until = Some(self.now() + FILL_PATIENCE);
+        let question = Question::BlocksBefore { before: missing.until.next() };
+        self.ask(*peer, Ask::Numbered(FILLING, question));
         Ok(())
     }
 
