@@ -43,19 +43,34 @@ pub(crate) fn open_or_create(
     name: &str,
     cache_bytes: usize,
 ) -> Result<Database, DatabaseError> {
-    let file = match disk.open(name) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let file = disk.create(name).map_err(storage)?;
-            disk.sync_dir().map_err(storage)?;
-            file
-        }
-        Err(error) => return Err(storage(error)),
-    };
+    match disk.open(name) {
+        Ok(file) => open(file, cache_bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(disk, name, cache_bytes),
+        Err(error) => Err(storage(error)),
+    }
+}
+
+fn open(file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Database, DatabaseError> {
     Database::builder()
         .set_cache_size(cache_bytes)
         .set_check_integrity_on_open(true)
         .create_with_backend(DiskBackend(file))
+}
+
+/// Makes an empty database. redb does not open a file of which only a part was ever written, so it gets its name when it is
+/// whole: if we crash before the last line the next attempt begins anew.
+fn create(disk: &dyn Disk, name: &str, cache_bytes: usize) -> Result<Database, DatabaseError> {
+    let making = format!("{name}.new");
+    match disk.remove(&making) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(storage(error)),
+        _ => {}
+    }
+    let file = disk.create(&making).map_err(storage)?;
+    let database = open(Arc::clone(&file), cache_bytes)?;
+    file.sync_data().map_err(storage)?;
+    disk.rename(&making, name).map_err(storage)?;
+    disk.sync_dir().map_err(storage)?;
+    Ok(database)
 }
 
 fn storage(error: io::Error) -> DatabaseError {
