@@ -27,7 +27,7 @@ use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Answer, Fate, FinalBlock, Proven};
 use crate::ledger::log::Paths;
 use crate::ledger::mempool::NotQueued;
-use crate::ledger::rows::{ROSTER_CHANGES, STATICS, Standing};
+use crate::ledger::rows::{ARCHIVE, PLACES, ROSTER_CHANGES, STATICS, Standing};
 use crate::ledger::snapshot::SnapshotDownload;
 use crate::ledger::{self, ApplyError, Changes, Draft, Mempool, ReadError, query};
 use crate::message::block::{Block, Header};
@@ -564,17 +564,34 @@ impl Keeper {
                 self.event(Event::Wake);
                 return Ok(());
             }
-            // It may be final already and wait for cosignatures.
-            Err(NotQueued::Rejected(_)) if self.unproven.contains_key(&id) => {
+            // It may be final already and wait for cosignatures, also since before this node's start.
+            Err(NotQueued::Rejected(_)) if self.is_final(&id)? => {
                 self.waiting.entry(id).or_default().push(answer);
                 return Ok(());
             }
+            // It may be in a block that a snapshot passed over.
+            Err(NotQueued::Rejected(_)) if self.misses_blocks()? => Fate::Waiting,
             Err(NotQueued::NonceTaken) => Fate::NonceTaken,
             Err(NotQueued::AuthorFull { blocks } | NotQueued::Full { blocks }) => Fate::Busy { blocks },
             Err(NotQueued::Rejected(rejection)) => Fate::Rejected(rejection),
         };
         drop(answer.send(fate));
         Ok(())
+    }
+
+    /// Whether a transaction is in a block. If so, who waits for it will have its proof.
+    fn is_final(&mut self, id: &TransactionId) -> Result<bool, KeeperError> {
+        let place = PLACES.get(&self.chain.view()?, id)?;
+        if let Some(place) = &place {
+            self.unproven.entry(*id).or_insert(Unproven { height: place.height, wanted: None });
+        }
+        Ok(place.is_some())
+    }
+
+    /// Whether blocks are missing of before a snapshot.
+    fn misses_blocks(&self) -> Result<bool, KeeperError> {
+        let archive = ARCHIVE.get(&self.chain.view()?, &())?;
+        Ok(archive.is_some_and(|archive| archive.missing.is_some()))
     }
 
     fn queue(&mut self, transaction: VerifiedTransaction) -> Result<Result<(), NotQueued>, KeeperError> {
