@@ -59,6 +59,8 @@ struct State {
     power_loss_at: Option<u64>,
     down: bool,
     faults: Vec<Fault>,
+    /// Files whose syncs do nothing.
+    unsynced: Option<String>,
     /// Every open file has a clone.
     handles: Arc<()>,
 }
@@ -104,6 +106,17 @@ impl MemDisk {
     /// operation fails.
     pub fn lose_power_at(&self, change: u64) {
         self.state().power_loss_at = Some(change);
+    }
+
+    /// Loses power now.
+    pub fn lose_power(&self) {
+        self.state().down = true;
+    }
+
+    /// From here on syncs of files whose name begins with `name` succeed and make nothing durable: not a fault that
+    /// stores promise to survive, but a control for the tests that look for them.
+    pub fn ignore_syncs(&self, name: &str) {
+        self.state().unsynced = Some(name.to_owned());
     }
 
     /// Whether power was lost.
@@ -403,6 +416,9 @@ impl DiskFile for MemFile {
         let mut state = self.disk.state();
         state.change()?;
         state.fault(Op::Sync, &self.name)?;
+        if state.unsynced.as_ref().is_some_and(|name| self.name.starts_with(name)) {
+            return Ok(());
+        }
         let file = &mut state.files[self.id];
         file.undo.clear();
         file.durable_len = file.len;
@@ -563,6 +579,23 @@ mod tests {
         let whole = disk.after_power_loss(Survivors::Everything).open("file").unwrap();
         assert_eq!(read(&whole, 0, 100), [1; 100]);
         assert!(disk.after_power_loss(Survivors::Nothing).open("file").unwrap().is_empty().unwrap());
+    }
+
+    #[test]
+    fn power_is_lost_at_once_and_syncs_that_are_ignored_make_nothing_durable() {
+        let disk = MemDisk::new(1 << 20);
+        let (one, two) = (disk.create("one").unwrap(), disk.create("two").unwrap());
+        disk.sync_dir().unwrap();
+        disk.ignore_syncs("one");
+        for file in [&one, &two] {
+            file.write_at(0, b"bytes").unwrap();
+            file.sync_data().unwrap();
+        }
+        disk.lose_power();
+        assert!(disk.is_down() && two.sync_data().is_err());
+        let after = disk.after_power_loss(Survivors::Nothing);
+        assert!(after.open("one").unwrap().is_empty().unwrap());
+        assert_eq!(read(&after.open("two").unwrap(), 0, 5), b"bytes");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod check;
 mod client;
 pub mod content;
 pub mod faults;
+pub mod keepers;
 pub mod leak;
 pub mod links;
 pub mod model;

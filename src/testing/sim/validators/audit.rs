@@ -53,7 +53,7 @@ pub struct Summary {
 
 /// What all nodes have said and decided.
 #[derive(Debug)]
-pub(super) struct Audit {
+pub(in crate::testing::sim) struct Audit {
     network: NetworkId,
     /// The key's number, so that texts are short.
     votes: BTreeMap<(usize, VoteKind, Height, Round), Option<BlockId>>,
@@ -63,7 +63,7 @@ pub(super) struct Audit {
 }
 
 impl Audit {
-    pub(super) fn new(network: NetworkId, seed: u64, members: usize) -> Self {
+    pub(in crate::testing::sim) fn new(network: NetworkId, seed: u64, members: usize) -> Self {
         let summary = Summary { seed, members, ..Summary::default() };
         Self {
             network,
@@ -75,7 +75,7 @@ impl Audit {
     }
 
     /// I4: what an honest node sends, also after restarts, is one vote and one proposal a round.
-    pub(super) fn sent(&mut self, node: usize, bytes: &Bytes) -> Result<(), String> {
+    pub(in crate::testing::sim) fn sent(&mut self, node: usize, bytes: &Bytes) -> Result<(), String> {
         let Some((kind, rest)) = bytes.split_first() else { return Err("an empty message".into()) };
         match kind {
             1 => self.voted(node, rest),

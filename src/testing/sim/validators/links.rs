@@ -27,8 +27,8 @@ impl Weather {
 
 /// All links.
 #[derive(Debug)]
-pub(super) struct Links {
-    pub(super) weather: Weather,
+pub(in crate::testing::sim) struct Links {
+    pub(in crate::testing::sim) weather: Weather,
     /// The part of a split network that each node is in.
     parts: Vec<u8>,
     /// When the last message on each link arrives: none overtakes another.
@@ -37,21 +37,26 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(nodes: usize, weather: Weather, rng: Rng) -> Self {
+    pub(in crate::testing::sim) fn new(nodes: usize, weather: Weather, rng: Rng) -> Self {
         Self { weather, parts: vec![0; nodes], last: BTreeMap::new(), rng }
     }
 
     /// Splits the network, or heals it where all parts are one.
-    pub(super) fn split(&mut self, parts: Vec<u8>) {
+    pub(in crate::testing::sim) fn split(&mut self, parts: Vec<u8>) {
         self.parts = parts;
     }
 
-    pub(super) fn connected(&self, one: usize, other: usize) -> bool {
+    pub(in crate::testing::sim) fn connected(&self, one: usize, other: usize) -> bool {
         self.parts[one] == self.parts[other]
     }
 
     /// When a message sent now arrives: never, once, or twice.
-    pub(super) fn arrivals(&mut self, now: Timestamp, from: usize, to: usize) -> Vec<Timestamp> {
+    pub(in crate::testing::sim) fn arrivals(
+        &mut self,
+        now: Timestamp,
+        from: usize,
+        to: usize,
+    ) -> Vec<Timestamp> {
         if !self.connected(from, to) || self.rng.chance(self.weather.loss) {
             return Vec::new();
         }

@@ -1,0 +1,144 @@
+//! Static nodes with the real ledger in virtual time: seeds in which everything goes wrong at once, and stories of one
+//! thing each.
+//!
+//! `XVAULT_SEED=7 cargo test --features testing --test keepers swarm` runs one seed again; `scripts/sim 1000` runs many.
+#![cfg(feature = "testing")]
+#![expect(clippy::disallowed_methods, reason = "the seed to run again comes from the environment")]
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use xvault::testing::sim::keepers::{Control, Fault, Keepers, Plan, Summary, Wrong};
+use xvault::testing::sim::rng::Rng;
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn run(seed: u64) -> Summary {
+    println!("XVAULT_SEED={seed} cargo test --features testing --test keepers swarm");
+    Keepers::new(seed).run().unwrap_or_else(|wrong| panic!("{wrong}"))
+}
+
+/// Runs a seed twice: everything that happens follows from it.
+fn run_twice(seed: u64) -> Summary {
+    let summary = run(seed);
+    assert_eq!(summary.trace, run(seed).trace, "I7: seed {seed} gives another trace each time");
+    summary
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
+}
+
+#[test]
+fn swarm() {
+    let fresh = RandomState::new().hash_one("seed") >> 32;
+    match (number("XVAULT_SEED"), number("XVAULT_SEEDS")) {
+        (Some(seed), _) => println!("{:?}", run_twice(seed)),
+        (None, Some(count)) => run_many(fresh, count),
+        (None, None) => [2, 6, fresh].into_iter().for_each(|seed| println!("{:?}", run_twice(seed))),
+    }
+}
+
+/// Runs seeds from `first` on, on every core; says which one was wrong, and goes on with the others.
+fn run_many(first: u64, count: u64) {
+    let (next, wrong) = (AtomicU64::new(0), AtomicU64::new(0));
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let nth = next.fetch_add(1, Ordering::Relaxed);
+                    if nth >= count {
+                        return;
+                    }
+                    let seed = first + nth;
+                    match std::panic::catch_unwind(|| run_twice(seed)) {
+                        Ok(summary) => println!("{summary:?}"),
+                        Err(_) => {
+                            wrong.fetch_add(1, Ordering::Relaxed);
+                            println!("seed {seed} is wrong");
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(wrong.into_inner(), 0, "seeds are wrong");
+}
+
+#[test]
+fn without_faults_all_is_proved_and_nothing_refused() -> Result<(), Wrong> {
+    let summary = Keepers::with(1, Plan { writers: 1, ..Plan::quiet(4, seconds(5)) }).run()?;
+    assert!(summary.blocks > 10 && summary.finals > 5 && summary.proofs > summary.finals, "{summary:?}");
+    assert_eq!((summary.crashes, summary.refused), (0, 0), "{summary:?}");
+    Ok(())
+}
+
+#[test]
+fn a_node_that_dies_at_any_change_of_its_disk_comes_back() -> Result<(), Wrong> {
+    for nth in 0..12 {
+        let mut plan = Plan { writers: 1, ..Plan::quiet(4, seconds(2)) };
+        plan.faults.push((Duration::from_millis(300), Fault::Disk(1, 3 * nth)));
+        let summary = Keepers::with(nth, plan).run()?;
+        assert!(summary.midway == 1 && summary.finals > 0, "{summary:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn two_halves_stop_and_three_of_four_go_on() -> Result<(), Wrong> {
+    for parts in [vec![0, 0, 1, 1], vec![0, 0, 0, 1]] {
+        let mut plan = Plan::quiet(4, seconds(6));
+        plan.faults.push((seconds(1), Fault::Split(parts.clone())));
+        let whole = Keepers::with(1, Plan::quiet(4, seconds(1))).run()?.blocks;
+        let summary = Keepers::with(1, plan).run()?;
+        let halves = parts.iter().sum::<u8>() == 2;
+        // What comes once all is mended is some blocks in both.
+        assert_eq!(summary.blocks > whole + 10, !halves, "{summary:?} after {whole}");
+    }
+    Ok(())
+}
+
+#[test]
+fn who_comes_late_takes_a_snapshot_and_becomes_a_member() -> Result<(), Wrong> {
+    let mut plan = Plan { snapshot_gap: 4, governs: true, ..Plan::quiet(4, seconds(8)) };
+    plan.nodes = 5;
+    plan.late.push((seconds(3), 4));
+    let summary = Keepers::with(3, plan).run()?;
+    assert!(summary.passed_over > 4 && summary.changes > 0, "{summary:?}");
+    Ok(())
+}
+
+/// A plan in which four nodes die again and again.
+fn restless(seed: u64) -> Plan {
+    let mut rng = Rng::new(seed);
+    let mut plan = Plan::quiet(4, seconds(6));
+    plan.weather.loss = 30;
+    for _ in 0..20 {
+        let node = rng.index(4);
+        let when = Duration::from_millis(500 + rng.below(5_000));
+        plan.faults.push((when, Fault::Fuse(node, rng.below(30))));
+    }
+    plan
+}
+
+fn finds(control: Control, invariant: &str) {
+    let found = |seed| {
+        let plan = Plan { control, ..restless(seed) };
+        Keepers::with(seed, plan).run().err().is_some_and(|wrong| wrong.what.starts_with(invariant))
+    };
+    assert!((0..10).any(found), "{control:?} is not found by {invariant}");
+}
+
+#[test]
+fn control_nodes_that_lose_their_logs_vote_twice() {
+    finds(Control::NoLog, "I4");
+}
+
+#[test]
+fn control_nodes_that_cosign_before_their_block_is_durable_are_found() {
+    finds(Control::NoSync, "I1");
+}
