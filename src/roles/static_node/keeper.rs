@@ -33,6 +33,7 @@ use crate::ledger::{self, ApplyError, Changes, Draft, Mempool, ReadError, query}
 use crate::message::block::{Block, Header};
 use crate::message::canonical::Canonical as _;
 use crate::message::proposal::block_hash;
+use crate::message::transaction::Lane;
 use crate::message::{
     Action, CommitCertificate, Cosignature, Genesis, SignedTransaction, VerifiedTransaction,
 };
@@ -558,6 +559,8 @@ impl Keeper {
             drop(answer.send(Fate::Final(Box::new(proof))));
             return Ok(());
         }
+        let (lane, nonce) =
+            (transaction.signed().transaction().lane(), transaction.signed().transaction().nonce);
         let fate = match self.queue(transaction)? {
             Ok(()) | Err(NotQueued::Waiting) => {
                 self.waiting.entry(id).or_default().push(answer);
@@ -570,7 +573,7 @@ impl Keeper {
                 return Ok(());
             }
             // It may be in a block that a snapshot passed over.
-            Err(NotQueued::Rejected(_)) if self.misses_blocks()? => Fate::Waiting,
+            Err(NotQueued::Rejected(_)) if self.may_be_passed_over(&lane, nonce)? => Fate::Waiting,
             Err(NotQueued::NonceTaken) => Fate::NonceTaken,
             Err(NotQueued::AuthorFull { blocks } | NotQueued::Full { blocks }) => Fate::Busy { blocks },
             Err(NotQueued::Rejected(rejection)) => Fate::Rejected(rejection),
@@ -588,10 +591,12 @@ impl Keeper {
         Ok(place.is_some())
     }
 
-    /// Whether blocks are missing of before a snapshot.
-    fn misses_blocks(&self) -> Result<bool, KeeperError> {
-        let archive = ARCHIVE.get(&self.chain.view()?, &())?;
-        Ok(archive.is_some_and(|archive| archive.missing.is_some()))
+    /// Whether a transaction of this turn may be in a block of before a snapshot that is not here yet.
+    fn may_be_passed_over(&self, lane: &Lane, nonce: u64) -> Result<bool, KeeperError> {
+        let view = self.chain.view()?;
+        let archive = ARCHIVE.get(&view, &())?;
+        let misses_blocks = archive.is_some_and(|archive| archive.missing.is_some());
+        Ok(misses_blocks && nonce < query::next_nonce(&view, lane)?)
     }
 
     fn queue(&mut self, transaction: VerifiedTransaction) -> Result<Result<(), NotQueued>, KeeperError> {
