@@ -46,7 +46,7 @@ pub use genesis::{Admission, Genesis, Params};
 pub use governance::{Change, Governance};
 pub use member::{Member, Roster};
 pub use proposal::{Proposal, SignedProposal, block_hash};
-pub use record::{Extent, Locator, RecordHeader, StoredVersion, VersionEntry, VersionState};
+pub use record::{Extent, RecordHeader, StoredVersion, VersionEntry, VersionState};
 pub use rejection::Rejection;
 pub use request::{
     HeldShard, LedgerTip, NodeStatus, PutShard, ReadShard, Refusal, RefusalCode, Request, RequestError,
@@ -57,3 +57,5 @@ pub use staged_put::StagedPut;
 pub use transaction::{Action, NodeEntry, SignedTransaction, Transaction, VerifiedTransaction};
 pub use violation::Violation;
 pub use vote::{SignedVote, Vote, VoteKind};
+
+pub use crate::types::Locator;

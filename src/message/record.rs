@@ -9,7 +9,7 @@ use crate::crypto::frame::{Dek, DekCommit};
 use crate::message::generated as wire_format;
 use crate::message::{Opening, Violation, wire};
 use crate::types::limits::{FRAME_LEN, MAX_CACHED_EXTENTS, MAX_METADATA_LEN, MAX_SEGMENT_LEN, TAG_LEN};
-use crate::types::{Hash, RecordName, SegmentId, Timestamp, VersionId};
+use crate::types::{Hash, Locator, RecordName, SegmentId, Timestamp, VersionId};
 
 /// Headers are padded to this, so that their length tells little of a name.
 const HEADER_ALIGN: usize = 64;
@@ -24,19 +24,6 @@ pub struct Extent {
     /// Plaintext bytes, padding included.
     pub plain_len: u64,
     /// With the data key it gives the extent's frame key.
-    pub salt: [u8; 16],
-}
-
-/// Where the sealed header frame of a version is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Locator {
-    /// The segment.
-    pub segment: SegmentId,
-    /// Offset in the segment's ciphertext.
-    pub offset: u64,
-    /// Ciphertext bytes.
-    pub len: u32,
-    /// With the data key it gives the header frame's key.
     pub salt: [u8; 16],
 }
 

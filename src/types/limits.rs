@@ -253,6 +253,20 @@ pub const SNAPSHOT_LIFE_MICROS: u64 = 30 * 60 * 1_000_000;
 
 /// Microseconds for which a state is held when nobody asks for more of it.
 pub const SNAPSHOT_IDLE_MICROS: u64 = 60 * 1_000_000;
+
+/// Bytes of a scope's path: a collection's name, a record's, and some.
+pub const MAX_SCOPE_PATH_LEN: usize = 1_200;
+
+/// Levels of the tree of a scope's days: 65,536 days are 179 years.
+pub const DAY_TREE_LEVELS: u8 = 16;
+
+/// Nodes of that tree that give the keys of a range of days: two for each level below the first.
+pub const MAX_DAY_NODES: usize = 2 * (DAY_TREE_LEVELS as usize - 1);
+
+/// Keyslots that one request for access may name: a static node answers so many in some ten milliseconds, and others
+/// wait no longer for theirs.
+pub const MAX_RELEASE_ITEMS: usize = 256;
+
 // A client's shards outlive its patience; and who waits for a block is answered before its caller gives up.
 const _: () = assert!(UNANCHORED_LIFE_MICROS > UPLOAD_LIFE_MICROS);
 const _: () = assert!(BLOCK_WAIT_MILLIS < 30_000);
