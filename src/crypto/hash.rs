@@ -61,11 +61,37 @@ pub enum Context {
     CollectionTag,
     /// Data key and version to the salt of the version's commitment.
     AnchorSalt,
+    /// Vault root, vault and number of a dealing to the vault's PRF key.
+    VaultDprf,
+    /// Vault root to the key that writers without a scope key seal to.
+    VaultInbox,
+    /// Vault root to the key that entries of the access log are sealed to.
+    VaultAudit,
+    /// Vault root, path and generation to the key of a scope.
+    ScopeKey,
+    /// Node of a scope's tree of days to one below it.
+    TimeTree,
+    /// Scope key to what tells the days of its keyslots.
+    ScopeList,
+    /// List key and nonce to what hides a keyslot's day.
+    SlotHint,
+    /// Day's key, PRF output and slot id to the key of a keyslot.
+    RecordKek,
+    /// Key, nonce, id and hint of a keyslot to its cipher's key and its commitment.
+    Keyslot,
+    /// A keyslot to the hash of it in a record's entry.
+    SlotHash,
+    /// Share, what is proved and randomness to the nonce of a proof.
+    DleqNonce,
+    /// Secret and randomness to the coefficients that share it.
+    SharingPolynomial,
+    /// Randomness to the weights of a batch of shares.
+    BatchWeights,
 }
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 42] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -95,6 +121,19 @@ impl Context {
         Self::TagKey,
         Self::CollectionTag,
         Self::AnchorSalt,
+        Self::VaultDprf,
+        Self::VaultInbox,
+        Self::VaultAudit,
+        Self::ScopeKey,
+        Self::TimeTree,
+        Self::ScopeList,
+        Self::SlotHint,
+        Self::RecordKek,
+        Self::Keyslot,
+        Self::SlotHash,
+        Self::DleqNonce,
+        Self::SharingPolynomial,
+        Self::BatchWeights,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -130,6 +169,19 @@ impl Context {
             Self::TagKey => "xvault v1 2026-11 tag key",
             Self::CollectionTag => "xvault v1 2026-11 collection tag",
             Self::AnchorSalt => "xvault v1 2026-11 anchor salt",
+            Self::VaultDprf => "xvault v1 2026-11 vault dprf",
+            Self::VaultInbox => "xvault v1 2026-11 vault inbox",
+            Self::VaultAudit => "xvault v1 2026-11 vault audit",
+            Self::ScopeKey => "xvault v1 2026-11 scope a",
+            Self::TimeTree => "xvault v1 2026-11 time tree",
+            Self::ScopeList => "xvault v1 2026-11 scope list",
+            Self::SlotHint => "xvault v1 2026-11 slot hint",
+            Self::RecordKek => "xvault v1 2026-11 record kek",
+            Self::Keyslot => "xvault v1 2026-11 keyslot",
+            Self::SlotHash => "xvault v1 2026-11 slot hash",
+            Self::DleqNonce => "xvault v1 2026-11 dleq nonce",
+            Self::SharingPolynomial => "xvault v1 2026-11 sharing polynomial",
+            Self::BatchWeights => "xvault v1 2026-11 batch weights",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Keys, hashes, signatures and sealed frames. Pure: randomness arrives as an argument.
 
+pub mod access;
 pub mod content;
 pub mod frame;
 pub mod hash;
