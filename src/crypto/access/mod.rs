@@ -27,11 +27,13 @@ mod dleq;
 pub mod dprf;
 mod group;
 pub mod reshare;
+pub mod seal;
 
 pub use dealing::{Commitments, Dealing, KeyShare, Sharing};
 pub use dprf::{Inputs, Partial, PartialError, PrfKey, PrfOutput, Release};
 pub use group::Element;
 pub use reshare::{Handoff, ReshareError, verify_shares};
+pub use seal::{Purpose, SealError, SealKey, SealPublic};
 
 /// The first byte of everything in here that is kept or sent: X-Wing, HKDF-SHA256 and ChaCha20-Poly1305 for sealing,
 /// ristretto255 and SHA-512 for the PRF, BLAKE3 and XChaCha20-Poly1305 for keyslots. 2 is reserved for a suite of
