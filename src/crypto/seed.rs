@@ -9,6 +9,7 @@ use bip39::{Language, Mnemonic};
 use subtle::ConstantTimeEq as _;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
+use crate::crypto::access::AccessKeys;
 use crate::crypto::frame::CommitKey;
 use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::KeyPair;
@@ -95,6 +96,7 @@ impl Seed {
             index_key: secret(Context::LocalIndex, &[&*vault_root]),
             commit_key: CommitKey::from_bytes(*secret(Context::CommitKey, &[&*vault_root])),
             tag_key: secret(Context::TagKey, &[&*vault_root]),
+            root: vault_root,
         }
     }
 
@@ -128,6 +130,8 @@ pub struct VaultKeys {
     index_key: Zeroizing<[u8; 32]>,
     commit_key: CommitKey,
     tag_key: Zeroizing<[u8; 32]>,
+    /// What all of them but the vault's id derive from.
+    root: Zeroizing<[u8; 32]>,
 }
 
 impl VaultKeys {
@@ -135,6 +139,12 @@ impl VaultKeys {
     #[must_use]
     pub const fn vault(&self) -> &VaultId {
         &self.vault
+    }
+
+    /// The keys by which others are let in.
+    #[must_use]
+    pub fn access(&self) -> AccessKeys {
+        AccessKeys::new(self.vault, self.root.clone(), self.tag_key.clone())
     }
 
     /// What commits are sealed with.

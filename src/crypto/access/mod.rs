@@ -22,16 +22,22 @@ macro_rules! opaque_debug {
     )*};
 }
 
+pub mod day_tree;
 pub mod dealing;
 mod dleq;
 pub mod dprf;
 mod group;
+pub mod keys;
+pub mod keyslot;
 pub mod reshare;
 pub mod seal;
 
+pub use day_tree::{DayKey, DayNode, DayRange};
 pub use dealing::{Commitments, Dealing, KeyShare, Sharing};
 pub use dprf::{Inputs, Partial, PartialError, PrfKey, PrfOutput, Release};
 pub use group::Element;
+pub use keys::{AccessKeys, ListKey, ScopeKey};
+pub use keyslot::{Kek, Keyslot, SlotContent, SlotError};
 pub use reshare::{Handoff, ReshareError, verify_shares};
 pub use seal::{Purpose, SealError, SealKey, SealPublic};
 
@@ -92,5 +98,7 @@ const fn done(rest: &[u8]) -> Result<(), DecodeError> {
 
 #[cfg(test)]
 mod protocol;
+#[cfg(test)]
+mod tests;
 #[cfg(test)]
 mod vectors;

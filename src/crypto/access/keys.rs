@@ -1,0 +1,149 @@
+//! What an owner derives for access from a vault's root: tags, scope keys, the PRF key and keys to seal to.
+
+use zeroize::{ZeroizeOnDrop, Zeroizing};
+
+use crate::crypto::access::day_tree::{DayKey, DayNode, DayRange};
+use crate::crypto::access::dprf::PrfKey;
+use crate::crypto::access::seal::SealKey;
+use crate::crypto::hash::{Context, derive_key, length_prefix};
+use crate::types::{Day, ScopePath, ScopeTag, VaultId};
+
+/// The keys of access of one vault, in one generation of the vault's keys.
+#[derive(Clone)]
+pub struct AccessKeys {
+    vault: VaultId,
+    /// The vault's root.
+    root: Zeroizing<[u8; 32]>,
+    /// The key of the vault's tags.
+    tag_key: Zeroizing<[u8; 32]>,
+}
+
+/// The key of one generation of a scope, called A in the design: it gives the key of every day.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct ScopeKey([u8; 32]);
+
+/// What tells the days of a scope's keyslots, called L in the design. Who may list a scope has it; static nodes do not.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct ListKey([u8; 32]);
+
+opaque_debug!(AccessKeys, ScopeKey, ListKey);
+
+impl AccessKeys {
+    /// The keys below a vault's root and its tag key, as [`crate::crypto::seed::VaultKeys`] has them.
+    pub(in crate::crypto) const fn new(
+        vault: VaultId,
+        root: Zeroizing<[u8; 32]>,
+        tag_key: Zeroizing<[u8; 32]>,
+    ) -> Self {
+        Self { vault, root, tag_key }
+    }
+
+    /// The scope as others know it: nobody without the vault's keys can tell what it stands for, or try paths.
+    #[must_use]
+    pub fn scope_tag(&self, path: &ScopePath) -> ScopeTag {
+        let path = path.as_str().as_bytes();
+        let mut hasher = blake3::Hasher::new_keyed(&self.tag_key);
+        hasher.update(&length_prefix(path)).update(path);
+        let mut tag = [0; 16];
+        hasher.finalize_xof().fill(&mut tag);
+        ScopeTag(tag)
+    }
+
+    /// The key of a generation of a scope.
+    #[must_use]
+    pub fn scope_key(&self, path: &ScopePath, generation: u32) -> ScopeKey {
+        let parts = [&*self.root, path.as_str().as_bytes(), &generation.to_le_bytes()];
+        let mut key = ScopeKey([0; 32]);
+        derive_key(Context::ScopeKey, &parts, &mut key.0);
+        key
+    }
+
+    /// The vault's PRF key of this number: the owner evaluates it alone, the static nodes have shares of it.
+    #[must_use]
+    pub fn prf_key(&self, dealing: u32) -> PrfKey {
+        let mut wide = Zeroizing::new([0; 64]);
+        let parts = [&self.root[..], self.vault.as_bytes(), &dealing.to_le_bytes()];
+        derive_key(Context::VaultDprf, &parts, &mut *wide);
+        PrfKey::from_wide(&wide)
+    }
+
+    /// What writers seal to who have no scope key.
+    #[must_use]
+    pub fn inbox(&self) -> SealKey {
+        self.seal_key(Context::VaultInbox)
+    }
+
+    /// What static nodes seal the entries of the access log to.
+    #[must_use]
+    pub fn audit(&self) -> SealKey {
+        self.seal_key(Context::VaultAudit)
+    }
+
+    fn seal_key(&self, context: Context) -> SealKey {
+        let mut seed = Zeroizing::new([0; 32]);
+        derive_key(context, &[&*self.root], &mut *seed);
+        SealKey::from_seed(&seed)
+    }
+}
+
+impl ScopeKey {
+    /// The key of these 32 bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The root of the scope's days.
+    #[must_use]
+    pub fn days(&self) -> DayNode {
+        DayNode::root(&self.0)
+    }
+
+    /// The key of a day.
+    #[must_use]
+    pub fn day(&self, day: Day) -> DayKey {
+        self.days().descend(day)
+    }
+
+    /// The fewest nodes that give the keys of these days and of no other.
+    #[must_use]
+    pub fn cover(&self, days: DayRange) -> Vec<DayNode> {
+        self.days().cover(days)
+    }
+
+    /// The key that tells the days of the scope's keyslots.
+    #[must_use]
+    pub fn list_key(&self) -> ListKey {
+        let mut key = ListKey([0; 32]);
+        derive_key(Context::ScopeList, &[&self.0], &mut key.0);
+        key
+    }
+}
+
+impl ListKey {
+    /// The key of these 32 bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The secret bytes, for the sealed body of a grant.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Hides a day in the slot with this nonce.
+    #[must_use]
+    pub fn hint(&self, day: Day, nonce: &[u8; 24]) -> [u8; 2] {
+        let mut mask = [0; 2];
+        derive_key(Context::SlotHint, &[&self.0, nonce], &mut mask);
+        (day.0 ^ u16::from_le_bytes(mask)).to_le_bytes()
+    }
+
+    /// The day that [`Self::hint`] hid. Under a wrong key it is any day.
+    #[must_use]
+    pub fn day(&self, hint: [u8; 2], nonce: &[u8; 24]) -> Day {
+        Day(u16::from_le_bytes(self.hint(Day(u16::from_le_bytes(hint)), nonce)))
+    }
+}
