@@ -20,6 +20,10 @@ use std::sync::Arc;
 use random::{Random, fuzz, rounds, seeded};
 use xvault::client::ByteRange;
 use xvault::client::keystore::{Keystore, SealRandom};
+use xvault::crypto::access::{
+    Commitments, DayNode, Dealing, Inputs, KeyShare, Keyslot, Partial, PrfKey, Purpose, ScopeKey, SealError,
+    SealKey, SealPublic, Sharing,
+};
 use xvault::crypto::frame::{Dek, DekCommit};
 use xvault::crypto::passphrase::{self, Cost};
 use xvault::crypto::seed::Seed;
@@ -318,6 +322,49 @@ fn damage_store(files: &str) -> (usize, usize) {
     }
     println!("{served} of {} served", rounds * shards.len());
     (served, rounds * shards.len())
+}
+
+/// Shares, commitments, answers, keyslots and keys of access.
+#[test]
+fn keys_of_access() {
+    let committee = Committee::new((0..7).map(|n| PublicKey([n; 32])).collect()).unwrap();
+    let Dealing { commitments, shares } =
+        PrfKey::from_wide(&[7; 64]).deal(Sharing::among(&committee), &[1; 32]);
+    let slot = |record| SlotId {
+        network: NetworkId([1; 32]),
+        vault: VaultId([2; 32]),
+        dealing: 3,
+        scope: ScopeTag([4; 16]),
+        generation: 5,
+        record: RecordTag([record; 16]),
+        version: VersionId([7; 16]),
+    };
+    let inputs = Inputs::new(&[slot(1), slot(2)]).unwrap();
+    let partials: Vec<_> = shares.iter().map(|share| share.evaluate(&inputs, &[1; 32])).collect();
+    fuzz(&shares, |share| share.to_bytes().to_vec(), KeyShare::from_slice);
+    fuzz(&[commitments], Commitments::to_bytes, Commitments::from_slice);
+    fuzz(&partials, |partial| partial.to_bytes().to_vec(), Partial::from_slice);
+    let keyslot = Keyslot::from_slice(&[1; Keyslot::LEN]).unwrap();
+    fuzz(&[keyslot], |slot| slot.as_bytes().to_vec(), Keyslot::from_slice);
+    let key = SealKey::from_seed(&[1; 32]);
+    fuzz(&[key.public().clone()], |key| key.to_bytes().to_vec(), SealPublic::from_slice);
+    fuzz_text::<ScopePath>(&["clinic/2026", "c", &"x".repeat(1_200)]);
+
+    let mut random = seeded();
+    let node = ScopeKey::from_bytes([1; 32]).days().to_bytes();
+    let sealed = key.public().seal(Purpose::Grant, b"context", b"text", &[2; 64]);
+    for round in 0..rounds(10) {
+        let mut bytes = node.to_vec();
+        random.damage(&mut bytes);
+        if let Some(read) = bytes.as_array().and_then(|bytes| DayNode::from_bytes(bytes).ok()) {
+            assert_eq!(read.to_bytes()[..], bytes, "a node has one encoding");
+        }
+        let bytes = random.input(round, &sealed);
+        match key.open(Purpose::Grant, b"context", &bytes) {
+            Ok(opened) => assert!(bytes == sealed && *opened == b"text"),
+            Err(SealError::Malformed(_) | SealError::NotAuthentic) => assert_ne!(bytes, sealed),
+        }
+    }
 }
 
 /// The headers and bytes of volumes.
