@@ -69,7 +69,7 @@ pub struct NewShard {
     pub root: Hash,
     /// Its bytes.
     pub bytes: Bytes,
-    /// Chaining values of its slices, as [`SliceHasher`](tree::SliceHasher) gives them.
+    /// Chaining values of its slices, as [`SliceHasher`](crate::crypto::tree::SliceHasher) gives them.
     pub leaves: Vec<Hash>,
     /// When it is stored, by the ledger's time; zero where that is not known.
     pub stored_at: Timestamp,
