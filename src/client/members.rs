@@ -24,6 +24,8 @@ pub(crate) struct Known {
     nodes: Vec<NodeInfo>,
     /// Those that take no new shards.
     retired: BTreeSet<PublicKey>,
+    /// Whether the ledger said so.
+    is_told: bool,
 }
 
 impl Known {
@@ -35,6 +37,11 @@ impl Known {
     /// Those that new shards may be placed on.
     pub(crate) fn in_service(&self) -> impl Iterator<Item = &NodeInfo> {
         self.nodes.iter().filter(|node| !self.retired.contains(&node.key))
+    }
+
+    /// Whether it is what the ledger says, and not the network file alone.
+    pub(crate) const fn is_told(&self) -> bool {
+        self.is_told
     }
 
     /// The node of a key.
@@ -52,7 +59,7 @@ impl Known {
             }
         }
         nodes.extend(rows.iter().map(|(_, row)| row.info()));
-        Self { nodes, retired }
+        Self { nodes, retired, is_told: true }
     }
 }
 
@@ -68,7 +75,7 @@ pub(crate) struct Members {
 impl Members {
     /// Those of the network file.
     pub(crate) fn new(network: &Network) -> Self {
-        let known = Known { nodes: network.nodes.clone(), retired: BTreeSet::new() };
+        let known = Known { nodes: network.nodes.clone(), ..Known::default() };
         Self {
             listed: network.nodes.clone(),
             known: RwLock::new(Arc::new(known)),
@@ -100,7 +107,12 @@ async fn learn(ctx: &Context, max_age: Duration) {
     if asked.is_some_and(|at| ctx.clock.now().since(at) < max_age) {
         return;
     }
-    match timeout(PATIENCE, vault.ledger.agreed_nodes()).await {
+    let asking = async {
+        // More must agree than one who was there at the genesis may be left: those of now are asked.
+        vault.ledger.follow().await?;
+        vault.ledger.agreed_nodes().await
+    };
+    match timeout(PATIENCE, asking).await {
         Ok(Ok(rows)) => {
             let known = Known::merged(&ctx.members.listed, rows);
             ctx.peers.follow(&known.nodes);

@@ -37,7 +37,9 @@ impl Nodes {
     /// [`ErrorKind::Unavailable`]: then those of the network file stay.
     pub async fn learn(&mut self) -> Result<(), Error> {
         if self.network.genesis.is_some() {
-            let rows = LedgerClient::new(&self.network, &self.key)?.agreed_nodes().await?;
+            let ledger = LedgerClient::new(&self.network, &self.key)?;
+            ledger.follow().await?;
+            let rows = ledger.agreed_nodes().await?;
             let known = Known::merged(&self.network.nodes, rows);
             self.network.nodes = known.in_service().cloned().collect();
             self.peers.follow(&self.network.nodes);

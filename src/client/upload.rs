@@ -132,6 +132,12 @@ fn plan(
         nodes.in_service().map(|node| Candidate::new(node, ctx.is_suspect(&node.key))).collect();
     let code = coded.layout.code();
     let Some(placement) = place(&coded.segment, code, &candidates) else {
+        if ctx.vault.is_some() && !nodes.is_told() {
+            let message =
+                "the network file lists no storage nodes, and the ledger does not say which there are";
+            return Err(Error::new(ErrorKind::Unavailable, message)
+                .with_hint("see `xvault static status`, then try again"));
+        }
         let message = "neither the network file nor the ledger knows a storage node";
         return Err(Error::new(ErrorKind::Config, message)
             .with_hint("have operators register some: `xvault node run --register`"));
