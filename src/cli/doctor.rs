@@ -116,11 +116,22 @@ fn disk(session: &Session) -> Check {
 fn network_file(session: &Session, network: &Network) -> Check {
     let shown = session.network_file();
     let found = format!("{} nodes, code {}, {}", network.nodes.len(), network.code, shown.display());
-    if survives_any_operator(network.code, &network.nodes) {
+    // Of a network with a ledger the nodes are looked at when it was asked.
+    if network.genesis.is_some() || survives_any_operator(network.code, &network.nodes) {
         return Check::ok("network", found);
     }
     let remedy = "add nodes of more operators: records may be lost with one of them";
     Check::bad(Verdict::Warn, "network", found, remedy)
+}
+
+/// Warns if the nodes of the ledger are of too few operators.
+fn spread(network: &Network) -> Option<Check> {
+    if network.genesis.is_none() || survives_any_operator(network.code, &network.nodes) {
+        return None;
+    }
+    let found = format!("{} nodes in service, code {}", network.nodes.len(), network.code);
+    let remedy = "add nodes of more operators: records may be lost with one of them";
+    Some(Check::bad(Verdict::Warn, "operators", found, remedy))
 }
 
 /// Opens the vault and asks the nodes.
@@ -149,6 +160,7 @@ fn vault(session: &Session) -> anyhow::Result<Vec<Check>> {
         checks.extend(answers.iter().map(|answer| node_check(nodes.network().id, median, answer)));
         checks.extend(median.map(clock));
         checks.push(reach(nodes.network(), &answers));
+        checks.extend(spread(nodes.network()));
         if nodes.network().genesis.is_some() {
             checks.extend(ledger(nodes.network(), &key).await);
         }

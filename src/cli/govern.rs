@@ -15,7 +15,7 @@ use crate::crypto::ml_dsa::PqKeyPair;
 use crate::crypto::sign::KeyPair;
 use crate::ledger::rows::{Standing, Static};
 use crate::message::governance::SponsorTerms;
-use crate::message::{Action, Change, ChangeFile, Member};
+use crate::message::{Action, Change, ChangeFile, Member, Params};
 use crate::roles::NodeFolder;
 use crate::types::PublicKey;
 use crate::types::limits::MIN_COMMITTEE;
@@ -103,8 +103,8 @@ pub(crate) struct Sponsor {
     /// Storage nodes that it may admit.
     #[arg(long, value_name = "N", default_value = "0")]
     nodes: u32,
-    /// Ledger bytes an epoch of each of its vaults.
-    #[arg(long, value_name = "BYTES", default_value = "0")]
+    /// Ledger bytes an epoch of each of its vaults; an anchor of one pack takes about 1,200.
+    #[arg(long, value_name = "BYTES", default_value_t = Params::DEFAULT.vault_bytes)]
     vault_bytes: u64,
     #[command(flatten)]
     out: Out,

@@ -102,10 +102,23 @@ pub(crate) fn print_sponsorship(
 
 pub(crate) fn register(session: &Session, args: &Register) -> anyhow::Result<Exit> {
     let folder = described(&args.entry)?;
-    let maker = || format!("`xvault node sponsor {}`", folder.key.public());
+    let key = folder.key.public();
+    let maker = || {
+        format!(
+            "`xvault node sponsor {key} --dir DIR`, DIR being the folder of a node whose key is a sponsor's"
+        )
+    };
     let sponsor = args.sponsorship.as_deref().map(|line| read_sponsorship(line, maker)).transpose()?;
     session.with_ledger(async |ledger| {
         let output = session.output();
+        if let Some(sponsorship) = &sponsor
+            && sponsorship.verify(&ledger.genesis().network, &key, key.as_bytes()).is_err()
+        {
+            let message = "the sponsorship is for another node, or of another network";
+            return Err(Failure::usage(message.to_owned())
+                .hint(format!("have one made with {}", maker()))
+                .into());
+        }
         if let Some((number, node)) = find(ledger, &folder.key).await? {
             let message = format!("the node is number {number} of the ledger since block {}", node.since);
             let hint = match node.retired {

@@ -88,7 +88,7 @@ fn show(session: &Session) -> anyhow::Result<Exit> {
 fn register(session: &Session, args: &Register) -> anyhow::Result<Exit> {
     let keys = session.client_config()?.keys;
     let (vault, owner) = (*keys.vault(), keys.signing().public());
-    let maker = || format!("`xvault vault sponsor {vault} {owner}`");
+    let maker = || maker(&keys);
     let sponsor = args.sponsorship.as_deref().map(|line| read_sponsorship(line, maker)).transpose()?;
     session.with_ledger(async |ledger| {
         if ledger.vault(vault).await?.is_some() {
@@ -114,9 +114,16 @@ fn register(session: &Session, args: &Register) -> anyhow::Result<Exit> {
 }
 
 fn not_for_it(keys: &VaultKeys) -> Failure {
-    let (vault, owner) = (keys.vault(), keys.signing().public());
     Failure::usage("the sponsorship is for another vault, or of another network".to_owned())
-        .hint(format!("have the sponsor make one with `xvault vault sponsor {vault} {owner}`"))
+        .hint(format!("have one made with {}", maker(keys)))
+}
+
+/// The command that a sponsor gives.
+fn maker(keys: &VaultKeys) -> String {
+    let (vault, owner) = (keys.vault(), keys.signing().public());
+    format!(
+        "`xvault vault sponsor {vault} {owner} --dir DIR`, DIR being the folder of a node whose key is a sponsor's"
+    )
 }
 
 fn sponsor(session: &Session, args: &Sponsor) -> anyhow::Result<Exit> {

@@ -185,6 +185,9 @@ fn a_storage_node_registers_moves_and_retires() {
     net.decide("change");
     assert!(register().ends(0).text().contains("is number 1"));
     net.run(&["node", "register", "--dir", "n2", "--sponsorship", "rubbish"]).ends(2);
+    let other = net.run(&["node", "sponsor", sponsor, "--dir", "s1"]).ends(0);
+    let wrong = net.run(&["node", "register", "--dir", "n2", "--sponsorship", other.text().trim()]).ends(2);
+    assert!(wrong.stderr.contains("for another node"), "{}", wrong.stderr);
 }
 
 #[test]
@@ -217,6 +220,7 @@ fn a_vault_comes_in_by_a_sponsor() {
     assert!(register(sponsored.text().trim()).ends(0).text().starts_with("registered the vault in block"));
     let after = show();
     assert_eq!((&after["registered"], after["sponsor"].as_str()), (&true.into(), Some(sponsor.as_str())));
+    assert_eq!(after["ledger_bytes_per_epoch"], xvault::message::Params::DEFAULT.vault_bytes);
     register(sponsored.text().trim()).ends(0);
     assert!(net.run(&["vault", "show"]).ends(0).text().contains("sponsored by"));
 }
