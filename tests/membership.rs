@@ -9,15 +9,16 @@ mod statics;
 
 use std::time::Duration;
 
-use statics::{Statics, eventually, key};
-use xvault::client::ErrorKind;
+use statics::{NETWORK, Statics, eventually, key};
+use xvault::client::{ClientConfig, ErrorKind, Nodes};
+use xvault::crypto::seed::Seed;
 use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Proven, Question};
 use xvault::ledger::rows::{Node, Standing};
 use xvault::message::{Action, Change, Member, NodeEntry, NodeNumber};
 use xvault::roles::{NodeFolder, StaticError, StaticNode};
-use xvault::types::Height;
 use xvault::types::limits::MAX_ANSWER_BLOCKS;
+use xvault::types::{Height, Network};
 
 impl Statics {
     /// Whether a node proves a transaction to who has nothing but the genesis.
@@ -187,5 +188,37 @@ async fn a_storage_node_registers_moves_and_retires() {
     let retired = Some(act(Action::RetireNode).await.unwrap());
     lists(&Node { entry: entry(2), retired, ..row }).await;
     assert_eq!(act(Action::UpdateNode(entry(3))).await.unwrap_err().kind(), ErrorKind::Refused);
+    statics.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_knows_only_the_genesis_finds_the_storage_nodes_of_now_with_a_static_node_dead() {
+    let mut statics = Statics::start().await;
+    let entry = NodeEntry {
+        label: "node-1".into(),
+        operator: "clinic".into(),
+        site: "north".into(),
+        address: ([192, 0, 2, 1], 1).into(),
+    };
+    let action = Action::RegisterNode { node: entry, sponsor: None };
+    statics.client.carry_out(&KeyPair::from_secret(&[150; 32]), action, &|_| {}).await.unwrap();
+    for (old, new, approvers) in [(3, 4, [0, 1, 2]), (2, 5, [0, 1, 4])] {
+        statics.stop(old).await;
+        statics.revive(new).await;
+        let change = Change::ReplaceStatic { old: key(old).public(), new: statics.member(new) };
+        statics.change(change, &approvers, Some(new)).await;
+    }
+    statics.decide().await;
+    // Of those of the genesis one is left: too few to be believed by themselves.
+    statics.stop(1).await;
+    let genesis = Some(statics.genesis.to_text());
+    let network = Network { id: NETWORK, code: statics.genesis.code, genesis, nodes: Vec::new() };
+    let keys = Seed::from_entropy([1; 32]).vault(0, 0);
+    let home = statics.dir.path().join("home");
+    let mut nodes = Nodes::new(&ClientConfig { network, keys, home });
+    nodes.learn().await.unwrap();
+    let names: Vec<_> = nodes.network().nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["node-1"]);
+    nodes.close().await;
     statics.stop_all().await;
 }
