@@ -7,7 +7,9 @@ use crate::types::Hash;
 
 /// Something that must not be. Its text ends with the command that shows it again.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("after {after:?}: {what}\nXVAULT_SEED={seed} cargo test --features testing --test sim swarm")]
+#[error(
+    "after {after:?}: {what}\nXVAULT_SEED={seed} cargo test --features testing --test simulator storage::swarm"
+)]
 pub struct Wrong {
     /// The seed of the run.
     pub seed: u64,

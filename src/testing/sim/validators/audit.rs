@@ -10,7 +10,9 @@ use crate::types::{BlockId, Committee, Hash, Height, NetworkId, Round};
 
 /// Something that must not be. Its text ends with the command that shows it again.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("after {after:?}: {what}\nXVAULT_SEED={seed} cargo test --features testing --test consensus swarm")]
+#[error(
+    "after {after:?}: {what}\nXVAULT_SEED={seed} cargo test --features testing --test simulator consensus::swarm"
+)]
 pub struct Wrong {
     /// The seed of the run.
     pub seed: u64,

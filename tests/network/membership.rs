@@ -5,11 +5,9 @@
     reason = "a test is a shell: it waits and starts tasks"
 )]
 
-mod statics;
-
 use std::time::Duration;
 
-use statics::{NETWORK, Statics, eventually, key};
+use crate::statics::{NETWORK, Statics, eventually, key};
 use xvault::client::{ClientConfig, ErrorKind, Nodes};
 use xvault::crypto::seed::Seed;
 use xvault::crypto::sign::KeyPair;

@@ -1,8 +1,8 @@
 //! Every decoder of files and of text from outside against random bytes, cut and changed encodings: it never panics,
 //! and what it accepts is a value that survives being written and read, or the very one that was written.
 //!
-//! `XVAULT_SEED=7 cargo test --features testing --test fuzz` replays a failure; `scripts/fuzz 1000000` runs for long.
-//! The decoders of messages are in `wire.rs`, what peers put on a stream in `hostile`.
+//! `XVAULT_SEED=7 cargo test --features testing --test formats fuzz` replays a failure; `scripts/fuzz 1000000` runs for long.
+//! The decoders of messages are in `wire.rs`, what peers put on a stream in `tests/network/hostile`.
 #![cfg(feature = "testing")]
 #![expect(
     clippy::unwrap_used,
@@ -10,14 +10,12 @@
     reason = "a test that takes its seed from outside and writes files"
 )]
 
-mod random;
-
 use std::fmt::{Debug, Display};
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use random::{Random, fuzz, rounds, seeded};
+use crate::random::{Random, fuzz, rounds, seeded};
 use xvault::client::ByteRange;
 use xvault::client::keystore::{Keystore, SealRandom};
 use xvault::crypto::access::{

@@ -14,7 +14,7 @@ use xvault::message::*;
 use xvault::roles::storage_node::{Signer, sign_receipt};
 use xvault::types::{Hash, NetworkId, PublicKey, Timestamp};
 
-use crate::tls;
+use super::tls;
 
 /// How a node breaks its word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

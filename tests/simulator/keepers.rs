@@ -1,14 +1,11 @@
 //! Static nodes with the real ledger in virtual time: seeds in which everything goes wrong at once, and stories of one
 //! thing each.
 //!
-//! `XVAULT_SEED=7 cargo test --features testing --test keepers swarm` runs one seed again; `scripts/sim 1000` runs many.
-#![cfg(feature = "testing")]
-#![expect(clippy::disallowed_methods, reason = "the seed to run again comes from the environment")]
+//! `XVAULT_SEED=7 cargo test --features testing --test simulator keepers::swarm` runs one seed again; `scripts/sim 1000` runs many.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::seeds::run_seeds;
 use xvault::testing::sim::keepers::{Control, Fault, Keepers, Plan, Summary, Wrong};
 use xvault::testing::sim::rng::Rng;
 
@@ -17,7 +14,7 @@ const fn seconds(count: u64) -> Duration {
 }
 
 fn run(seed: u64) -> Summary {
-    println!("XVAULT_SEED={seed} cargo test --features testing --test keepers swarm");
+    println!("XVAULT_SEED={seed} cargo test --features testing --test simulator keepers::swarm");
     Keepers::new(seed).run().unwrap_or_else(|wrong| panic!("{wrong}"))
 }
 
@@ -28,45 +25,9 @@ fn run_twice(seed: u64) -> Summary {
     summary
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
-}
-
 #[test]
 fn swarm() {
-    let fresh = RandomState::new().hash_one("seed") >> 32;
-    match (number("XVAULT_SEED"), number("XVAULT_SEEDS")) {
-        (Some(seed), _) => println!("{:?}", run_twice(seed)),
-        (None, Some(count)) => run_many(fresh, count),
-        (None, None) => [2, 6, fresh].into_iter().for_each(|seed| println!("{:?}", run_twice(seed))),
-    }
-}
-
-/// Runs seeds from `first` on, on every core; says which one was wrong, and goes on with the others.
-fn run_many(first: u64, count: u64) {
-    let (next, wrong) = (AtomicU64::new(0), AtomicU64::new(0));
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let nth = next.fetch_add(1, Ordering::Relaxed);
-                    if nth >= count {
-                        return;
-                    }
-                    let seed = first + nth;
-                    match std::panic::catch_unwind(|| run_twice(seed)) {
-                        Ok(summary) => println!("{summary:?}"),
-                        Err(_) => {
-                            wrong.fetch_add(1, Ordering::Relaxed);
-                            println!("seed {seed} is wrong");
-                        }
-                    }
-                }
-            });
-        }
-    });
-    assert_eq!(wrong.into_inner(), 0, "seeds are wrong");
+    run_seeds(&[2, 6], run_twice);
 }
 
 #[test]

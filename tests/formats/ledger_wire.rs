@@ -1,7 +1,7 @@
 //! Every decoder of the ledger's messages against damaged and random bytes, every signed message changed
 //! byte by byte, and its bytes frozen.
 //!
-//! `XVAULT_SEED=7 cargo test --test ledger_wire` replays a failure. `XVAULT_REGENERATE=1` rewrites
+//! `XVAULT_SEED=7 cargo test --test formats ledger_wire` replays a failure. `XVAULT_REGENERATE=1` rewrites
 //! `tests/vectors/ledger.hex`, after a change of format that is meant.
 
 #![expect(
@@ -13,6 +13,7 @@
 use std::fmt::Debug;
 use std::net::SocketAddr;
 
+use crate::random::{Random, rounds, seeded};
 use data_encoding::HEXLOWER;
 use xvault::crypto::ml_dsa::PqKeyPair;
 use xvault::crypto::sign::KeyPair;
@@ -27,47 +28,11 @@ use xvault::message::governance::SponsorTerms;
 use xvault::message::*;
 use xvault::types::*;
 
-const ROUNDS: usize = 3_000;
 const NETWORK: NetworkId = NetworkId([0x4e; 32]);
-
-/// SplitMix64: enough for fuzzing, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound).unwrap()).unwrap()
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next().to_le_bytes()[0]).collect()
-    }
-
-    /// One of four changes that a broken or hostile peer would make.
-    fn damage(&mut self, bytes: &mut Vec<u8>) {
-        let at = self.below(bytes.len() + 1);
-        match self.below(4) {
-            0 => bytes.truncate(at),
-            1 => bytes.extend([7; 5]),
-            2 => bytes.insert(at, self.next().to_le_bytes()[0]),
-            _ if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
-            _ => bytes.clear(),
-        }
-    }
-}
 
 /// What is decoded is encoded to the very bytes it came from, and no shorter form is accepted.
 fn canonical<T: Canonical + PartialEq + Debug>(values: &[T]) {
-    let seed = std::env::var("XVAULT_SEED").map_or(0x5eed, |text| text.parse().unwrap());
-    println!("XVAULT_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = seeded();
     for value in values {
         let bytes = value.encode();
         assert_eq!(T::decode(&bytes).as_ref(), Ok(value));
@@ -76,15 +41,8 @@ fn canonical<T: Canonical + PartialEq + Debug>(values: &[T]) {
         }
         assert_eq!(T::decode(&[&bytes[..], &[0]].concat()), Err(Violation::Malformed));
     }
-    for round in 0..ROUNDS {
-        let mut bytes = values[round % values.len()].encode();
-        for _ in 0..=random.below(3) {
-            random.damage(&mut bytes);
-        }
-        if round % 8 == 0 {
-            let len = random.below(400);
-            bytes = random.bytes(len);
-        }
+    for round in 0..rounds(1) {
+        let bytes = random.input(round, &values[round % values.len()].encode());
         if let Ok(value) = T::decode(&bytes) {
             assert_eq!(value.encode(), bytes, "one encoding for a value");
         }

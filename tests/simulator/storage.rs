@@ -1,56 +1,25 @@
 //! The storage core in virtual time: seeds that do everything at once, and stories that do one thing.
 //!
-//! `XVAULT_SEED=7 cargo test --features testing --test sim swarm` runs one seed again;
+//! `XVAULT_SEED=7 cargo test --features testing --test simulator storage::swarm` runs one seed again;
 //! `scripts/sim 1000` runs many.
-#![cfg(feature = "testing")]
-#![expect(clippy::disallowed_methods, reason = "the seed to run again comes from the environment")]
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::seeds::run_seeds;
 use xvault::testing::sim::{Fuse, Summary, Trouble, World, Wrong};
 use xvault::types::Code;
 
 type Checked = Result<(), Wrong>;
 
 fn run(seed: u64) -> Summary {
-    println!("XVAULT_SEED={seed} cargo test --features testing --test sim swarm");
+    println!("XVAULT_SEED={seed} cargo test --features testing --test simulator storage::swarm");
     let run = World::new(seed).and_then(World::run);
     run.unwrap_or_else(|wrong| panic!("{wrong}"))
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
-}
-
 #[test]
 fn swarm() {
-    let fresh = RandomState::new().hash_one("seed") >> 32;
-    match (number("XVAULT_SEED"), number("XVAULT_SEEDS")) {
-        (Some(seed), _) => println!("{:?}", run(seed)),
-        (None, Some(count)) => run_many(fresh, count),
-        (None, None) => [1, 2, 3, 4, 5, fresh].into_iter().for_each(|seed| drop(run(seed))),
-    }
-}
-
-/// Runs seeds from `first` on, on every core.
-fn run_many(first: u64, count: u64) {
-    let next = AtomicU64::new(0);
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let nth = next.fetch_add(1, Ordering::Relaxed);
-                    if nth >= count {
-                        return;
-                    }
-                    run(first + nth);
-                }
-            });
-        }
-    });
+    run_seeds(&[1, 2, 3, 4, 5], run);
 }
 
 #[test]

@@ -1,15 +1,12 @@
 //! Agreement in virtual time: seeds in which everything goes wrong at once, and stories of one thing each.
 //!
-//! `XVAULT_SEED=7 cargo test --features testing --test consensus swarm` runs one seed again;
+//! `XVAULT_SEED=7 cargo test --features testing --test simulator consensus::swarm` runs one seed again;
 //! `scripts/sim 1000` runs many.
-#![cfg(feature = "testing")]
-#![expect(clippy::disallowed_methods, reason = "the seed to run again comes from the environment")]
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::seeds::run_seeds;
 use xvault::testing::sim::rng::Rng;
 use xvault::testing::sim::validators::{Control, Fault, Plan, Rogue, Summary, Validators, Weather, Wrong};
 use xvault::types::Height;
@@ -21,41 +18,13 @@ const fn seconds(count: u64) -> Duration {
 }
 
 fn run(seed: u64) -> Summary {
-    println!("XVAULT_SEED={seed} cargo test --features testing --test consensus swarm");
+    println!("XVAULT_SEED={seed} cargo test --features testing --test simulator consensus::swarm");
     Validators::new(seed).run().unwrap_or_else(|wrong| panic!("{wrong}"))
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 
 #[test]
 fn swarm() {
-    let fresh = RandomState::new().hash_one("seed") >> 32;
-    match (number("XVAULT_SEED"), number("XVAULT_SEEDS")) {
-        (Some(seed), _) => println!("{:?}", run(seed)),
-        (None, Some(count)) => run_many(fresh, count),
-        (None, None) => [1, 2, 3, 4, 5, fresh].into_iter().for_each(|seed| println!("{:?}", run(seed))),
-    }
-}
-
-/// Runs seeds from `first` on, on every core.
-fn run_many(first: u64, count: u64) {
-    let next = AtomicU64::new(0);
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let nth = next.fetch_add(1, Ordering::Relaxed);
-                    if nth >= count {
-                        return;
-                    }
-                    run(first + nth);
-                }
-            });
-        }
-    });
+    run_seeds(&[1, 2, 3, 4, 5], run);
 }
 
 #[test]

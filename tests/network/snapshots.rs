@@ -1,13 +1,11 @@
 //! Static nodes that start new, or were away for long, take a snapshot: over QUIC, on loopback, with their logs on disk.
 #![expect(clippy::unwrap_used, reason = "a test is a shell: it waits and starts tasks")]
 
-mod statics;
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use statics::{Statics, eventually, key};
+use crate::statics::{Statics, eventually, key};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use xvault::client::LedgerClient;

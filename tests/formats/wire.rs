@@ -1,7 +1,7 @@
 //! Every decoder of messages against random bytes, cut and changed encodings: it never panics, and what it accepts
 //! it writes back as an equal value.
 //!
-//! `XVAULT_SEED=7 cargo test --test wire` replays a failure; a failing run prints its seed. The decoders of files
+//! `XVAULT_SEED=7 cargo test --test formats wire` replays a failure; a failing run prints its seed. The decoders of files
 //! and of text are in `fuzz.rs`.
 
 #![expect(
@@ -10,12 +10,10 @@
     reason = "a test that takes its seed from outside"
 )]
 
-mod random;
-
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use random::{Random, fuzz};
+use crate::random::{Random, fuzz};
 use xvault::crypto::frame::{Dek, DekCommit};
 use xvault::crypto::sign::KeyPair;
 use xvault::message::changeset::{RecordChange, What};

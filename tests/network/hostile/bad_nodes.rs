@@ -17,8 +17,8 @@ use xvault::roles::storage_node::{NodeConfig, StorageNode};
 use xvault::store::StoreConfig;
 use xvault::types::{Code, Network, NetworkId, NodeInfo, PublicKey};
 
-use crate::bad_node::{BadNode, Vice};
-use crate::{content, in_time, tls};
+use super::bad_node::{BadNode, Vice};
+use super::{content, in_time, tls};
 
 const NETWORK: NetworkId = NetworkId([3; 32]);
 const NODES: u8 = 6;

@@ -13,7 +13,7 @@ use xvault::store::StoreConfig;
 use xvault::types::limits::NODE_INTAKE_BYTES;
 use xvault::types::{Code, Hash, Network, NetworkId, NodeInfo, SegmentId};
 
-use crate::{content, in_time, tls};
+use super::{content, in_time, tls};
 
 const NETWORK: NetworkId = NetworkId([3; 32]);
 

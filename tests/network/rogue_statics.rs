@@ -1,10 +1,8 @@
 //! Static nodes that break the protocol over real QUIC, and strangers who try to fill the ledger.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-mod statics;
-
+use crate::statics::{NETWORK, Statics, eventually, key};
 use bytes::Bytes;
-use statics::{NETWORK, Statics, eventually, key};
 use tokio::task::JoinSet;
 use xvault::client::ledger::static_peers;
 use xvault::crypto::ml_dsa::PqKeyPair;

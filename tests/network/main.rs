@@ -1,0 +1,15 @@
+//! Whole nodes on a real network: static nodes, storage nodes and clients on loopback, over QUIC, with their files on disk.
+//!
+//! One binary for all of it, since linking costs more than compiling does.
+
+mod anchors;
+mod client;
+mod follower;
+mod hostile;
+mod membership;
+mod rogue_statics;
+mod snapshots;
+mod static_nodes;
+mod statics;
+mod storage_members;
+mod tiles;

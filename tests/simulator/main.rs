@@ -1,0 +1,8 @@
+//! The machines of nodes and clients in virtual time, with every fault there is.
+#![cfg(feature = "testing")]
+#![expect(clippy::disallowed_methods, reason = "the seed to run again comes from the environment")]
+
+mod consensus;
+mod keepers;
+mod seeds;
+mod storage;
