@@ -4,12 +4,6 @@
 //! `XVAULT_SEED=7 cargo test --features testing --test formats fuzz` replays a failure; `scripts/fuzz 1000000` runs for long.
 //! The decoders of messages are in `wire.rs`, what peers put on a stream in `tests/network/hostile`.
 #![cfg(feature = "testing")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test that takes its seed from outside and writes files"
-)]
-
 use std::fmt::{Debug, Display};
 use std::net::SocketAddr;
 use std::str::FromStr;

@@ -1,4 +1,9 @@
 //! Every format against frozen bytes and against damage: messages, files, text, cryptography.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests that take their seed from outside and rewrite their vectors"
+)]
 
 mod fuzz;
 mod ledger_wire;

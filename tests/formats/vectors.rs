@@ -4,8 +4,6 @@
 //! cryptography, argon2-cffi, PyNaCl, mnemonic, and the tree and code from their definitions), not by
 //! this crate. A line is `name = hex`; a line that begins with `#` says what the others mean.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 use std::net::SocketAddr;
 
 use data_encoding::HEXLOWER;
@@ -64,7 +62,7 @@ fn pattern(len: usize) -> Vec<u8> {
 
 #[test]
 fn the_key_schedule_is_frozen() {
-    let vectors = Vectors::read(include_str!("vectors/seed.hex"));
+    let vectors = Vectors::read(include_str!("../vectors/seed.hex"));
     let seed = Seed::from_entropy(vectors.array("entropy"));
     assert_eq!(*seed.phrase(), vectors.text("phrase"));
     assert_eq!(Seed::from_phrase(vectors.text("phrase")), Ok(seed.clone()));
@@ -79,7 +77,7 @@ fn the_key_schedule_is_frozen() {
 
 #[test]
 fn signatures_are_frozen() {
-    let vectors = Vectors::read(include_str!("vectors/sign.hex"));
+    let vectors = Vectors::read(include_str!("../vectors/sign.hex"));
     let pair = KeyPair::from_secret(&vectors.array("secret"));
     assert_eq!(pair.public().as_bytes(), vectors.get("public"));
     let signature = vectors.array("custody_receipt");
@@ -100,7 +98,7 @@ fn run(key: &FrameKey, plain: &[u8]) -> Vec<u8> {
 
 #[test]
 fn frames_are_frozen() {
-    let vectors = Vectors::read(include_str!("vectors/frame.hex"));
+    let vectors = Vectors::read(include_str!("../vectors/frame.hex"));
     let (dek, version) = (Dek::from_bytes(vectors.array("dek")), VersionId(vectors.array("version")));
     assert_eq!(dek.commit(&version).0, vectors.get("dek_commit"));
     let key = |stream| dek.frame_key(&version, stream, &vectors.array("salt"));
@@ -117,7 +115,7 @@ fn frames_are_frozen() {
 
 #[test]
 fn key_files_are_frozen() {
-    let vectors = Vectors::read(include_str!("vectors/passphrase.hex"));
+    let vectors = Vectors::read(include_str!("../vectors/passphrase.hex"));
     let (secret, passphrase) = (vectors.get("secret"), vectors.text("passphrase"));
     let (salt, nonce) = (vectors.array("salt"), vectors.array("nonce"));
     let file = passphrase::seal(secret, passphrase, Cost::INTERACTIVE, salt, nonce);
@@ -127,7 +125,7 @@ fn key_files_are_frozen() {
 
 #[test]
 fn padded_lengths_are_frozen() {
-    for (name, value) in Vectors::read(include_str!("vectors/padme.hex")).0 {
+    for (name, value) in Vectors::read(include_str!("../vectors/padme.hex")).0 {
         let (before, after) = value.split_at(8);
         let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
         assert_eq!(padme::padded_len(number(before)), number(after), "{name}");
@@ -136,7 +134,7 @@ fn padded_lengths_are_frozen() {
 
 #[test]
 fn shard_trees_and_proofs_are_frozen() {
-    let vectors = Vectors::read(include_str!("vectors/tree.hex"));
+    let vectors = Vectors::read(include_str!("../vectors/tree.hex"));
     for shard in ["shard0", "shard1", "shard2", "shard3"] {
         let field = |name: &str| format!("{shard}.{name}");
         let bytes = pattern(vectors.number(&field("len")) as usize);
@@ -158,7 +156,7 @@ fn shard_trees_and_proofs_are_frozen() {
 
 #[test]
 fn parity_is_frozen() {
-    for (code, parity) in Vectors::read(include_str!("vectors/stripe.hex")).0 {
+    for (code, parity) in Vectors::read(include_str!("../vectors/stripe.hex")).0 {
         let code: Code = code.parse().unwrap();
         let len = parity.len() / code.m();
         let byte = |cell: usize, i: usize| u8::try_from((7 * cell + 13 * i + 1) % 256).unwrap();
@@ -173,7 +171,7 @@ fn parity_is_frozen() {
 
 #[test]
 fn placement_is_frozen() {
-    let vectors = Vectors::read(include_str!("vectors/placement.hex"));
+    let vectors = Vectors::read(include_str!("../vectors/placement.hex"));
     let node = |n: u8| NodeInfo {
         name: format!("node-{n}"),
         key: PublicKey([n; 32]),
@@ -191,7 +189,7 @@ fn placement_is_frozen() {
 
 #[test]
 fn votes_and_proposals_are_frozen() {
-    let vectors = Vectors::read(include_str!("vectors/consensus.hex"));
+    let vectors = Vectors::read(include_str!("../vectors/consensus.hex"));
     let (network, block) = (NetworkId(vectors.array("network")), BlockId(vectors.array("block")));
     let pair = |nth: u8| KeyPair::from_secret(&[nth; 32]);
     for (name, kind, block) in
@@ -214,7 +212,7 @@ fn votes_and_proposals_are_frozen() {
 
 #[test]
 fn certificates_and_evidence_are_frozen() {
-    let vectors = Vectors::read(include_str!("vectors/consensus.hex"));
+    let vectors = Vectors::read(include_str!("../vectors/consensus.hex"));
     let network = NetworkId(vectors.array("network"));
     let members = vectors.hashes("committee").iter().map(|key| PublicKey(key.0)).collect();
     let committee = Committee::new(members).unwrap();

@@ -4,12 +4,6 @@
 //! `XVAULT_SEED=7 cargo test --test formats wire` replays a failure; a failing run prints its seed. The decoders of files
 //! and of text are in `fuzz.rs`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test that takes its seed from outside"
-)]
-
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 

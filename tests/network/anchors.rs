@@ -1,5 +1,4 @@
 //! Records anchored on a real network: devices of one owner that follow the ledger, receipts, recovery.
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test is a shell: it starts tasks")]
 
 use std::path::Path;
 

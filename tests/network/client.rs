@@ -1,5 +1,4 @@
 //! The client against a real network of storage nodes on loopback, over QUIC.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::path::Path;
 

@@ -1,10 +1,5 @@
 //! Storage nodes that follow the ledger, on a real network: static nodes and storage nodes on loopback, over QUIC, with
 //! their files on disk.
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test is a shell: it waits and starts tasks"
-)]
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};

@@ -1,6 +1,11 @@
 //! Whole nodes on a real network: static nodes, storage nodes and clients on loopback, over QUIC, with their files on disk.
 //!
 //! One binary for all of it, since linking costs more than compiling does.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests are shells: they wait and start tasks"
+)]
 
 mod anchors;
 mod client;

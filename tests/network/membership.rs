@@ -1,9 +1,4 @@
 //! Static nodes come and go on a real network: over QUIC, on loopback, with their logs on disk.
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test is a shell: it waits and starts tasks"
-)]
 
 use std::time::Duration;
 
@@ -20,7 +15,7 @@ use xvault::types::{Height, Network};
 
 impl Statics {
     /// Whether a node proves a transaction to who has nothing but the genesis.
-    async fn proves(&self, nth: u8, wanted: &Proven, steps: usize) -> bool {
+    async fn proves_over(&self, nth: u8, wanted: &Proven, steps: usize) -> bool {
         match self.ask(nth, &Question::Transaction { id: wanted.transaction.id() }).await {
             Some(Answer::Transaction(Some(proven))) => {
                 proven.verify(&self.genesis).unwrap();
@@ -38,7 +33,7 @@ async fn a_fifth_static_node_comes_in_and_votes_and_who_was_away_catches_up_and_
     let early = statics.decide().await;
     // Whoever is not in the genesis follows the ledger, and proves what is in it.
     statics.revive(4).await;
-    eventually("a follower proves", async || statics.proves(4, &early, 0).await).await;
+    eventually("a follower proves", async || statics.proves_over(4, &early, 0).await).await;
 
     statics.stop(3).await;
     let fifth = statics.member(4);
@@ -52,11 +47,11 @@ async fn a_fifth_static_node_comes_in_and_votes_and_who_was_away_catches_up_and_
     statics.revive(3).await;
     let tip = statics.height(0).await.unwrap();
     eventually("it catches up", async || statics.height(3).await >= Some(tip)).await;
-    eventually("it proves over the change", async || statics.proves(3, &late, 1).await).await;
+    eventually("it proves over the change", async || statics.proves_over(3, &late, 1).await).await;
     eventually("it votes again", async || statics.signs(3).await).await;
     // So does one that begins with nothing but the genesis, and is none of them.
     statics.revive(5).await;
-    eventually("a newcomer proves over the change", async || statics.proves(5, &late, 1).await).await;
+    eventually("a newcomer proves over the change", async || statics.proves_over(5, &late, 1).await).await;
 
     // Any one of the five may go.
     statics.stop(0).await;
@@ -74,7 +69,7 @@ async fn a_newcomer_fetches_more_blocks_than_fit_one_answer() {
     let (late, tip) = (statics.decide().await, statics.height(0).await.unwrap());
     statics.revive(4).await;
     eventually("it has all of them", async || statics.height(4).await >= Some(tip)).await;
-    eventually("it proves the last", async || statics.proves(4, &late, 0).await).await;
+    eventually("it proves the last", async || statics.proves_over(4, &late, 0).await).await;
     statics.stop_all().await;
 }
 
@@ -96,7 +91,7 @@ async fn a_dead_static_node_is_replaced_and_another_removed() {
 
     // Who was replaced learns of it, and follows from then on.
     statics.revive(3).await;
-    eventually("it proves its own leave", async || statics.proves(3, &proven, 1).await).await;
+    eventually("it proves its own leave", async || statics.proves_over(3, &proven, 1).await).await;
     assert!(!statics.signs(3).await);
 
     // One that lives is taken out; of three all must sign.
@@ -104,7 +99,7 @@ async fn a_dead_static_node_is_replaced_and_another_removed() {
     statics.change(Change::RemoveStatic(leaver), &[0, 1, 4], None).await;
     let last = statics.decide().await;
     assert_eq!(last.proof.steps.len(), 2);
-    eventually("who left follows", async || statics.proves(2, &last, 2).await).await;
+    eventually("who left follows", async || statics.proves_over(2, &last, 2).await).await;
     let rows = statics.client.statics().await.unwrap();
     let row = rows.iter().find(|row| row.member.key == leaver).unwrap();
     assert!(!row.votes && row.standing == Standing::Left);

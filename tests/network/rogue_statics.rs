@@ -1,5 +1,4 @@
 //! Static nodes that break the protocol over real QUIC, and strangers who try to fill the ledger.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use crate::statics::{NETWORK, Statics, eventually, key};
 use bytes::Bytes;

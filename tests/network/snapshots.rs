@@ -1,5 +1,4 @@
 //! Static nodes that start new, or were away for long, take a snapshot: over QUIC, on loopback, with their logs on disk.
-#![expect(clippy::unwrap_used, reason = "a test is a shell: it waits and starts tasks")]
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

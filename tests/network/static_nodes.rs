@@ -1,9 +1,4 @@
 //! The ledger on a real network: static nodes on loopback, over QUIC, with their logs on disk.
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test is a shell: it waits and starts tasks"
-)]
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;

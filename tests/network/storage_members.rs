@@ -1,5 +1,4 @@
 //! Storage nodes that come and go on the ledger, as a client sees them.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::path::Path;
 use std::sync::Arc;

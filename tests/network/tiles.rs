@@ -1,9 +1,4 @@
 //! The log as a stranger sees it: over HTTP from static nodes of a devnet, with nothing of ours but the genesis.
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test is a shell: it waits and starts tasks"
-)]
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -2,8 +2,6 @@
 //!
 //! Whatever a peer does, the other end comes to a named error or to success: never to wrong bytes, never to a
 //! standstill. Every test is bounded in time by [`in_time`].
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-#![expect(clippy::disallowed_methods, reason = "peers of the network are shells: they wait and start tasks")]
 
 mod bad_clients;
 mod bad_node;

@@ -1,5 +1,4 @@
 //! Static nodes in this process, over QUIC on loopback, with their logs on disk.
-#![allow(dead_code, clippy::disallowed_methods, reason = "no test uses all of it; it is a shell that waits")]
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
