@@ -346,6 +346,7 @@ impl LedgerClient {
                 blocks += 1;
                 progressed(height);
             }
+            chain.sync().map_err(chain_error)?;
         }
     }
 }
@@ -357,7 +358,7 @@ fn apply(chain: &Chain, height: Height, found: &FinalBlock) -> Result<u64, Error
         NotFinal::Read(error) => chain_error(error.into()),
         wrong => Error::new(ErrorKind::Corrupt, format!("block {height} is wrong: {wrong}")),
     })?;
-    chain.commit(&found.block, &next.certificate, &next.changes).map_err(chain_error)?;
+    chain.replay(&found.block, &next.certificate, &next.changes).map_err(chain_error)?;
     Ok(next.block.transactions.len() as u64)
 }
 

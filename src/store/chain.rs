@@ -149,11 +149,35 @@ impl Chain {
         certificate: &CommitCertificate,
         changes: &Changes,
     ) -> Result<(), ChainError> {
+        self.put_block(block, certificate, changes, Durability::Immediate)
+    }
+
+    /// The same for a block that costs nothing but asking for it again: durable with the next [`sync`](Self::sync).
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn replay(
+        &self,
+        block: &[u8],
+        certificate: &CommitCertificate,
+        changes: &Changes,
+    ) -> Result<(), ChainError> {
+        self.put_block(block, certificate, changes, Durability::None)
+    }
+
+    fn put_block(
+        &self,
+        block: &[u8],
+        certificate: &CommitCertificate,
+        changes: &Changes,
+        durability: Durability,
+    ) -> Result<(), ChainError> {
         let height = changes.header.record.height;
         if self.view()?.tip()?.record.height >= height {
             return self.grow(certificate);
         }
-        let txn = self.0.begin_write().map_err(failed("committing to"))?;
+        let mut txn = self.0.begin_write().map_err(failed("committing to"))?;
+        txn.set_durability(durability).map_err(failed("committing to"))?;
         write_rows(&txn, &changes.writes)?;
         {
             let mut blocks = txn.open_table(BLOCKS).map_err(failed("committing to"))?;
@@ -163,6 +187,16 @@ impl Chain {
         }
         // If we crash here nothing of the block is there; the log of consensus decides it again.
         txn.commit().map_err(failed("committing to"))
+    }
+
+    /// Makes all that was written before durable.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`].
+    pub fn sync(&self) -> Result<(), ChainError> {
+        // An empty transaction takes the ones before it along.
+        let txn = self.0.begin_write().map_err(failed("writing to"))?;
+        txn.commit().map_err(failed("writing to"))
     }
 
     /// Puts a longer certificate in the place of a block's. Durable with the next block.

@@ -9,9 +9,11 @@
 mod hear;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::client::ledger::{roster_peers, static_peers};
 use crate::crypto::sign::KeyPair;
@@ -30,6 +32,11 @@ use crate::types::{Height, PublicKey, Timestamp};
 
 pub use hear::Behind;
 use hear::Rounds;
+
+/// How old a state a crash may leave here at most, and how many blocks: they are asked for again, which is cheaper than a
+/// sync of each. The database cannot use pages again that it freed since the last sync.
+const SYNC_INTERVAL: Duration = Duration::from_secs(5);
+const SYNC_BLOCKS: usize = 256;
 
 /// How far a follower is, and what keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +96,14 @@ impl Follower {
         };
         let ledger = Ledger(Arc::new(inner));
         let (stop, stopping) = watch::channel(false);
-        let work = Work { ledger: ledger.clone(), driver, roster, asking: None };
+        let work = Work {
+            ledger: ledger.clone(),
+            driver,
+            roster,
+            asking: None,
+            synced: Instant::now(),
+            unsynced: 0,
+        };
         let task = tokio::spawn(work.run(stopping));
         Ok(Self { ledger, stop, task })
     }
@@ -180,6 +194,9 @@ struct Work {
     /// Who decides on the next block.
     roster: Roster,
     asking: Option<JoinHandle<()>>,
+    synced: Instant,
+    /// Blocks that may not be durable yet.
+    unsynced: usize,
 }
 
 /// What became of blocks.
@@ -258,7 +275,8 @@ impl Work {
 
     async fn apply(&mut self, ask: u64, blocks: Vec<FinalBlock>) -> Result<(), ChainError> {
         let chain = self.ledger.0.chain.clone();
-        let work = tokio::task::spawn_blocking(move || apply(&chain, &blocks)).await;
+        let is_durable = self.takes_sync(blocks.len());
+        let work = tokio::task::spawn_blocking(move || apply(&chain, &blocks, is_durable)).await;
         // A panic of the database leaves it unknown what is there.
         let Applied { tip, roster, stopped } = work.map_err(|_| ChainError::Panicked)??;
         if roster.hash() != self.roster.hash() {
@@ -272,15 +290,25 @@ impl Work {
         self.driver.handle(Event::Applied { ask, tip: tip.record.height, members, stopped });
         Ok(())
     }
+
+    /// Whether these blocks are to be made durable.
+    fn takes_sync(&mut self, blocks: usize) -> bool {
+        self.unsynced += blocks;
+        let is_due = self.unsynced >= SYNC_BLOCKS || self.synced.elapsed() >= SYNC_INTERVAL;
+        if is_due {
+            (self.synced, self.unsynced) = (Instant::now(), 0);
+        }
+        is_due
+    }
 }
 
 /// Checks blocks one after the other and keeps them, up to the first that is not in order.
-fn apply(chain: &LightChain, blocks: &[FinalBlock]) -> Result<Applied, ChainError> {
+fn apply(chain: &LightChain, blocks: &[FinalBlock], is_durable: bool) -> Result<Applied, ChainError> {
     let mut stopped = None;
     for (at, found) in blocks.iter().enumerate() {
         let view = chain.view()?;
         match check_final(view.state(), found, |_| true) {
-            Ok(next) => chain.commit(&next.changes, at + 1 == blocks.len())?,
+            Ok(next) => chain.commit(&next.changes, is_durable && at + 1 == blocks.len())?,
             Err(NotFinal::Read(error)) => return Err(error.into()),
             Err(error) => {
                 let height = query::tip(view.state())?.record.height.next();

@@ -1,8 +1,8 @@
 //! What a storage node frees by itself: segments that the ledger released, and shards that no anchor ever named.
 //!
 //! # Releases
-//! Each is a row that came with its block ([`LightChain`](crate::store::chain::light::LightChain)). After a time of grace
-//! the segment is freed, and only when that is durable the row goes. If we crash in between, it is freed once more, which
+//! Each is a row that came with its block ([`LightChain`](crate::store::chain::light::LightChain)). After a time of grace,
+//! and when the row is durable, the segment is freed, and only when that is durable the row goes. If we crash in between, it is freed once more, which
 //! does nothing. Nobody stores the segment anew meanwhile: while there is a row the [`Gate`](super::gate::Gate) refuses it.
 //!
 //! # Unanchored shards
@@ -204,6 +204,9 @@ struct Due {
 fn due(ledger: &Ledger, until: Timestamp) -> Result<Due, Failed> {
     let view = ledger.view()?;
     let done = view.releases(until, HOUSEKEEPING_BATCH)?;
+    if !done.is_empty() {
+        ledger.chain().sync()?;
+    }
     let mut free: BTreeMap<PublicKey, Vec<SegmentId>> = BTreeMap::new();
     for (owner, segment) in &done {
         // Another vault of the same owner may have it.

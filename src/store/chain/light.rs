@@ -80,19 +80,19 @@ impl LightChain {
         self.0.view().map(LightView)
     }
 
-    /// Takes over what the next block changes, and notes what it releases. Durable with the next commit that
-    /// `is_last` of its row, so that many blocks cost one sync; after a crash the state is that of some block before.
+    /// Takes over what the next block changes, and notes what it releases. What is not made durable is so with the next
+    /// commit that is; after a crash the state is that of some block before, and what is missing is asked for again.
     ///
     /// # Errors
     /// [`ChainError`]: then it is unknown where the state is until it is opened anew.
-    pub fn commit(&self, changes: &Changes, is_last: bool) -> Result<(), ChainError> {
+    pub fn commit(&self, changes: &Changes, is_durable: bool) -> Result<(), ChainError> {
         let news = shard_news(&self.0.view()?, changes)?;
         let time = changes.header.record.time.unix_micros();
         let kept = |(key, _): &(&Vec<u8>, &Option<Vec<u8>>)| is_of_light_state(key);
         let writes = changes.writes.iter().filter(kept);
         let writes = writes.map(|(key, value)| (key.clone(), value.clone())).collect::<Writes>();
         let mut txn = self.0.0.begin_write().map_err(failed("committing to"))?;
-        if !is_last {
+        if !is_durable {
             txn.set_durability(Durability::None).map_err(failed("committing to"))?;
         }
         write_rows(&txn, &writes)?;
@@ -111,6 +111,15 @@ impl LightChain {
         }
         // If we crash here nothing of the block is there, and it is fetched again.
         txn.commit().map_err(failed("committing to"))
+    }
+
+    /// Makes all that was taken over durable. Before a release is carried out: else a crash could take the row of a
+    /// segment whose shards are gone, the segment be stored anew, and the row come back with its block and free it.
+    ///
+    /// # Errors
+    /// [`ChainError::Database`].
+    pub fn sync(&self) -> Result<(), ChainError> {
+        self.0.sync()
     }
 
     /// Forgets releases that were carried out, durably: only then may shards of these segments be taken anew, which a

@@ -117,6 +117,42 @@ fn what_a_follower_keeps_tells_owners_segments_and_releases() {
 }
 
 #[test]
+fn what_was_not_made_durable_is_followed_again_after_a_crash() {
+    let (mut source, mut disk) = (Source::new(), MemDisk::new(ROOM));
+    for nth in 1..8 {
+        source.anchor(nth, &[nth - 1][usize::from(nth == 1)..]);
+    }
+    for round in 0..40_u64 {
+        let light = LightChain::open(&disk, &source.genesis).unwrap();
+        let tip = |light: &LightChain| query::tip(light.view().unwrap().state()).unwrap().record.height.0;
+        let (before, most) = (tip(&light), source.blocks.len());
+        for found in &source.blocks[usize::try_from(before).unwrap()..] {
+            let next = check_final(light.view().unwrap().state(), found, |_| true).unwrap();
+            light.commit(&next.changes, false).unwrap();
+        }
+        assert_eq!(tip(&light), u64::try_from(most).unwrap());
+        let is_synced = round % 4 == 3;
+        if is_synced {
+            light.sync().unwrap();
+        }
+        let survivors = if round % 4 == 0 { Survivors::Nothing } else { Survivors::Random(round) };
+        let crashed = disk.after_power_loss(survivors);
+        drop(light);
+        let light = LightChain::open(&crashed, &source.genesis).unwrap();
+        let after = tip(&light);
+        assert_eq!(after, if is_synced { tip_of(&source) } else { before }, "round {round}");
+        drop(light);
+        disk = crashed;
+        source.anchor(9, &[]);
+        source.anchor(10, &[9]);
+    }
+}
+
+fn tip_of(source: &Source) -> u64 {
+    source.chain.view().unwrap().tip().unwrap().record.height.0
+}
+
+#[test]
 fn a_damaged_copy_is_followed_anew() {
     let (mut source, disk) = (Source::new(), MemDisk::new(ROOM));
     source.anchor(1, &[]);
