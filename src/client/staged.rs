@@ -67,6 +67,12 @@ pub(crate) async fn finish(ctx: &Arc<Context>, packer: &Packer) -> Result<u64, E
         let path = path(ctx, &staged.version);
         // Another client of this home may be at it, or have done it.
         let Some(file) = claim(&path)? else { continue };
+        // It may have been done since the list was read.
+        if !ctx.index.with(move |index| index.is_staged(turn)).await? {
+            continue;
+        }
+        // The lock is held until the put is done: whoever claimed the file once it is read would put the version again.
+        let claimed = file.try_clone().map_err(|error| unreadable(&path, error))?;
         let at = RecordAddress { collection: staged.collection.clone(), name: staged.name.clone() };
         let options = PutOptions {
             content_type: staged.content_type.clone(),
@@ -82,6 +88,7 @@ pub(crate) async fn finish(ctx: &Arc<Context>, packer: &Packer) -> Result<u64, E
         put::put(ctx, packer, &at, source, options, Some(staged.version)).await?;
         ctx.index.with(move |index| index.unstage(turn)).await?;
         drop(std::fs::remove_file(&path));
+        drop(claimed);
         done += 1;
     }
     Ok(done)
@@ -183,19 +190,19 @@ fn write_frames(
     Ok(file)
 }
 
+fn unreadable(path: &Path, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("cannot read the staged put {}", path.display())).caused_by(error)
+}
+
 fn claim(path: &Path) -> Result<Option<File>, Error> {
-    let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Corrupt, format!("cannot read the staged put {}", path.display()))
-            .caused_by(error)
-    };
     let file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(failed)?,
+        opened => opened.map_err(|error| unreadable(path, error))?,
     };
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
+        Err(TryLockError::Error(error)) => Err(unreadable(path, error)),
     }
 }
 

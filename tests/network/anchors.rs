@@ -316,6 +316,24 @@ async fn what_was_stored_is_anchored_by_the_next_client_of_the_home() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_staged_is_put_once_by_however_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = devnet(dir.path()).await;
+    let device = device(dir.path(), devnet.network(), "one").await;
+    let options = PutOptions { ack: Ack::Staged, ..PutOptions::default() };
+    let names: Vec<String> = (0..8).map(|nth| format!("r{nth}")).collect();
+    for name in &names {
+        device.put(&at("docs", name), Source::Bytes(content(7, 300)), options.clone()).await.unwrap();
+    }
+    let (one, two, three) = tokio::join!(device.settle(), device.settle(), device.settle());
+    (one.unwrap(), two.unwrap(), three.unwrap());
+    for name in &names {
+        assert_eq!(device.versions(&at("docs", name)).await.unwrap().len(), 1, "{name}");
+    }
+    device.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_staged_is_sealed_and_is_anchored_by_the_next_client_of_the_home() {
     let dir = tempfile::tempdir().unwrap();
     let devnet = devnet(dir.path()).await;

@@ -164,6 +164,15 @@ impl Index {
         Ok(found)
     }
 
+    /// Whether a staged put is still to be done.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn is_staged(&self, turn: u64) -> Result<bool, IndexError> {
+        let txn = self.db.begin_read()?;
+        Ok(txn.open_table(STAGED)?.get(turn)?.is_some())
+    }
+
     /// A staged put is done.
     ///
     /// # Errors
