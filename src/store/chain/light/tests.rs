@@ -143,8 +143,8 @@ fn what_was_not_made_durable_is_followed_again_after_a_crash() {
         assert_eq!(after, if is_synced { tip_of(&source) } else { before }, "round {round}");
         drop(light);
         disk = crashed;
-        source.anchor(9, &[]);
-        source.anchor(10, &[9]);
+        let nth = u8::try_from(10 + round).unwrap();
+        source.anchor(nth, &[nth - 1][usize::from(round == 0)..]);
     }
 }
 
