@@ -326,7 +326,9 @@ async fn what_is_staged_is_put_once_by_however_many() {
         device.put(&at("docs", name), Source::Bytes(content(7, 300)), options.clone()).await.unwrap();
     }
     let (one, two, three) = tokio::join!(device.settle(), device.settle(), device.settle());
-    (one.unwrap(), two.unwrap(), three.unwrap());
+    for settled in [one, two, three] {
+        settled.unwrap();
+    }
     for name in &names {
         assert_eq!(device.versions(&at("docs", name)).await.unwrap().len(), 1, "{name}");
     }
