@@ -5,15 +5,12 @@
 
 use std::fmt::Write as _;
 
-use data_encoding::BASE64;
-
-use crate::message::Violation;
 use crate::message::canonical::Canonical as _;
 use crate::message::governance::Governance;
+use crate::message::{Violation, base64_lines};
 use crate::types::NetworkId;
 
 const FILE_HEADER: &str = "xvault change v1";
-const FILE_LINE_LEN: usize = 76;
 /// Bytes of a file: one with an approval of each member has a third of it.
 const MAX_FILE_LEN: usize = 64 << 10;
 
@@ -40,13 +37,7 @@ impl ChangeFile {
             let _ = writeln!(text, "approved by {}", approval.member);
         }
         text.push('\n');
-        let encoded = BASE64.encode(&self.governance.encode());
-        let mut rest = &encoded[..];
-        while !rest.is_empty() {
-            let (line, after) = rest.split_at(rest.len().min(FILE_LINE_LEN));
-            let _ = writeln!(text, "{line}");
-            rest = after;
-        }
+        base64_lines::write(&self.governance.encode(), &mut text);
         text
     }
 
@@ -61,9 +52,8 @@ impl ChangeFile {
         let (head, body) = text.split_once("\n\n").ok_or(Violation::Malformed)?;
         let network = head.lines().nth(1).and_then(|line| line.strip_prefix("network "));
         let network = network.and_then(|id| id.parse().ok()).ok_or(Violation::Malformed)?;
-        let encoded: String = body.split('\n').collect();
-        let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| Violation::Malformed)?;
-        let file = Self { network, governance: Governance::decode(&bytes)? };
+        let governance = Governance::decode(&base64_lines::read(body)?)?;
+        let file = Self { network, governance };
         if file.to_text() == text { Ok(file) } else { Err(Violation::Malformed) }
     }
 

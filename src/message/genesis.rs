@@ -1,23 +1,16 @@
 //! The genesis: what all nodes of a network agree on before there is a block.
 
-use std::fmt::Write as _;
-
-use data_encoding::BASE64;
-
 use crate::crypto::hash::{Context, derive_key};
-use crate::message::Violation;
 use crate::message::canonical::{Canonical, read_list, write_list};
 use crate::message::governance::SponsorTerms;
 use crate::message::member::Roster;
 use crate::message::transaction::NodeEntry;
+use crate::message::{Violation, base64_lines};
 use crate::types::limits::{MAX_GENESIS_NODES, MAX_GENESIS_SPONSORS};
 use crate::types::{BlockId, Code, NetworkId, PublicKey, Timestamp};
 
 /// First line of a genesis file.
 const FILE_HEADER: &str = "xvault genesis v1";
-
-/// Characters of base64 in a line of a genesis file.
-const FILE_LINE_LEN: usize = 76;
 
 /// Who may create vaults and register storage nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,14 +104,7 @@ impl Genesis {
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = format!("{FILE_HEADER}\n");
-        let encoded = BASE64.encode(&self.encode());
-        let mut rest = &encoded[..];
-        while !rest.is_empty() {
-            let (line, after) = rest.split_at(rest.len().min(FILE_LINE_LEN));
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "{line}");
-            rest = after;
-        }
+        base64_lines::write(&self.encode(), &mut text);
         text
     }
 
@@ -128,9 +114,7 @@ impl Genesis {
     /// [`Violation`] says what is wrong.
     pub fn from_text(text: &str) -> Result<Self, Violation> {
         let body = text.strip_prefix(FILE_HEADER).ok_or(Violation::Malformed)?;
-        let encoded: String = body.split('\n').collect();
-        let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| Violation::Malformed)?;
-        let genesis = Self::decode(&bytes)?;
+        let genesis = Self::decode(&base64_lines::read(body)?)?;
         if genesis.to_text() == text { Ok(genesis) } else { Err(Violation::Malformed) }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod anchor;
 pub mod anchor_receipt;
+mod base64_lines;
 pub mod block;
 pub mod canonical;
 pub mod certificate;
