@@ -120,6 +120,14 @@ impl CallError {
         }
     }
 
+    /// Why the node cannot be reached, in words that [`Unreachable`](Self::Unreachable) can say again of a later call.
+    pub(super) fn cause(&self) -> Arc<str> {
+        match self {
+            Self::Unreachable(reason) => Arc::clone(reason),
+            other => other.to_string().into(),
+        }
+    }
+
     fn refused(refusal: Refusal) -> Self {
         match refusal.code {
             RefusalCode::UnsupportedProtocol => Self::Version { ours: PROTOCOL, theirs: refusal.protocols },

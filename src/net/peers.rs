@@ -351,7 +351,7 @@ impl Peers {
             Err(CallError::UnknownNode(_) | CallError::Local(_)) => {}
             Err(error) => {
                 tracing::debug!(node = peer.info.name, %error, "call failed");
-                peer.record().failed(Instant::now(), &error.to_string());
+                peer.record().failed(Instant::now(), &error.cause());
             }
         }
     }
@@ -370,7 +370,7 @@ impl Peers {
         *peer.misfit() = made.as_ref().err().filter(is_misfit).cloned();
         if let Err(error) = &made {
             // Before the lock is free: who waits for it shares the outcome.
-            peer.record().failed(Instant::now(), &error.to_string());
+            peer.record().failed(Instant::now(), &error.cause());
         }
         *slot = Some(made?);
         slot.clone().map(|made| (made, Reused(false))).ok_or(CallError::TimedOut)
