@@ -148,6 +148,7 @@ fn kind(action: &Action) -> &'static str {
         Action::FalseCosignature(_) => "false cosignature",
         Action::Accuse { .. } => "accuse",
         Action::Correct => "correct",
+        Action::SetQuota { .. } => "set quota",
     }
 }
 

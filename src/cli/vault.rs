@@ -22,6 +22,11 @@ pub(crate) enum Command {
     Register(Register),
     /// Sign that a sponsor's key lets a vault in: prints what `vault register` needs.
     Sponsor(Sponsor),
+    /// Change how many bytes of ledger an epoch a registered vault may use, as the sponsor that let it in.
+    ///
+    /// At most as many as the sponsor's own terms say (`static propose sponsor --vault-bytes`), and not fewer than the vault
+    /// has used of this epoch.
+    Quota(Quota),
 }
 
 /// Arguments of `vault register`.
@@ -46,11 +51,26 @@ pub(crate) struct Sponsor {
     dir: PathBuf,
 }
 
+/// Arguments of `vault quota`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Quota {
+    /// The vault's id, as its owner's `xvault vault show` prints it.
+    #[arg(value_name = "VAULT")]
+    vault: VaultId,
+    /// Ledger bytes an epoch; an anchor of one pack takes about 1,200.
+    #[arg(long, value_name = "BYTES")]
+    bytes: u64,
+    /// The folder of the static node or storage node whose key let the vault in.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+}
+
 pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Show => show(session),
         Command::Register(args) => register(session, &args),
         Command::Sponsor(args) => sponsor(session, &args),
+        Command::Quota(args) => quota(session, &args),
     }
 }
 
@@ -135,4 +155,25 @@ fn sponsor(session: &Session, args: &Sponsor) -> anyhow::Result<Exit> {
         (&args.owner, &args.vault.0),
         "Give this line to the vault's owner, for `xvault vault register --sponsorship`:",
     )
+}
+
+fn quota(session: &Session, args: &Quota) -> anyhow::Result<Exit> {
+    let folder = NodeFolder::open(&args.dir)?;
+    session.with_ledger_of(Some(&args.dir), async |ledger| {
+        let warner = session.output().warner();
+        let (vault, quota) = (args.vault, args.bytes);
+        let action = Action::SetQuota { vault, quota };
+        let height = ledger.carry_out(&folder.key, action, &|notice| warner.warn(notice)).await?;
+        let output = session.output();
+        if output.is_json() {
+            output.json(&json!({
+                "v": 1, "vault": vault.to_string(), "ledger_bytes_per_epoch": quota, "height": height.0,
+            }))?;
+        } else {
+            let quota = format::size(quota);
+            output
+                .line(format_args!("the vault may use {quota} of ledger an epoch, from block {height} on"))?;
+        }
+        Ok(Exit::Ok)
+    })
 }

@@ -140,8 +140,15 @@ pub(crate) fn refused(rejection: &Rejection) -> Error {
     let message = format!("the ledger refuses it: {rejection}");
     let hint = match rejection {
         Rejection::OverQuota { .. } => {
-            "wait for the next epoch, or ask the network's operators for a sponsor"
+            "wait for the next epoch, or ask the vault's sponsor for more: `xvault vault show` names it, `xvault vault quota` raises it"
         }
+        Rejection::NotTheSponsor => {
+            "only the key that let the vault in may do this: its owner's `xvault vault show` names it"
+        }
+        Rejection::BeyondTerms { .. } => {
+            "the static nodes decide what a sponsor may give: see `xvault static propose sponsor --help`"
+        }
+        Rejection::BelowUse { .. } => "give it at least as much, or wait for the next epoch",
         Rejection::NotSponsored | Rejection::SponsorExhausted { .. } | Rejection::AdmissionFull { .. } => {
             "ask the network's operators for a sponsor: see `xvault vault --help` and `xvault node --help`"
         }

@@ -217,7 +217,8 @@ rows! {
         owner: PublicKey,
         /// Who pays for it.
         sponsor: Option<PublicKey>,
-        /// Ledger bytes an epoch.
+        /// Ledger bytes an epoch: what the sponsor's terms, or the network's numbers, said when it was created, or what its
+        /// sponsor set since.
         quota: u64,
         /// What it used of them.
         usage: Usage,

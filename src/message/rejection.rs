@@ -109,6 +109,12 @@ rejections! {
     NotAnOffence = 36, "what was shown is no offence";
     /// The author has nothing to answer for, or needs more than an answer.
     NothingToCorrect = 37, "there is nothing that an answer would mend";
+    /// The author does not sponsor the vault.
+    NotTheSponsor = 38, "not the vault's sponsor";
+    /// The sponsor may let a vault use at most `limit` bytes an epoch.
+    BeyondTerms(limit: u64) = 39, "the sponsor may let a vault use at most {limit} ledger bytes an epoch";
+    /// The vault has used `used` bytes of this epoch already.
+    BelowUse(used: u64) = 40, "the vault has used {used} ledger bytes of this epoch already";
 }
 
 #[cfg(test)]

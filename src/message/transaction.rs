@@ -93,6 +93,13 @@ pub enum Action {
     },
     /// A static node answers the ledger's request to mend its ways.
     Correct,
+    /// The author, which sponsors the vault, changes what the vault may use.
+    SetQuota {
+        /// The vault.
+        vault: VaultId,
+        /// Ledger bytes an epoch.
+        quota: u64,
+    },
 }
 
 /// What a transaction's nonce counts. Anchors of different collections do not wait for each other, and two devices of one
@@ -327,6 +334,10 @@ impl Canonical for Action {
                 offender.write(to);
                 height.write(to);
             }
+            Self::SetQuota { vault, quota } => {
+                vault.write(to);
+                quota.write(to);
+            }
         }
     }
 
@@ -349,6 +360,7 @@ impl Canonical for Action {
             11 => Self::FalseCosignature(Canonical::read(from)?),
             12 => Self::Accuse { offender: Canonical::read(from)?, height: Canonical::read(from)? },
             13 => Self::Correct,
+            14 => Self::SetQuota { vault: Canonical::read(from)?, quota: Canonical::read(from)? },
             _ => return Err(Violation::Malformed),
         })
     }
@@ -386,6 +398,7 @@ impl Action {
             Self::FalseCosignature(_) => 11,
             Self::Accuse { .. } => 12,
             Self::Correct => 13,
+            Self::SetQuota { .. } => 14,
         }
     }
 }

@@ -223,4 +223,21 @@ fn a_vault_comes_in_by_a_sponsor() {
     assert_eq!(after["ledger_bytes_per_epoch"], xvault::message::Params::DEFAULT.vault_bytes);
     register(sponsored.text().trim()).ends(0);
     assert!(net.run(&["vault", "show"]).ends(0).text().contains("sponsored by"));
+
+    // The sponsor gives it less, and more only once its own terms allow it.
+    let quota = |bytes: &str, dir: &str| net.run(&["vault", "quota", &vault, "--bytes", bytes, "--dir", dir]);
+    assert!(quota("2000", "s2").ends(7).stderr.contains("not the vault's sponsor"));
+    assert!(quota("2000", "s1").ends(0).text().starts_with("the vault may use 1.9 KiB of ledger an epoch"));
+    assert_eq!(show()["ledger_bytes_per_epoch"], 2_000);
+    let beyond = quota("9000000", "s1").ends(7);
+    assert!(
+        beyond.stderr.contains("at most 4194304") && beyond.stderr.contains("propose sponsor"),
+        "{beyond:?}"
+    );
+    let terms = ["static", "propose", "sponsor", sponsor, "--vault-bytes", "9000000", "--out", "terms"];
+    net.run(&terms).ends(0);
+    net.decide("terms");
+    let raised = net.rows(&["vault", "quota", &vault, "--bytes", "9000000", "--dir", "s1"]).remove(0);
+    assert_eq!(raised["ledger_bytes_per_epoch"], 9_000_000);
+    assert_eq!(show()["ledger_bytes_per_epoch"], 9_000_000);
 }

@@ -154,6 +154,7 @@ fn actions() -> Vec<(&'static str, Action)> {
         ("false_cosignature", Action::FalseCosignature(false_cosignature())),
         ("accuse", Action::Accuse { offender: old, height: Height(3) }),
         ("correct", Action::Correct),
+        ("set_quota", Action::SetQuota { vault, quota: 9_000_000 }),
     ]
 }
 

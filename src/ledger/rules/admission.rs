@@ -47,12 +47,11 @@ fn take_from_sponsor<R: Read>(
 
 fn take_free<R: Read>(state: &mut Overlay<'_, R>, context: &Context) -> Result<(), Refused> {
     let mut counters = COUNTERS.expect(state, &())?;
-    let epoch = quota::epoch(context);
-    let taken = if counters.open.epoch == epoch { counters.open.bytes } else { 0 };
+    let taken = quota::used(&counters.open, context);
     if taken >= u64::from(context.settings.params.open_entries) {
         return Err(Rejection::AdmissionFull { retry: quota::next_epoch(context) }.into());
     }
-    counters.open = Usage { epoch, bytes: taken + 1 };
+    counters.open = Usage { epoch: quota::epoch(context), bytes: taken + 1 };
     COUNTERS.put(state, &(), &counters);
     Ok(())
 }

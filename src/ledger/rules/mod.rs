@@ -116,6 +116,7 @@ fn dispatch<R: Read>(state: &mut Overlay<'_, R>, context: &Context, signed: &Sig
             accusation::accuse(state, context, author, signed.id(), offender, *height)
         }
         Action::Correct => correction::correct(state, context, author),
+        Action::SetQuota { vault, quota } => vault::set_quota(state, context, author, vault, *quota),
     }
 }
 

@@ -7,14 +7,17 @@ use crate::types::Height;
 
 /// Adds to what was used; nothing is left over from one epoch to the next.
 pub(super) fn charge(usage: &mut Usage, context: &Context, limit: u64, bytes: u64) -> Result<(), Rejection> {
-    let epoch = epoch(context);
-    let used = if usage.epoch == epoch { usage.bytes } else { 0 };
-    let bytes = used.saturating_add(bytes);
+    let bytes = used(usage, context).saturating_add(bytes);
     if bytes > limit {
         return Err(Rejection::OverQuota { limit, retry: next_epoch(context) });
     }
-    *usage = Usage { epoch, bytes };
+    *usage = Usage { epoch: epoch(context), bytes };
     Ok(())
+}
+
+/// Bytes used of this epoch.
+pub(super) fn used(usage: &Usage, context: &Context) -> u64 {
+    if usage.epoch == epoch(context) { usage.bytes } else { 0 }
 }
 
 pub(super) fn epoch(context: &Context) -> u64 {

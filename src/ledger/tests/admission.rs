@@ -9,7 +9,7 @@ fn sponsored() -> World {
     World::of(genesis, (1..=4).collect())
 }
 
-fn create_with(sponsor: u8, author: u8, nth: u8) -> Action {
+pub(super) fn create_with(sponsor: u8, author: u8, nth: u8) -> Action {
     let sponsor = Sponsorship::sign(&NETWORK, &pair(sponsor), &pair(author).public(), &vault(nth).0);
     Action::CreateVault { vault: vault(nth), sponsor: Some(sponsor) }
 }
@@ -76,6 +76,50 @@ fn a_vault_writes_no_more_than_its_quota_an_epoch() {
     assert_eq!(refusal, Rejection::OverQuota { limit: 700, retry: Height(50) });
     world.until(49);
     world.accept(9, Action::Anchor(anchor(9, Some(head), 2)));
+}
+
+#[test]
+fn a_sponsor_changes_what_its_vault_may_write() {
+    let mut world = sponsored();
+    let set = |nth, quota| Action::SetQuota { vault: vault(nth), quota };
+    assert_eq!(world.refusal(50, set(9, 700)), Rejection::NoSuchVault);
+    world.accept(9, create_with(50, 9, 9));
+    let head = world.accept(9, Action::Anchor(anchor(9, None, 1)));
+    let next = || Action::Anchor(anchor(9, Some(head), 2));
+    assert!(matches!(world.refusal(9, next()), Rejection::OverQuota { limit: 700, .. }));
+    // Nobody but the sponsor, not the owner either, and not beyond what the network lets the sponsor give.
+    for stranger in [9, 51] {
+        assert_eq!(world.refusal(stranger, set(9, 600)), Rejection::NotTheSponsor);
+    }
+    assert_eq!(world.refusal(50, set(9, 701)), Rejection::BeyondTerms { limit: 700 });
+    let used = VAULTS.get(&world.state, &vault(9)).unwrap().unwrap().usage.bytes;
+    assert_eq!(world.refusal(50, set(9, used - 1)), Rejection::BelowUse { used });
+
+    let terms = SponsorTerms { sponsor: pair(50).public(), vaults: 0, nodes: 0, vault_bytes: 5_000 };
+    let change = world.governance(Change::SetSponsor(terms), &[1, 2, 3], None);
+    world.accept(1, change);
+    let raise = world.sign(50, set(9, 5_000));
+    assert_eq!(world.block(std::slice::from_ref(&raise)), []);
+    assert_eq!(VAULTS.get(&world.state, &vault(9)).unwrap().unwrap().quota, 5_000);
+    world.accept(9, next());
+    // One that was carried out does not come back after another one.
+    let used = VAULTS.get(&world.state, &vault(9)).unwrap().unwrap().usage.bytes;
+    world.accept(50, set(9, used));
+    assert_eq!(world.refusal_of(&raise), Rejection::WrongNonce { expected: 2 });
+    // What was used of an epoch that is over counts no more.
+    world.until(49);
+    world.accept(50, set(9, 0));
+}
+
+#[test]
+fn a_vault_without_a_sponsor_keeps_its_quota() {
+    let terms = SponsorTerms { sponsor: pair(50).public(), vaults: 2, nodes: 1, vault_bytes: 700 };
+    let genesis = Genesis { sponsors: vec![terms], ..genesis(4, Admission::Open) };
+    let mut world = World::of(genesis, (1..=4).collect());
+    world.accept(9, create(9));
+    let quota = Action::SetQuota { vault: vault(9), quota: 500 };
+    assert_eq!(world.refusal(50, quota.clone()), Rejection::NotTheSponsor);
+    assert_eq!(world.refusal(9, quota), Rejection::NotTheSponsor);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 use super::*;
 use crate::ledger::rows::{Fault, VAULTS};
+use crate::ledger::tests::admission::create_with;
 use crate::message::evidence::Evidence;
+use crate::message::governance::SponsorTerms;
 use crate::message::vote::{Vote, VoteKind};
 
 /// SplitMix64: the same everywhere.
@@ -23,12 +25,16 @@ impl Random {
     }
 }
 
+/// One of the authors, who lets others in.
+const SPONSOR: u8 = 30;
+
 /// Something that may or may not make sense just now.
 fn action(world: &World, random: &mut Random) -> (u8, Action) {
     let author = random.byte(30, 34);
     let of = random.byte(40, 43);
     let head = query::head(&world.state, &vault(of), &TAG).unwrap().map(|head| head.anchor);
-    let action = match random.below(12) {
+    let action = match random.below(13) {
+        0 if random.below(2) == 0 => create_with(SPONSOR, author, of),
         0 => create(of),
         1..=4 => {
             let mut anchor = anchor(of, if random.below(5) == 0 { None } else { head }, random.byte(1, 200));
@@ -50,6 +56,10 @@ fn action(world: &World, random: &mut Random) -> (u8, Action) {
             let block = Some(BlockId([random.byte(0, 3); 32]));
             Action::Evidence(Evidence::of_votes(vote(None).sign(&offender), vote(block).sign(&offender)))
         }
+        11 => {
+            let quota = random.below(70_000);
+            return (random.byte(SPONSOR, 32), Action::SetQuota { vault: vault(of), quota });
+        }
         _ => {
             let offender = pair(random.byte(1, 8)).public();
             let height = Height(world.height().0.saturating_sub(2));
@@ -61,7 +71,9 @@ fn action(world: &World, random: &mut Random) -> (u8, Action) {
 
 fn run(seed: u64) -> World {
     let mut random = Random(seed);
-    let mut world = World::new(7);
+    let terms = SponsorTerms { sponsor: pair(SPONSOR).public(), vaults: 9, nodes: 0, vault_bytes: 60_000 };
+    let genesis = Genesis { sponsors: vec![terms], ..genesis(7, Admission::Open) };
+    let mut world = World::of(genesis, (1..=7).collect());
     for _ in 0..40 {
         // A quorum signs, whoever it is.
         let drop = random.byte(1, 8);
