@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session::Session;
@@ -90,13 +91,22 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
     write(&args.out, &text)?;
     let network = Network { id: genesis.network, code: genesis.code, genesis: Some(text), nodes };
     write(&args.network_out, &network.to_toml())?;
-    session.output().note(format_args!(
-        "network {} with {} static nodes: give every one of them {}, and everybody {}",
-        genesis.network.short(),
-        genesis.roster.members().len(),
-        args.out.display(),
-        args.network_out.display(),
-    ));
+    let output = session.output();
+    if output.is_json() {
+        output.json(&json!({
+            "v": 1, "network": genesis.network.to_string(), "genesis_file": args.out, "network_file": args.network_out,
+            "code": genesis.code.to_string(), "static_nodes": genesis.roster.members().len(),
+            "storage_nodes": genesis.nodes.len(),
+        }))?;
+    } else {
+        output.note(format_args!(
+            "network {} with {} static nodes: give every one of them {}, and everybody {}",
+            genesis.network.short(),
+            genesis.roster.members().len(),
+            args.out.display(),
+            args.network_out.display(),
+        ));
+    }
     Ok(Exit::Ok)
 }
 

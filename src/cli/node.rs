@@ -160,7 +160,7 @@ fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
         let (mut interrupt, mut terminate) = signals()?;
         let is_open = genesis.is_none();
         let node = StorageNode::start(NodeConfig::new(folder, genesis)).await?;
-        session.output().note(format_args!("node {name} listens on {}", node.address()));
+        listens(session.output(), "node", &name, node.address())?;
         if is_open {
             let why =
                 "it knows no ledger: it stores for anybody; name a network file that has one with --network";
@@ -175,6 +175,17 @@ fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
         node.stop().await;
         Ok(Exit::Ok)
     })
+}
+
+/// Says that a node is ready, for people and programs.
+pub(crate) fn listens(output: &Output, what: &str, name: &str, address: SocketAddr) -> anyhow::Result<()> {
+    if output.is_json() {
+        output.json(&json!({ "message_type": "ready", "v": 1, "name": name, "address": address }))?;
+        output.finish()?;
+    } else {
+        output.note(format_args!("{what} {name} listens on {address}"));
+    }
+    Ok(())
 }
 
 /// The genesis whose ledger a node follows: that of its folder, or that of the network file, which the folder keeps from

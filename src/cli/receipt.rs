@@ -4,9 +4,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use serde_json::json;
 
 use crate::cli::address;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::escape;
 use crate::cli::session::Session;
 use crate::client::{Client, RecordAddress};
 use crate::types::VersionId;
@@ -27,17 +29,27 @@ pub(crate) struct Export {
     /// This version instead of the latest.
     #[arg(long, value_name = "ID")]
     version: Option<VersionId>,
-    /// Write to this new file [default: standard output].
+    /// Write to this new file [default: standard output, with --json as the field `receipt`].
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 pub(crate) async fn run(session: &Session, client: &Client, command: Command) -> anyhow::Result<Exit> {
     let Command::Export(args) = command;
-    let receipt = client.receipt(&args.record, args.version).await?.to_text();
-    match &args.output {
-        Some(path) => write_new(path, &receipt)?,
-        None => session.output().bytes(receipt.as_bytes())?,
+    let receipt = client.receipt(&args.record, args.version).await?;
+    let (version, text) = (receipt.commitment.opening.version.to_string(), receipt.to_text());
+    let (output, address) = (session.output(), args.record.to_string());
+    if let Some(path) = &args.output {
+        write_new(path, &text)?;
+        output.note(format_args!("wrote the receipt of {} to {}", escape(&address), path.display()));
+    }
+    if output.is_json() {
+        let receipt = args.output.is_none().then_some(text);
+        output.json(&json!({
+            "v": 1, "address": address, "version": version, "path": args.output, "receipt": receipt,
+        }))?;
+    } else if args.output.is_none() {
+        output.bytes(text.as_bytes())?;
     }
     Ok(Exit::Ok)
 }

@@ -137,13 +137,15 @@ pub(crate) fn register(session: &Session, args: &Register) -> anyhow::Result<Exi
 pub(crate) fn update(session: &Session, args: &Entry) -> anyhow::Result<Exit> {
     let folder = described(args)?;
     session.with_ledger(async |ledger| {
-        let known = active(ledger, &folder).await?;
-        let entry = entry(&folder)?;
-        if known.entry == entry {
-            session.output().note("the ledger says so already");
-        } else {
+        let (number, known) = active(ledger, &folder).await?;
+        let (output, entry) = (session.output(), entry(&folder)?);
+        if known.entry != entry {
             let action = Action::UpdateNode(entry.clone());
-            act(session.output(), ledger, &folder, action, |node| node.entry == entry).await?;
+            act(output, ledger, &folder, action, |node| node.entry == entry).await?;
+        } else if output.is_json() {
+            show(output, number, &known)?;
+        } else {
+            output.note("the ledger says so already");
         }
         folder.save()?;
         Ok(Exit::Ok)
@@ -270,13 +272,13 @@ pub(crate) fn state(node: &Node) -> String {
     }
 }
 
-async fn active(ledger: &LedgerClient, folder: &NodeFolder) -> anyhow::Result<Node> {
+async fn active(ledger: &LedgerClient, folder: &NodeFolder) -> anyhow::Result<(NodeNumber, Node)> {
     let (message, hint) = match find(ledger, &folder.key).await? {
         None => ("the ledger does not know the node".to_owned(), "`xvault node register` registers it"),
         Some((number, node)) if node.retired.is_some() => {
             (format!("node {number} is {}", state(&node)), "a node that retired does not come back")
         }
-        Some((_, node)) => return Ok(node),
+        Some(known) => return Ok(known),
     };
     Err(Failure::new(Exit::Refused, message).hint(hint).into())
 }

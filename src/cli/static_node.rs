@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::govern;
-use crate::cli::node::{reason, signals};
+use crate::cli::node::{listens, reason, signals};
 use crate::cli::output::{Output, Paint, escape};
 use crate::cli::session::Session;
 use crate::client::LedgerClient;
@@ -171,7 +171,7 @@ async fn serve_key(session: &Session, args: &Run) -> anyhow::Result<Ended> {
     };
     let (mut interrupt, mut terminate) = signals()?;
     let node = StaticNode::start(config).await?;
-    session.output().note(format_args!("static node {} listens on {}", folder.name, node.address()));
+    listens(session.output(), "static node", &folder.name, node.address())?;
     if let Some(http) = node.http_address() {
         session.output().note(format_args!("and serves its log on http://{http}/checkpoint"));
     }

@@ -111,8 +111,13 @@ fn register(session: &Session, args: &Register) -> anyhow::Result<Exit> {
     let maker = || maker(&keys);
     let sponsor = args.sponsorship.as_deref().map(|line| read_sponsorship(line, maker)).transpose()?;
     session.with_ledger(async |ledger| {
+        let output = session.output();
         if ledger.vault(vault).await?.is_some() {
-            session.output().note("the vault is on the ledger already");
+            if output.is_json() {
+                output.json(&json!({ "v": 1, "vault": vault.to_string(), "already": true, "height": null }))?;
+            } else {
+                output.note("the vault is on the ledger already");
+            }
             return Ok(Exit::Ok);
         }
         if let Some(sponsorship) = &sponsor
@@ -120,12 +125,13 @@ fn register(session: &Session, args: &Register) -> anyhow::Result<Exit> {
         {
             return Err(not_for_it(&keys).into());
         }
-        let warner = session.output().warner();
+        let warner = output.warner();
         let action = Action::CreateVault { vault, sponsor };
         let height = ledger.carry_out(keys.signing(), action, &|notice| warner.warn(notice)).await?;
-        let output = session.output();
         if output.is_json() {
-            output.json(&json!({ "v": 1, "vault": vault.to_string(), "height": height.0 }))?;
+            output.json(&json!({
+                "v": 1, "vault": vault.to_string(), "already": false, "height": height.0,
+            }))?;
         } else {
             output.line(format_args!("registered the vault in block {height}"))?;
         }
