@@ -19,7 +19,7 @@ use crate::cli::session::Session;
 use crate::cli::static_node::{GENESIS_FILE, read_genesis};
 use crate::client::{ErrorKind, LedgerClient, NodeReport, Nodes};
 use crate::ledger::rows::Node;
-use crate::message::{Genesis, NodeNumber, NodeStatus};
+use crate::message::{Genesis, NodeEntry, NodeNumber, NodeStatus};
 use crate::roles::storage_node::{Described, NodeConfig, NodeFolder, StorageNode};
 use crate::types::{NetworkId, NodeInfo};
 
@@ -53,7 +53,7 @@ pub(crate) struct Init {
     /// The folder.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// What people call the node.
+    /// What people call the node: letters, digits and . _ - :
     #[arg(long, value_name = "NAME")]
     name: String,
     /// Address and UDP port to listen on.
@@ -62,11 +62,11 @@ pub(crate) struct Init {
     /// Address and UDP port by which clients reach it, for the network file [default: that of --listen].
     #[arg(long, value_name = "ADDRESS:PORT")]
     advertise: Option<SocketAddr>,
-    /// Who runs it: nodes of one operator are taken to fail together.
+    /// Who runs it: nodes of one operator are taken to fail together. Letters, digits and . _ - :
     #[arg(long, value_name = "NAME")]
     operator: String,
-    /// Where it stands: nodes of one site are taken to fail together.
-    #[arg(long, value_name = "NAME", default_value = "")]
+    /// Where it stands: nodes of one site are taken to fail together. Letters, digits and . _ - :
+    #[arg(long, value_name = "NAME")]
     site: String,
     /// Id of the network it serves [default: that of the network file].
     #[arg(long, value_name = "ID")]
@@ -122,21 +122,18 @@ pub(crate) fn advertised(listen: SocketAddr, advertise: Option<SocketAddr>) -> R
 
 fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
     let address = advertised(args.listen, args.advertise)?;
+    // What the ledger would refuse later is refused now.
+    let entry = NodeEntry { label: args.name, operator: args.operator, site: args.site, address };
+    let NodeEntry { label: name, operator, site, .. } = registry::checked(entry)?;
     let network = match args.network_id {
         Some(id) => id,
         None => session.network()?.id,
     };
     let key = random_key()?;
-    let info = NodeInfo {
-        name: args.name.clone(),
-        key: key.public(),
-        address,
-        operator: args.operator,
-        site: args.site,
-    };
+    let info = NodeInfo { name: name.clone(), key: key.public(), address, operator, site };
     let described =
         Some(Described { operator: info.operator.clone(), site: info.site.clone(), address: info.address });
-    let (dir, name, listen) = (args.dir, args.name, args.listen);
+    let (dir, listen) = (args.dir, args.listen);
     NodeFolder { dir, name, network, listen, http: None, key, described }.create()?;
     if session.output().is_json() {
         session.output().json(&info)?;

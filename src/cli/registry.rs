@@ -213,7 +213,11 @@ fn entry(folder: &NodeFolder) -> Result<NodeEntry, Failure> {
         let message = "the node's folder does not say where it stands, which the ledger asks for";
         return Err(Failure::usage(message.to_owned()).hint("say it with `xvault node register --site …`"));
     }
-    let entry = NodeEntry { label: folder.name.clone(), operator, site, address };
+    checked(NodeEntry { label: folder.name.clone(), operator, site, address })
+}
+
+/// Refuses an entry that the ledger would not take.
+pub(crate) fn checked(entry: NodeEntry) -> Result<NodeEntry, Failure> {
     match NodeEntry::decode(&entry.encode()) {
         Ok(entry) => Ok(entry),
         Err(_) => Err(Failure::usage(

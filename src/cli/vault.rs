@@ -114,7 +114,8 @@ fn register(session: &Session, args: &Register) -> anyhow::Result<Exit> {
         let output = session.output();
         if ledger.vault(vault).await?.is_some() {
             if output.is_json() {
-                output.json(&json!({ "v": 1, "vault": vault.to_string(), "already": true, "height": null }))?;
+                output
+                    .json(&json!({ "v": 1, "vault": vault.to_string(), "already": true, "height": null }))?;
             } else {
                 output.note("the vault is on the ledger already");
             }

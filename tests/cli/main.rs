@@ -103,6 +103,8 @@ fn a_senseless_command_line_is_told_from_a_failure() {
             "n",
             "--operator",
             "o",
+            "--site",
+            "s",
             "--listen",
             "0.0.0.0:4433",
             "--network-id",

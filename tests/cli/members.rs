@@ -170,11 +170,21 @@ fn a_storage_node_registers_moves_and_retires() {
     net.run(&["node", "register", "--dir", "n1"]).ends(7);
 
     // One that a sponsor lets in, whom the static nodes let do so for one node.
-    let init = ["--json", "node", "init", "--dir", "n2", "--name", "node-2", "--operator", "clinic"];
-    let node = net.run(&[&init[..], &["--listen", address]].concat()).ends(0);
+    let init = ["--json", "node", "init", "--dir", "n2", "--name", "node-2", "--listen", address];
+    // Nothing that the ledger would refuse later gets into a folder.
+    for (operator, site) in [("", "south"), ("clinic", ""), ("clinic", "a b")] {
+        let ran = net.run(&[&init[..], &["--operator", operator, "--site", site]].concat()).ends(2);
+        assert!(ran.stderr.contains("operator and site take 1 to 63 letters"), "{}", ran.stderr);
+    }
+    net.run(&[&init[..], &["--operator", "clinic"]].concat()).ends(2);
+    assert!(!net.user.path("n2").exists());
+    let node = net.run(&[&init[..], &["--operator", "clinic", "--site", "north"]].concat()).ends(0);
     let key = |ran: &Ran| serde_json::from_slice::<Value>(&ran.stdout).unwrap()["key"].clone();
     let key = key(&node);
-    // Where it stands was not said.
+    // A folder of before that was asked for may not say where the node stands.
+    let settings = std::fs::read_to_string(net.user.path("n2/node.toml")).unwrap();
+    assert!(settings.contains("site = \"north\""), "{settings}");
+    net.user.write("n2/node.toml", settings.replace("north", "").as_bytes());
     assert!(net.run(&["node", "register", "--dir", "n2"]).ends(2).stderr.contains("--site"));
     let sponsored = net.run(&["node", "sponsor", key.as_str().unwrap(), "--dir", "s1"]).ends(0);
     let register = ["node", "register", "--dir", "n2", "--site", "south", "--sponsorship"];
