@@ -10,7 +10,7 @@ use crate::cli::session::Session;
 use crate::message::genesis::GenesisNode;
 use crate::message::{Admission, Canonical as _, Genesis, Member, NodeEntry, Params, Roster};
 use crate::runtime::wall_time;
-use crate::types::limits::MIN_COMMITTEE;
+use crate::types::limits::{MAX_COMMITTEE, MIN_COMMITTEE};
 use crate::types::{Code, Network, NetworkId, NodeInfo};
 
 /// Make networks.
@@ -64,6 +64,7 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
             format!("{} static nodes tolerate no fault: at least {MIN_COMMITTEE} are needed", members.len());
         return Err(Failure::new(Exit::Usage, message).hint("for trying things out there is --dev").into());
     }
+    require_distinct(&args.members, &members)?;
     let Network { id, code, nodes, .. } = match &args.nodes {
         None => empty(args.code.unwrap_or(Code::DEFAULT))?,
         Some(path) => read_nodes(path)?,
@@ -79,7 +80,7 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
             None => Admission::Sponsored,
         },
         params: Params::DEFAULT,
-        roster: Roster::new(members).context("two static nodes have one key, or there are too many")?,
+        roster: roster(members)?,
         nodes: nodes.iter().map(genesis_node).collect(),
         sponsors: Vec::new(),
     };
@@ -92,6 +93,13 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
     let network = Network { id: genesis.network, code: genesis.code, genesis: Some(text), nodes };
     write(&args.network_out, &network.to_toml())?;
     let output = session.output();
+    if let Some((operator, count)) = dominant(&genesis.roster) {
+        output.warn(format_args!(
+            "{operator} runs {count} of {} static nodes, which stand the loss of {}: if it fails, nothing becomes final",
+            genesis.roster.members().len(),
+            genesis.roster.committee().f(),
+        ));
+    }
     if output.is_json() {
         output.json(&json!({
             "v": 1, "network": genesis.network.to_string(), "genesis_file": args.out, "network_file": args.network_out,
@@ -108,6 +116,42 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
         ));
     }
     Ok(Exit::Ok)
+}
+
+/// Refuses two static nodes that would be one, or could not be told apart.
+fn require_distinct(files: &[PathBuf], members: &[Member]) -> Result<(), Failure> {
+    for (at, member) in members.iter().enumerate() {
+        for (file, before) in files.iter().zip(&members[..at]) {
+            let same = if member.key == before.key || member.pq_key == before.pq_key {
+                "key"
+            } else if member.label == before.label {
+                "name"
+            } else if member.address == before.address {
+                "address"
+            } else {
+                continue;
+            };
+            let message =
+                format!("{} and {} are of static nodes with one {same}", file.display(), files[at].display());
+            let hint = "each has a key, a --name and a --listen of its own: see `xvault static init --help`";
+            return Err(Failure::refused(message).hint(hint));
+        }
+    }
+    Ok(())
+}
+
+fn roster(members: Vec<Member>) -> Result<Roster, Failure> {
+    let message = format!("{} static nodes are too many: at most {MAX_COMMITTEE} can vote", members.len());
+    Roster::new(members).map_err(|_| Failure::usage(message))
+}
+
+/// An operator that can stop the network alone, and how many of the static nodes it runs: more than may fail. None where
+/// no fault is tolerated at all.
+fn dominant(roster: &Roster) -> Option<(&str, usize)> {
+    let (members, f) = (roster.members(), roster.committee().f());
+    let runs = |operator: &str| members.iter().filter(|member| member.operator == operator).count();
+    let counted = members.iter().map(|member| (member.operator.as_str(), runs(&member.operator)));
+    counted.max_by_key(|(_, count)| *count).filter(|(_, count)| f > 0 && *count > f)
 }
 
 pub(crate) fn read_member(path: &PathBuf) -> anyhow::Result<Member> {

@@ -17,7 +17,7 @@ fn a_genesis_takes_four_static_nodes_or_says_that_it_is_for_trying_out() {
             "--name",
             &name,
             "--operator",
-            "op",
+            if nth == 1 { "another" } else { "op" },
             "--listen",
             &listen,
             "--http",
@@ -33,12 +33,33 @@ fn a_genesis_takes_four_static_nodes_or_says_that_it_is_for_trying_out() {
     let few = genesis(&["m1", "m2", "m3"]).ends(2);
     assert!(few.stderr.contains("at least 4"), "{}", few.stderr);
     genesis(&["m1", "m2", "m3", "--dev", "--out", "dev", "--network-out", "dev.toml"]).ends(0);
-    genesis(&["m1", "m2", "m3", "m4"]).ends(0);
+    let made = user.run(["--json", "network", "genesis", "m1", "m2", "m3", "m4"]).ends(0);
+    let printed: serde_json::Value = serde_json::from_str(made.text()).unwrap();
+    assert_eq!((&printed["genesis_file"], &printed["static_nodes"]), (&"genesis".into(), &4.into()));
+    // Three of four are of one operator.
+    let warning: serde_json::Value = serde_json::from_str(made.stderr.trim()).unwrap();
+    assert!(warning["message"].as_str().unwrap().starts_with("op runs 3 of 4 static nodes"), "{warning}");
     let text = std::fs::read_to_string(user.path("network.toml")).unwrap();
     assert!(text.contains("xvault genesis v1"), "{text}");
     // Nothing is overwritten, a member counts once, and names that no ledger takes are refused.
     genesis(&["m1", "m2", "m3", "m4"]).ends(7);
-    genesis(&["m1", "m1", "m2", "m3", "--out", "x", "--network-out", "y"]).ends(1);
+    for (dir, name, listen, same) in [
+        ("twin-name", "static-1", "127.0.0.1:4409", "one name"),
+        ("twin-address", "static-9", "127.0.0.1:4401", "one address"),
+    ] {
+        let init = ["static", "init", "--dir", dir, "--name", name, "--operator", "op", "--listen", listen];
+        user.write(dir, &user.run(init.map(|word| if word == dir { "twin" } else { word })).ends(0).stdout);
+        std::fs::remove_dir_all(user.path("twin")).unwrap();
+        let refused = genesis(&["m1", "m2", "m3", dir, "--out", "x", "--network-out", "y"]).ends(7);
+        assert!(
+            refused.stderr.contains(&format!("m1 and {dir} are of static nodes with {same}")),
+            "{refused:?}"
+        );
+    }
+    user.write("copy", &std::fs::read(user.path("m1")).unwrap());
+    let refused = genesis(&["m1", "m2", "m3", "copy", "--out", "x", "--network-out", "y"]).ends(7);
+    assert!(refused.stderr.contains("m1 and copy are of static nodes with one key"), "{refused:?}");
+    assert!(!user.path("x").exists() && !user.path("y").exists());
     let odd =
         ["static", "init", "--dir", "odd", "--name", "a b", "--operator", "op", "--listen", "127.0.0.1:1"];
     user.run(odd).ends(2);
