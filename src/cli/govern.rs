@@ -11,14 +11,15 @@ use crate::cli::network::read_member;
 use crate::cli::output::{Output, escape};
 use crate::cli::session::Session;
 use crate::client::governance::{self, Approvals};
+use crate::client::{Error, LedgerClient};
 use crate::crypto::ml_dsa::PqKeyPair;
 use crate::crypto::sign::KeyPair;
 use crate::ledger::rows::{Standing, Static};
 use crate::message::governance::SponsorTerms;
 use crate::message::{Action, Change, ChangeFile, Member, Params};
 use crate::roles::NodeFolder;
-use crate::types::PublicKey;
 use crate::types::limits::MIN_COMMITTEE;
+use crate::types::{Height, PublicKey};
 
 /// Changes that can be proposed.
 #[derive(Debug, clap::Subcommand)]
@@ -200,14 +201,21 @@ fn change(args: &Propose, statics: &[Static]) -> anyhow::Result<(Change, Option<
             let folder = NodeFolder::open(&args.dir)?;
             let old = folder.key.public();
             let row = statics.iter().find(|row| row.member.key == old && row.standing != Standing::Left);
+            let next = NodeFolder::next_key(&args.dir)?;
+            let is_taken = next
+                .as_ref()
+                .is_some_and(|next| statics.iter().any(|row| row.votes && row.member.key == next.public()));
             let none = || {
-                let message = format!("the key in {} is not a static node's", args.dir.display());
-                Failure::new(Exit::Refused, message).hint("`xvault static ls` lists the static nodes")
+                let dir = args.dir.display();
+                if is_taken {
+                    let message =
+                        format!("the key was rotated, and the node of {dir} has not taken it up yet");
+                    return Failure::refused(message).hint("run the node, then propose again");
+                }
+                let message = format!("the key in {dir} is not a static node's");
+                Failure::refused(message).hint("`xvault static ls` lists the static nodes")
             };
-            let next = match NodeFolder::next_key(&args.dir)? {
-                Some(next) => next,
-                None => random_key()?,
-            };
+            let next = next.map_or_else(random_key, Ok)?;
             let pq_key = Box::new(*PqKeyPair::from_node_secret(&next.secret()).public());
             let new = Member { key: next.public(), pq_key, ..row.ok_or_else(none)?.member.clone() };
             (Change::RotateStatic { old, new }, Some(next))
@@ -234,7 +242,7 @@ fn find(statics: &[Static], wanted: &str, fit: impl Fn(&Static) -> bool) -> Resu
     };
     let named: Vec<&Static> = statics.iter().filter(is_wanted).collect();
     let fitting: Vec<&&Static> = named.iter().filter(|row| fit(row)).collect();
-    let hint = "`xvault static ls --json` lists all with their keys";
+    let hint = "`xvault static ls --all --json` lists all with their keys";
     match (&fitting[..], &named[..]) {
         ([one], _) => Ok(one.member.key),
         // The ledger has a word for why not.
@@ -266,21 +274,27 @@ pub(crate) fn approve(session: &Session, args: &Approve) -> anyhow::Result<Exit>
     let folder = NodeFolder::open(&args.dir)?;
     let next = NodeFolder::next_key(&args.dir)?;
     session.with_ledger_of(Some(&args.dir), async |ledger| {
-        let before = ledger.approvals(&file).await?;
-        let own = folder.key.public();
+        let before = match ledger.approvals(&file).await {
+            Err(error) => return past(session.output(), ledger, &file, error).await,
+            Ok(before) => before,
+        };
         let mut signed = Vec::new();
-        if before.have.iter().chain(&before.missing).any(|member| member.key == own) {
-            file.governance.approve(&file.network, &folder.key);
+        // After a rotation the folder's next key votes, until the running node has put it in the place of the other.
+        let keys = || [Some(&folder.key), next.as_ref()].into_iter().flatten();
+        let votes = |key: &&KeyPair| {
+            before.have.iter().chain(&before.missing).any(|member| member.key == key.public())
+        };
+        if let Some(key) = keys().find(votes) {
+            file.governance.approve(&file.network, key);
             signed.push("approved");
         }
         let newcomer = file.governance.change.newcomer().map(|new| new.key);
-        let keys = [Some(&folder.key), next.as_ref()];
-        if let Some(key) = keys.into_iter().flatten().find(|key| Some(key.public()) == newcomer) {
+        if let Some(key) = keys().find(|key| Some(key.public()) == newcomer) {
             file.governance.possess(&file.network, key);
             signed.push("the new key proved");
         }
         if signed.is_empty() {
-            let message = format!("the key in {} neither votes nor is to come in", args.dir.display());
+            let message = format!("no key in {} votes or is to come in", args.dir.display());
             let hint = "`xvault static ls` lists who votes; approve with the folder of one of them";
             return Err(Failure::new(Exit::Refused, message).hint(hint).into());
         }
@@ -304,26 +318,51 @@ pub(crate) fn submit(session: &Session, args: &Submit) -> anyhow::Result<Exit> {
         }
     }
     session.with_ledger_of(None, async |ledger| {
-        let approvals = ledger.approvals(&file).await?;
+        let output = session.output();
+        let approvals = match ledger.approvals(&file).await {
+            Err(error) => return past(output, ledger, &file, error).await,
+            Ok(approvals) => approvals,
+        };
         if !approvals.are_enough() {
             let message = format!("not enough have signed: {}", lacking(&approvals));
             let hint = format!("`xvault static approve {} --dir ITS_FOLDER` signs, at each", first.display());
             return Err(Failure::new(Exit::Refused, message).hint(hint).into());
         }
-        let output = session.output();
         let warner = output.warner();
         let action = Action::Govern(file.governance.clone());
         // Anybody may bring what a quorum approved: a key for this once.
         let carried = ledger.carry_out(&random_key()?, action, &|notice| warner.warn(notice)).await;
-        let height = carried.map_err(governance::explained)?;
-        if output.is_json() {
-            output.json(&json!({ "change": file.governance.change.to_string(), "height": height.0 }))?;
-        } else {
-            let change = escape(&file.governance.change.to_string());
-            output.line(format_args!("done in block {height}: {change}"))?;
+        match carried {
+            Ok(height) => done(output, &file, height, false),
+            Err(error) => past(output, ledger, &file, governance::explained(error)).await,
         }
-        Ok(Exit::Ok)
     })
+}
+
+/// Says so if an error comes from the change being done already.
+async fn past(
+    output: &Output,
+    ledger: &LedgerClient,
+    file: &ChangeFile,
+    error: Error,
+) -> anyhow::Result<Exit> {
+    if governance::is_past(&error, &file.governance)
+        && let Some(height) = ledger.block_of(&file.governance).await?
+    {
+        return done(output, file, height, true);
+    }
+    Err(error.into())
+}
+
+fn done(output: &Output, file: &ChangeFile, height: Height, already: bool) -> anyhow::Result<Exit> {
+    let change = file.governance.change.to_string();
+    if output.is_json() {
+        output.json(&json!({ "change": change, "height": height.0, "already": already }))?;
+    } else {
+        let done = if already { "already done" } else { "done" };
+        output.line(format_args!("{done} in block {height}: {}", escape(&change)))?;
+    }
+    Ok(Exit::Ok)
 }
 
 /// Who has signed and who has not, for programs and people.

@@ -38,7 +38,7 @@ pub(crate) enum Command {
     ///
     /// With --json also their keys as clients of transparency logs take them (C2SP vkeys, Ed25519 and ML-DSA-44). Where a static
     /// node serves its log is for its operator to say: `http` in its folder's node.toml, or --http of `static run`.
-    Ls,
+    Ls(Ls),
     /// Ask every static node how far it is.
     Status,
     /// Write a change of the static nodes to a file, for their operators to approve.
@@ -70,6 +70,14 @@ pub(crate) struct Init {
     http: Option<SocketAddr>,
 }
 
+/// Arguments of `static ls`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ls {
+    /// Also those that left: that were removed or replaced, and the keys that others took the place of.
+    #[arg(long)]
+    all: bool,
+}
+
 /// Arguments of `static run`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
@@ -89,7 +97,7 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Init(args) => init(session, args),
         Command::Run(args) => serve(session, &args),
-        Command::Ls => session.with_ledger(async |ledger| ls(session.output(), ledger).await),
+        Command::Ls(args) => session.with_ledger(async |ledger| ls(session.output(), ledger, &args).await),
         Command::Status => session.with_ledger(async |ledger| status(session.output(), ledger).await),
         Command::Propose(args) => govern::propose(session, &args),
         Command::Approve(args) => govern::approve(session, &args),
@@ -220,8 +228,9 @@ fn standing(row: &Static) -> (&'static str, String) {
     }
 }
 
-async fn ls(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> {
-    for row in ledger.statics().await? {
+async fn ls(output: &Output, ledger: &LedgerClient, args: &Ls) -> anyhow::Result<Exit> {
+    let is_shown = |row: &Static| args.all || row.standing != Standing::Left;
+    for row in ledger.statics().await?.into_iter().filter(is_shown) {
         let (word, more) = standing(&row);
         let member = &row.member;
         if output.is_json() {

@@ -6,9 +6,14 @@ use crate::client::ledger::wrong_answer;
 use crate::client::{Error, ErrorKind, LedgerClient};
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::rows::{Standing, Static};
-use crate::message::{Change, ChangeFile, Governance, Member, Rejection, Violation};
+use crate::message::{
+    Action, Block, Change, ChangeFile, Governance, Member, Rejection, SignedTransaction, Violation,
+};
 use crate::types::limits::MAX_COMMITTEE;
-use crate::types::{Committee, PublicKey};
+use crate::types::{Committee, Height, PublicKey, TransactionId};
+
+/// How many blocks are looked through for a change: a day of a network that has nothing to do.
+const LOOK_BACK: u64 = 10_000;
 
 /// What a change still needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +96,61 @@ impl LedgerClient {
         let (have, missing) = members.into_iter().partition(|member| approved(&member.key));
         Ok(Approvals { have, missing, need, unproved })
     }
+
+    /// The block that carried this very change out, proved; none if another change had its number, or if that is so long ago
+    /// that the blocks which are looked through, about a day of an idle network, do not have it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    pub async fn block_of(&self, change: &Governance) -> Result<Option<Height>, Error> {
+        let mut before = self.tip().await?.record.height.next();
+        let oldest = before.0.saturating_sub(LOOK_BACK).max(1);
+        while before.0 > oldest {
+            let has_some = |answer: &Answer| matches!(answer, Answer::Blocks(blocks) if !blocks.is_empty());
+            let Answer::Blocks(page) = self.ask_for(&Question::BlocksBefore { before }, has_some).await?
+            else {
+                return Err(wrong_answer());
+            };
+            if page.is_empty() {
+                break;
+            }
+            for found in page {
+                let block = Block::decode_bounded(&found.block).map_err(|_| wrong_answer())?;
+                // Downwards, so that it ends.
+                if block.header.record.height.next() != before {
+                    return Err(wrong_answer());
+                }
+                before = block.header.record.height;
+                match block.transactions.iter().find_map(|signed| numbered(signed, change.sequence)) {
+                    Some((id, found)) if *found == change.change => return self.proved(id).await.map(Some),
+                    Some(_) => return Ok(None),
+                    None => {}
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The block of a transaction that a static node showed.
+    async fn proved(&self, id: TransactionId) -> Result<Height, Error> {
+        let is_there = |answer: &Answer| matches!(answer, Answer::Transaction(Some(_)));
+        match self.ask_for(&Question::Transaction { id }, is_there).await? {
+            Answer::Transaction(Some(proven))
+                if proven.transaction.id() == id && self.verify(&proven).is_ok() =>
+            {
+                Ok(proven.height)
+            }
+            _ => Err(wrong_answer()),
+        }
+    }
+}
+
+/// The change of this number, if the transaction is one.
+fn numbered(signed: &SignedTransaction, sequence: u64) -> Option<(TransactionId, &Change)> {
+    match &signed.transaction().action {
+        Action::Govern(found) if found.sequence == sequence => Some((signed.id(), &found.change)),
+        _ => None,
+    }
 }
 
 /// What the ledger would say to a change among these static nodes.
@@ -151,14 +211,24 @@ pub(crate) fn refused(rejection: &Rejection) -> Error {
         }
         _ => "see `xvault static ls`",
     };
-    Error::new(ErrorKind::Refused, format!("the ledger would refuse it: {rejection}")).with_hint(hint)
+    Error::new(ErrorKind::Refused, format!("the ledger would refuse it: {rejection}"))
+        .with_hint(hint)
+        .caused_by(*rejection)
+}
+
+/// Whether the ledger has done with a change of this number: with this one, or with another.
+pub(crate) fn is_past(error: &Error, change: &Governance) -> bool {
+    matches!(rejection(error), Some(Rejection::WrongSequence { expected }) if *expected > change.sequence)
+}
+
+fn rejection(error: &Error) -> Option<&Rejection> {
+    use std::error::Error as _;
+    error.source().and_then(|source| source.downcast_ref())
 }
 
 /// The ledger's refusal of a change that was submitted, with what to do.
 pub(crate) fn explained(error: Error) -> Error {
-    use std::error::Error as _;
-    let rejection = error.source().and_then(|source| source.downcast_ref::<Rejection>());
-    match rejection {
+    match rejection(&error) {
         Some(rejection) => refused(rejection),
         None => error,
     }
@@ -168,7 +238,6 @@ pub(crate) fn explained(error: Error) -> Error {
 mod tests {
     use super::*;
     use crate::ledger::rows::Fault;
-    use crate::types::Height;
 
     fn row(nth: u8, votes: bool, standing: Standing) -> Static {
         let (key, pq_key) = (PublicKey([nth; 32]), Box::new([nth; crate::crypto::ml_dsa::PUBLIC_LEN]));

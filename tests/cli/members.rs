@@ -118,8 +118,12 @@ fn operators_add_a_static_node_rotate_its_key_and_remove_it() {
     assert!(net.run(&["static", "submit", "edited"]).ends(1).stderr.contains("was edited"));
     assert!(net.run(&["static", "submit", "add", "copy"]).ends(0).text().starts_with("done in block"));
     net.eventually("two vote", |net| net.voters().len() == 2);
-    // It serves once.
-    assert!(net.run(&["static", "submit", "add", "copy"]).ends(7).stderr.contains("propose this one anew"));
+    // It serves once, and who brings it again is told so.
+    assert!(
+        net.run(&["static", "submit", "add", "copy"]).ends(0).text().starts_with("already done in block")
+    );
+    assert_eq!(net.rows(&["static", "submit", "add", "copy"])[0]["already"], true);
+    assert!(net.run(&["static", "approve", "add", "--dir", "s1"]).ends(0).text().starts_with("already done"));
 
     // Of two both must agree, so the second one's new key must be at work afterwards.
     let before = net.voters();
@@ -129,14 +133,41 @@ fn operators_add_a_static_node_rotate_its_key_and_remove_it() {
     assert!(enough.text().starts_with("2 of 2 approved"), "{enough:?}");
     net.run(&["static", "submit", "rotate"]).ends(0);
     net.eventually("another key votes", |net| net.voters() != before && net.voters().len() == 2);
+    // The row of the key that was is out of the way.
+    assert_eq!(net.rows(&["static", "ls"]).len(), 2);
+    let all = net.rows(&["static", "ls", "--all"]);
+    let left: Vec<_> = all.iter().filter(|row| row["standing"] == "left").collect();
+    assert_eq!((all.len(), left.len(), &left[0]["name"]), (3, 1, &"s2".into()));
 
     net.run(&["static", "propose", "remove", "s2", "--out", "remove"]).ends(0);
+    // Another change has its number.
+    net.run(&["static", "propose", "sponsor", &before[0].1, "--out", "late"]).ends(0);
     net.run(&["static", "approve", "remove", "--dir", "s1"]).ends(0);
     net.eventually("the new key is taken up", |net| !net.user.path("s2/node.key.next").exists());
     net.run(&["static", "approve", "remove", "--dir", "s2"]).ends(0);
     net.run(&["static", "submit", "remove"]).ends(0);
     net.eventually("one votes", |net| net.voters().len() == 1);
+    assert!(net.run(&["static", "submit", "late"]).ends(7).stderr.contains("propose this one anew"));
     net.run(&["ledger", "verify"]).ends(0);
+}
+
+#[test]
+fn a_key_that_was_rotated_approves_before_its_node_has_taken_it_up() {
+    let user = User::with_key();
+    drop(user.devnet());
+    let _three: Vec<Running> = (1..=3).map(|nth| user.static_node(nth)).collect();
+    let dir = |nth: usize| user.path(&format!("home/devnet/static-{nth}")).to_string_lossy().into_owned();
+    let approve = |file: &str, nth| user.run(["static", "approve", file, "--dir", &dir(nth)]).ends(0);
+    let last = dir(4);
+    user.run(["static", "propose", "rotate-key", "--dir", &last, "--out", "rotate"]).ends(0);
+    (1..=4).for_each(|nth| drop(approve("rotate", nth)));
+    user.run(["static", "submit", "rotate"]).ends(0);
+    // The fourth does not run: its folder has the new key beside the old.
+    assert!(user.path("home/devnet/static-4/node.key.next").exists());
+    let early = user.run(["static", "propose", "rotate-key", "--dir", &last, "--out", "again"]).ends(7);
+    assert!(early.stderr.contains("has not taken it up yet"), "{}", early.stderr);
+    user.run(["static", "propose", "remove", "static-1", "--out", "remove"]).ends(0);
+    assert!(approve("remove", 4).text().starts_with("1 of 3 approved"));
 }
 
 #[test]
