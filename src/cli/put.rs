@@ -152,7 +152,7 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
     let (to, found) = channel(batch::QUEUE_LEN);
     let output = Arc::clone(session.output());
     let walking = tokio::task::spawn_blocking(move || walk::send_files(tasks, &output, &to));
-    let mut tally = Tally::default();
+    let (mut tally, mut degraded) = (Tally::default(), Degraded::default());
     let output = session.output();
     let collection = args.target.collection.clone();
     let work = |file: Found| put_file(client.clone(), collection.clone(), Arc::clone(&options), file);
@@ -161,6 +161,7 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
             Ok(done) => {
                 tally.done(done.report.size);
                 tally.resumed += done.report.resumed_bytes;
+                degraded.add(&done);
                 ControlFlow::Continue(())
             }
             Err(error) => tally.fail(output, &error),
@@ -169,7 +170,7 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
     .await;
     tally.left = left;
     walking.await?;
-    summary(output, &tally, begun, args.ack)?;
+    summary(output, &tally, &degraded, begun, args.ack)?;
     tally.result("put")
 }
 
@@ -210,10 +211,12 @@ async fn put_stdin(
     let at = RecordAddress { collection: args.target.collection.clone(), name: args.target.record_name()? };
     let begun = Instant::now();
     let report = client.put(&at, Source::Reader(Box::new(tokio::io::stdin())), options.clone()).await?;
-    let mut tally = Tally::default();
-    tally.done(report.size);
-    show(session.output(), &Done { at, report }, true)?;
-    summary(session.output(), &tally, begun, args.ack)?;
+    let (mut tally, mut degraded) = (Tally::default(), Degraded::default());
+    let done = Done { at, report };
+    tally.done(done.report.size);
+    degraded.add(&done);
+    show(session.output(), &done, true)?;
+    summary(session.output(), &tally, &degraded, begun, args.ack)?;
     Ok(Exit::Ok)
 }
 
@@ -243,13 +246,36 @@ fn show(output: &Output, done: &Done, each: bool) -> anyhow::Result<()> {
         };
         output.line(format_args!("{address}  {}  {}{resumed}", report.version, format::size(report.size)))?;
     }
-    if report.degraded {
-        output.warn(format_args!(
-            "{address} is kept with less redundancy than it should: {}",
-            shortfall(report)
-        ));
-    }
     Ok(())
+}
+
+/// Records that are kept with less redundancy than they should: a warning for all of them together, since what one lacks the
+/// others mostly lack too.
+#[derive(Debug, Default)]
+struct Degraded {
+    records: u64,
+    /// Address and shortfall of the first.
+    first: Option<(String, String)>,
+}
+
+impl Degraded {
+    fn add(&mut self, done: &Done) {
+        if done.report.degraded {
+            self.records += 1;
+            self.first.get_or_insert_with(|| (done.at.to_string(), shortfall(&done.report)));
+        }
+    }
+
+    fn warning(&self) -> Option<String> {
+        let (address, shortfall) = self.first.as_ref()?;
+        let address = escape(address);
+        Some(match self.records {
+            1 => format!("{address} is kept with less redundancy than it should: {shortfall}"),
+            records => format!(
+                "{records} records are kept with less redundancy than they should, {address} for example: {shortfall}"
+            ),
+        })
+    }
 }
 
 /// Which nodes did not take their shard and why, for JSON.
@@ -271,19 +297,30 @@ fn shortfall(report: &PutReport) -> String {
     format!("{held} of {total} shards are held{together}; {why}")
 }
 
-fn summary(output: &Output, tally: &Tally, begun: Instant, ack: AckArg) -> anyhow::Result<()> {
+fn summary(
+    output: &Output,
+    tally: &Tally,
+    degraded: &Degraded,
+    begun: Instant,
+    ack: AckArg,
+) -> anyhow::Result<()> {
     let took = begun.elapsed();
     if output.is_json() {
         output.json(&json!({
             "message_type": "summary", "v": 1, "records": tally.done, "bytes": tally.bytes,
-            "resumed_bytes": tally.resumed, "failed": tally.failed, "not_tried": tally.left,
+            "resumed_bytes": tally.resumed, "failed": tally.failed, "not_tried": tally.left, "degraded": degraded.records,
             "seconds": took.as_secs_f64(),
         }))?;
-    } else if tally.done > 0 {
+        return Ok(());
+    }
+    if tally.done > 0 {
         let (records, bytes) = (format::count(tally.done, "record"), format::size(tally.bytes));
         // What was there already took no time.
         let rate = format::rate(tally.bytes.saturating_sub(tally.resumed), took);
         output.note(format_args!("{} {records}, {bytes}, {rate}", ack.done()));
+    }
+    if let Some(warning) = degraded.warning() {
+        output.warn(warning);
     }
     Ok(())
 }
