@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 
+use crate::cli::anchor;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
 use crate::cli::output::{Output, escape};
@@ -13,7 +14,7 @@ use crate::cli::session::Session;
 use crate::client::LedgerClient;
 use crate::ledger::ask::{Answer, FinalBlock, Question};
 use crate::message::block::{Block, BlockRecord};
-use crate::message::{Action, CommitCertificate, SignedTransaction};
+use crate::message::{Action, Admission, CommitCertificate, Genesis, SignedTransaction};
 use crate::types::{Height, TransactionId};
 
 /// Between two looks for a new block.
@@ -24,7 +25,7 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
 pub(crate) enum Command {
     /// List the last blocks.
     Log(Log),
-    /// Show a block by its height, or a transaction by its id.
+    /// Show a block by its height, the genesis as height 0, or a transaction by its id.
     Show(Show),
     /// List blocks as they become final, until interrupted.
     Watch,
@@ -43,7 +44,7 @@ pub(crate) struct Log {
 /// Arguments of `ledger show`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Show {
-    /// A height, or a transaction id of 64 hex digits.
+    /// A height, 0 for the genesis, or a transaction id of 64 hex digits.
     #[arg(value_name = "HEIGHT|ID")]
     what: String,
 }
@@ -155,27 +156,67 @@ fn kind(action: &Action) -> &'static str {
 fn transaction(output: &Output, height: Height, signed: &SignedTransaction) -> anyhow::Result<()> {
     let inner = signed.transaction();
     if output.is_json() {
-        output.json(&json!({
+        let mut value = json!({
             "id": signed.id().to_string(), "height": height.0, "kind": kind(&inner.action),
             "author": inner.author.to_string(), "nonce": inner.nonce, "bytes": signed.bytes().len(),
-        }))?;
-    } else {
-        output.line(format_args!(
-            "  {}  {:17}  by {}  {} bytes",
-            signed.id(),
-            kind(&inner.action),
-            inner.author.short(),
-            signed.bytes().len(),
-        ))?;
+        });
+        match &inner.action {
+            Action::Anchor(found) => value["anchor"] = anchor::json(found),
+            Action::Govern(governance) => value["change"] = governance.change.to_string().into(),
+            _ => {}
+        }
+        output.json(&value)?;
+        return Ok(());
     }
+    let more = match &inner.action {
+        Action::Anchor(found) => format!("  {}", anchor::words(found)),
+        Action::Govern(governance) => format!("  {}", escape(&governance.change.to_string())),
+        _ => String::new(),
+    };
+    output.line(format_args!(
+        "  {}  {:17}  by {}  {} bytes{more}",
+        signed.id(),
+        kind(&inner.action),
+        inner.author.short(),
+        signed.bytes().len(),
+    ))?;
+    Ok(())
+}
+
+/// What there is before the first block.
+fn genesis(output: &Output, genesis: &Genesis) -> anyhow::Result<()> {
+    let Genesis { network, time, code, admission, roster, nodes, .. } = genesis;
+    let (time, statics) = (format::time(*time), roster.members().len() as u64);
+    let admission = match admission {
+        Admission::Open => "open",
+        Admission::Sponsored => "sponsored",
+    };
+    if output.is_json() {
+        output.json(&json!({
+            "height": 0, "id": genesis.id().to_string(), "time": time, "network": network.to_string(),
+            "code": code.to_string(), "admission": admission, "static_nodes": statics, "storage_nodes": nodes.len(),
+        }))?;
+        return Ok(());
+    }
+    output.line(format_args!("{:>8}  {}  {time}  the genesis, no block", 0, genesis.id().short()))?;
+    let (statics, nodes) =
+        (format::count(statics, "static node"), format::count(nodes.len() as u64, "storage node"));
+    output
+        .line(format_args!("  network {network}: {statics}, {nodes}, code {code}, admission {admission}"))?;
     Ok(())
 }
 
 async fn show(output: &Output, ledger: &LedgerClient, args: &Show) -> anyhow::Result<Exit> {
     let missing = || Failure::new(Exit::NotFound, format!("the ledger has no {}", args.what));
-    if let Ok(height) = args.what.parse() {
+    let id: Option<TransactionId> = args.what.parse().ok();
+    // An id may have no letters.
+    if let (None, Ok(height)) = (id, args.what.parse()) {
         let height = Height(height);
-        let blocks = if height == Height::GENESIS { Vec::new() } else { ledger.blocks(height).await? };
+        if height == Height::GENESIS {
+            genesis(output, ledger.genesis())?;
+            return Ok(Exit::Ok);
+        }
+        let blocks = ledger.blocks(height).await?;
         let found = blocks.first().ok_or_else(missing)?;
         line(output, ledger, found)?;
         for signed in &decode(found)?.0.transactions {
@@ -183,15 +224,16 @@ async fn show(output: &Output, ledger: &LedgerClient, args: &Show) -> anyhow::Re
         }
         return Ok(Exit::Ok);
     }
-    let id: TransactionId = args
-        .what
-        .parse()
-        .map_err(|_| Failure::usage("expected a height or a transaction id of 64 hex digits".to_owned()))?;
+    let senseless = || Failure::usage("expected a height or a transaction id of 64 hex digits");
+    let id = id.ok_or_else(senseless)?;
     let is_there = |answer: &Answer| matches!(answer, Answer::Transaction(Some(_)));
     match ledger.ask_for(&Question::Transaction { id }, is_there).await? {
         Answer::Transaction(Some(proven)) => {
             transaction(output, proven.height, &proven.transaction)?;
             if !output.is_json() {
+                if let Action::Anchor(found) = &proven.transaction.transaction().action {
+                    anchor::show(output, found)?;
+                }
                 output.line(format_args!("\n{}", proven.note.trim_end()))?;
             }
             Ok(Exit::Ok)

@@ -6,6 +6,7 @@
 //! gets from folders and passphrases to an open vault.
 
 mod address;
+mod anchor;
 mod batch;
 mod cat;
 mod completions;
