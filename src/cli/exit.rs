@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use crate::client::keystore::KeystoreError;
 use crate::client::{Error as ClientError, ErrorKind};
+use crate::roles::StaticError;
 use crate::roles::devnet::DevnetError;
-use crate::roles::storage_node::NodeError;
+use crate::roles::storage_node::{NodeError, NodeFolderError};
 use crate::store::says_full;
 use crate::types::name::NameError;
 
@@ -27,9 +28,10 @@ pub(crate) enum Exit {
     BrokenPipe = 3,
     /// Too few nodes answer.
     Unavailable = 4,
-    /// Bytes are not what they should be and could not be recovered.
+    /// Bytes are not what they should be and could not be recovered, or a file that the command line names is not of the
+    /// kind that the command takes.
     Corrupt = 5,
-    /// No such record, version or collection.
+    /// No such record, version or collection, or no such file or folder as the command line names.
     NotFound = 6,
     /// A condition does not hold, or carrying on would overwrite or leave something.
     Refused = 7,
@@ -191,10 +193,26 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         Some(_) => return None,
         None => {}
     }
+    if let Some(StaticError::Locked { .. }) = cause.downcast_ref::<StaticError>() {
+        return Some(Exit::Locked);
+    }
+    if let Some(folder) = cause.downcast_ref::<NodeFolderError>() {
+        return folder_exit(folder);
+    }
     if cause.is::<NameError>() {
         return Some(Exit::Usage);
     }
     cause.downcast_ref::<std::io::Error>().and_then(io_exit)
+}
+
+const fn folder_exit(error: &NodeFolderError) -> Option<Exit> {
+    match error {
+        NodeFolderError::Exists { .. } => Some(Exit::Refused),
+        NodeFolderError::Missing { .. } => Some(Exit::NotFound),
+        NodeFolderError::Settings { .. } | NodeFolderError::Key { .. } => Some(Exit::Corrupt),
+        // The system's own reason may have a code.
+        NodeFolderError::Io { .. } => None,
+    }
 }
 
 fn io_exit(error: &std::io::Error) -> Option<Exit> {

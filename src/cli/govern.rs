@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::input;
 use crate::cli::network::read_member;
 use crate::cli::output::{Output, escape};
 use crate::cli::session::Session;
@@ -404,9 +405,8 @@ fn lacking(approvals: &Approvals) -> String {
 }
 
 fn read(path: &Path) -> anyhow::Result<ChangeFile> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    ChangeFile::from_text(&text)
-        .with_context(|| format!("{} is not the file of a change, or was edited", path.display()))
+    let read = ChangeFile::from_text(&input::text(path)?);
+    read.map_err(|_| input::wrong(path, "this is not the file of a change, or it was edited").into())
 }
 
 /// Writes a file that is not there yet.

@@ -8,8 +8,8 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::passphrase;
 use crate::cli::session::Session;
+use crate::cli::{input, passphrase};
 use crate::client::keystore::{Keystore, SealRandom};
 use crate::crypto::passphrase::Cost;
 use crate::crypto::seed::Seed;
@@ -120,9 +120,8 @@ fn read_phrase(args: &Import) -> anyhow::Result<Zeroizing<String>> {
     let mut phrase = Zeroizing::new(String::new());
     match &args.from {
         Some(path) => {
-            let file =
-                std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-            file.take(MAX_PHRASE_LEN).read_to_string(&mut phrase)?;
+            let read = input::open(path)?.take(MAX_PHRASE_LEN).read_to_string(&mut phrase);
+            read.with_context(|| format!("cannot read {}", path.display()))?;
         }
         None if io::stdin().is_terminal() => return passphrase::ask("The 24 words: "),
         None => {

@@ -18,6 +18,7 @@ mod folder;
 mod format;
 mod get;
 mod govern;
+mod input;
 mod key;
 mod ledger;
 mod ls;

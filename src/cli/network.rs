@@ -1,12 +1,13 @@
 //! `xvault network`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::session::Session;
+use crate::cli::{input, output};
 use crate::message::genesis::GenesisNode;
 use crate::message::{Admission, Canonical as _, Genesis, Member, NodeEntry, Params, Roster};
 use crate::runtime::wall_time;
@@ -58,7 +59,7 @@ enum AdmissionArg {
 
 pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
     let Command::Genesis(args) = command;
-    let members = args.members.iter().map(read_member).collect::<anyhow::Result<Vec<_>>>()?;
+    let members = args.members.iter().map(|path| read_member(path)).collect::<anyhow::Result<Vec<_>>>()?;
     if members.len() < MIN_COMMITTEE && !args.dev {
         let message =
             format!("{} static nodes tolerate no fault: at least {MIN_COMMITTEE} are needed", members.len());
@@ -154,11 +155,11 @@ fn dominant(roster: &Roster) -> Option<(&str, usize)> {
     counted.max_by_key(|(_, count)| *count).filter(|(_, count)| f > 0 && *count > f)
 }
 
-pub(crate) fn read_member(path: &PathBuf) -> anyhow::Result<Member> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let bytes = data_encoding::BASE64.decode(text.trim().as_bytes());
-    let bytes = bytes.with_context(|| format!("{} is not what `static init` printed", path.display()))?;
-    Member::decode(&bytes).with_context(|| format!("{} is not what `static init` printed", path.display()))
+pub(crate) fn read_member(path: &Path) -> anyhow::Result<Member> {
+    let text = input::text(path)?;
+    let bytes = data_encoding::BASE64.decode(text.trim().as_bytes()).ok();
+    let member = bytes.and_then(|bytes| Member::decode(&bytes).ok());
+    member.ok_or_else(|| input::wrong(path, "this is not what `static init` printed").into())
 }
 
 /// A network of a new id, with no storage nodes yet.
@@ -168,9 +169,12 @@ fn empty(code: Code) -> anyhow::Result<Network> {
     Ok(Network { id: NetworkId(id), code, genesis: None, nodes: Vec::new() })
 }
 
-fn read_nodes(path: &PathBuf) -> anyhow::Result<Network> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Network::from_toml(&text).with_context(|| format!("the network file {}", path.display()))
+fn read_nodes(path: &Path) -> anyhow::Result<Network> {
+    let named = |error| {
+        let error = anyhow::Error::from(error);
+        input::wrong(path, output::chain(&error)).into()
+    };
+    Network::from_toml(&input::text(path)?).map_err(named)
 }
 
 fn genesis_node(info: &NodeInfo) -> GenesisNode {

@@ -210,7 +210,7 @@ fn report(json: bool, message_type: &str, error: &anyhow::Error) {
 }
 
 /// The error and its causes in one line; a cause that its parent already quotes is left out.
-fn chain(error: &anyhow::Error) -> String {
+pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::govern;
+use crate::cli::input;
 use crate::cli::node::{listens, reason, signals};
 use crate::cli::output::{Output, Paint, escape};
 use crate::cli::session::Session;
@@ -135,9 +136,8 @@ fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
 }
 
 pub(crate) fn read_genesis(path: &Path) -> anyhow::Result<Genesis> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the genesis file {}", path.display()))?;
-    Genesis::from_text(&text).with_context(|| format!("the genesis file {} is damaged", path.display()))
+    let read = Genesis::from_text(&input::text(path)?);
+    read.map_err(|_| input::wrong(path, "this is not a genesis file, or it is damaged").into())
 }
 
 fn serve(session: &Session, args: &Run) -> anyhow::Result<Exit> {
@@ -167,6 +167,10 @@ enum Ended {
 async fn serve_key(session: &Session, args: &Run) -> anyhow::Result<Ended> {
     let folder = NodeFolder::open(&args.dir)?;
     let path = args.genesis.clone().unwrap_or_else(|| args.dir.join(GENESIS_FILE));
+    if args.genesis.is_none() && !path.exists() {
+        let missing = Failure::new(Exit::NotFound, format!("there is no {}", path.display()));
+        return Err(missing.hint("name the genesis file with --genesis").into());
+    }
     let genesis = Arc::new(read_genesis(&path)?);
     let config = StaticConfig {
         dir: folder.dir,

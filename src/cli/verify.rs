@@ -1,17 +1,15 @@
 //! `xvault verify`
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::format;
 use crate::cli::output::{Output, escape};
 use crate::cli::session::Session;
+use crate::cli::{format, input};
 use crate::message::{AnchorReceipt, Anchored, Genesis, Policy};
-use crate::types::limits::MAX_RECEIPT_LEN;
 use crate::types::{Network, Timestamp};
 
 /// Check a file against its receipt: that the static nodes signed that exactly these bytes were anchored, and when.
@@ -44,7 +42,7 @@ enum PolicyArg {
 pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Exit> {
     let genesis = genesis(session, args.genesis.as_deref())?;
     let shown = args.receipt.display();
-    let receipt = read_text(&args.receipt)?;
+    let receipt = input::text(&args.receipt)?;
     let wrong = |violation: crate::message::Violation| {
         Failure::new(Exit::Corrupt, format!("the receipt {shown} does not hold: {violation}"))
     };
@@ -78,44 +76,30 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Exit> {
 }
 
 fn genesis(session: &Session, file: Option<&Path>) -> anyhow::Result<Genesis> {
-    let (text, shown) = match file {
-        Some(path) => (read_text(path)?, path.display().to_string()),
+    let (text, path) = match file {
+        Some(path) => (input::text(path)?, path.to_owned()),
         None => {
             let no_ledger = || {
                 Failure::new(Exit::Failed, "the network file names no genesis").hint("name it with --genesis")
             };
-            (session.network()?.genesis.ok_or_else(no_ledger)?, session.network_file().display().to_string())
+            (session.network()?.genesis.ok_or_else(no_ledger)?, session.network_file())
         }
     };
     // A network file has the genesis in it.
     let text = Network::from_toml(&text).ok().and_then(|network| network.genesis).unwrap_or(text);
-    Genesis::from_text(&text).with_context(|| format!("the genesis in {shown}"))
-}
-
-fn read_text(path: &Path) -> anyhow::Result<String> {
-    let shown = path.display();
-    let file = std::fs::File::open(path).with_context(|| format!("cannot open {shown}"))?;
-    let mut text = String::new();
-    let most = u64::try_from(MAX_RECEIPT_LEN).unwrap_or(u64::MAX);
-    match file.take(most + 1).read_to_string(&mut text) {
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            return Err(Failure::new(Exit::Corrupt, format!("{shown} is no text")).into());
-        }
-        read => read.with_context(|| format!("cannot read {shown}"))?,
-    };
-    Ok(text)
+    let read = Genesis::from_text(&text);
+    read.map_err(|_| input::wrong(&path, "there is no genesis in it, or it is damaged").into())
 }
 
 /// BLAKE3 and length.
 fn hash_file(path: &Path) -> anyhow::Result<([u8; 32], u64)> {
-    let shown = path.display();
     let mut hasher = blake3::Hasher::new();
     let read = if path == Path::new("-") {
         hasher.update_reader(std::io::stdin().lock()).map(drop)
     } else {
-        std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop))
+        hasher.update_reader(input::open(path)?).map(drop)
     };
-    read.with_context(|| format!("cannot read {shown}"))?;
+    read.with_context(|| format!("cannot read {}", path.display()))?;
     Ok((hasher.finalize().into(), hasher.count()))
 }
 
@@ -135,6 +119,10 @@ fn report(output: &Output, file: &Path, anchored: &Anchored) -> anyhow::Result<(
             "height": anchored.height.0, "time": format::time(anchored.time),
             "signers": signers, "static_nodes": anchored.members,
         }))?;
+        return Ok(());
+    }
+    // The exit code says it all.
+    if output.is_quiet() {
         return Ok(());
     }
     output.line(format_args!("verified  {}", escape(&file.display().to_string())))?;

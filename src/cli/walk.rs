@@ -9,6 +9,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::cli::address::folder_prefix;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::input;
 use crate::cli::output::{Output, escape};
 use crate::types::{RecordName, RecordPath, Timestamp};
 
@@ -35,12 +36,11 @@ pub(crate) struct Task {
 /// `/.` or `..` has no name of its own: its contents go straight into the target.
 ///
 /// # Errors
-/// A usage error if the target of standard input is a folder, or a source does not exist.
+/// [`Exit::NotFound`] if a source does not exist, [`Exit::Usage`] if what it is called is no name of a record.
 pub(crate) fn tasks(sources: &[PathBuf], target: &RecordPath) -> anyhow::Result<Vec<Task>> {
     let into_folder = sources.len() > 1 || target.rest.is_empty() || target.rest.ends_with('/');
     let task = |source: &PathBuf| {
-        let metadata =
-            std::fs::metadata(source).with_context(|| format!("cannot read {}", source.display()))?;
+        let metadata = std::fs::metadata(source).map_err(|error| input::unreadable(source, error))?;
         let is_folder = metadata.is_dir();
         let mut name = target.rest.clone().into_bytes();
         if into_folder {
