@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
 use crate::cli::node::{Answer, ask_all, ledger_words, reason};
-use crate::cli::output::{Output, Paint};
+use crate::cli::output::{Output, Paint, chain};
 use crate::cli::session::Session;
 use crate::client::keystore::Keystore;
 use crate::client::{Client, ClientConfig, ErrorKind, LedgerClient, Nodes};
@@ -62,7 +62,7 @@ pub(crate) fn run(session: &Session, _args: Args) -> anyhow::Result<Exit> {
     match &network {
         Err(error) => {
             let remedy = "name a network file with --network, or start a network with `xvault devnet`";
-            checks.push(Check::bad(Verdict::Fail, "network", format!("{error:#}"), remedy));
+            checks.push(Check::bad(Verdict::Fail, "network", chain(error), remedy));
         }
         Ok(network) => {
             checks.push(network_file(session, network));
@@ -139,12 +139,7 @@ fn vault(session: &Session) -> anyhow::Result<Vec<Check>> {
     let config = match session.client_config() {
         Ok(config) => config,
         Err(error) => {
-            return Ok(vec![Check::bad(
-                Verdict::Fail,
-                "vault",
-                format!("{error:#}"),
-                "give the right passphrase",
-            )]);
+            return Ok(vec![Check::bad(Verdict::Fail, "vault", chain(&error), "give the right passphrase")]);
         }
     };
     session.run(async {

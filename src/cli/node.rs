@@ -23,7 +23,7 @@ use crate::message::{Genesis, NodeEntry, NodeNumber, NodeStatus};
 use crate::roles::storage_node::{Described, NodeConfig, NodeFolder, StorageNode};
 use crate::types::{NetworkId, NodeInfo};
 
-/// Between two attempts to register.
+/// Between two attempts to register, also of one that was refused: it may be sponsored meanwhile.
 const REGISTER_AGAIN: Duration = Duration::from_secs(5);
 
 /// Run storage nodes, and see how those of the network are.
@@ -211,26 +211,33 @@ fn keep_genesis(path: &Path, text: &str) -> std::io::Result<()> {
     File::open(path.parent().unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
-/// Has the ledger say of the node what its folder says, if that is asked for; tries until it does. Never ends.
+/// Has the ledger say of the node what its folder says, if that is asked for; tries until it does, unless it retired. Never
+/// ends.
 async fn registration(output: &Output, ledger: Option<LedgerClient>, folder: &NodeFolder) {
-    let mut warned = false;
+    let mut said = String::new();
     while let Some(ledger) = &ledger {
+        // Its operator may have changed meanwhile what it says of itself.
+        let now = NodeFolder::open(&folder.dir).unwrap_or_else(|_| folder.clone());
         let registered = async {
             ledger.follow().await?;
-            registry::ensure(ledger, folder).await
+            registry::ensure(ledger, &now).await
         };
         match registered.await {
             Ok(done) => {
                 output.note(format_args!("node {} is {}", folder.name, done.unwrap_or("on the ledger")));
                 break;
             }
-            Err(error) if error.kind() == ErrorKind::Refused => {
-                output.warn(format_args!("the node is not registered: {error}"));
-                break;
-            }
             Err(error) => {
-                if !std::mem::replace(&mut warned, true) {
-                    output.warn(format_args!("the node is not registered yet: {error}"));
+                let is_over = error.kind() == ErrorKind::Refused && !registry::may_pass(&error);
+                let (yet, what_to_do) = (if is_over { "" } else { " yet" }, registry::remedy(&error, folder));
+                let warning = format!("the node is not registered{yet}: {error}{what_to_do}");
+                // Each reason once, not each attempt.
+                if said != warning {
+                    output.warn(&warning);
+                    said = warning;
+                }
+                if is_over {
+                    break;
                 }
                 tokio::time::sleep(REGISTER_AGAIN).await;
             }

@@ -12,7 +12,7 @@ use crate::cli::session::Session;
 use crate::client::{Error, ErrorKind, LedgerClient};
 use crate::crypto::sign::KeyPair;
 use crate::ledger::rows::Node;
-use crate::message::{Action, Canonical as _, NodeEntry, NodeNumber, Sponsorship};
+use crate::message::{Action, Canonical as _, NodeEntry, NodeNumber, Rejection, Sponsorship};
 use crate::roles::storage_node::{Described, NodeFolder};
 use crate::types::PublicKey;
 
@@ -103,11 +103,7 @@ pub(crate) fn print_sponsorship(
 pub(crate) fn register(session: &Session, args: &Register) -> anyhow::Result<Exit> {
     let folder = described(&args.entry)?;
     let key = folder.key.public();
-    let maker = || {
-        format!(
-            "`xvault node sponsor {key} --dir DIR`, DIR being the folder of a node whose key is a sponsor's"
-        )
-    };
+    let maker = || maker(&key);
     let sponsor = args.sponsorship.as_deref().map(|line| read_sponsorship(line, maker)).transpose()?;
     session.with_ledger(async |ledger| {
         let output = session.output();
@@ -184,6 +180,34 @@ pub(crate) async fn ensure(
     };
     ledger.carry_out(&folder.key, action, &|_| {}).await?;
     Ok(Some(done))
+}
+
+/// Whether a refusal may pass: a sponsor lets the node in, its operator registers it, or the next epoch comes.
+pub(crate) fn may_pass(error: &Error) -> bool {
+    let lasts = [Rejection::NoSuchNode, Rejection::TooManyNodes];
+    error.rejection().is_some_and(|rejection| !lasts.contains(rejection))
+}
+
+/// What the operator of a node that runs can do about a refusal, as the end of a sentence; nothing where that is not known.
+pub(crate) fn remedy(error: &Error, folder: &NodeFolder) -> String {
+    match error.rejection() {
+        Some(
+            Rejection::NotSponsored | Rejection::SponsorExhausted { .. } | Rejection::AdmissionFull { .. },
+        ) => {
+            let (key, dir) = (folder.key.public(), folder.dir.display());
+            format!(
+                "; a sponsor lets it in with {}, then `xvault node register --dir {dir} --sponsorship LINE` registers it, \
+                 also while it runs",
+                maker(&key)
+            )
+        }
+        _ => error.hint().map(|hint| format!("; {hint}")).unwrap_or_default(),
+    }
+}
+
+/// The command that a sponsor gives.
+fn maker(key: &PublicKey) -> String {
+    format!("`xvault node sponsor {key} --dir DIR`, DIR being the folder of a node whose key is a sponsor's")
 }
 
 /// The folder with what the arguments say in place of what it says.

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::message::Rejection;
 use crate::store::says_full;
 
 /// What a caller can do about an error; each kind has one exit code and one HTTP status.
@@ -85,6 +86,11 @@ impl Error {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// The ledger's own reason, where it is the ledger that refused.
+    pub(crate) fn rejection(&self) -> Option<&Rejection> {
+        self.source.as_ref()?.downcast_ref()
     }
 
     /// What a person could do next, where that is known.

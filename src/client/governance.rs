@@ -218,17 +218,12 @@ pub(crate) fn refused(rejection: &Rejection) -> Error {
 
 /// Whether the ledger has done with a change of this number: with this one, or with another.
 pub(crate) fn is_past(error: &Error, change: &Governance) -> bool {
-    matches!(rejection(error), Some(Rejection::WrongSequence { expected }) if *expected > change.sequence)
-}
-
-fn rejection(error: &Error) -> Option<&Rejection> {
-    use std::error::Error as _;
-    error.source().and_then(|source| source.downcast_ref())
+    matches!(error.rejection(), Some(Rejection::WrongSequence { expected }) if *expected > change.sequence)
 }
 
 /// The ledger's refusal of a change that was submitted, with what to do.
 pub(crate) fn explained(error: Error) -> Error {
-    match rejection(&error) {
+    match error.rejection() {
         Some(rejection) => refused(rejection),
         None => error,
     }

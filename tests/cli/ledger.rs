@@ -63,7 +63,23 @@ fn a_genesis_takes_four_static_nodes_or_says_that_it_is_for_trying_out() {
     let odd =
         ["static", "init", "--dir", "odd", "--name", "a b", "--operator", "op", "--listen", "127.0.0.1:1"];
     user.run(odd).ends(2);
-    user.run(["static", "run", "--dir", "s1", "--genesis", "m1"]).ends(1);
+    user.run(["static", "run", "--dir", "s1", "--genesis", "m1"]).ends(5);
+    user.run(["static", "run", "--dir", "s1", "--genesis", "missing"]).ends(6);
+    assert!(user.run(["static", "run", "--dir", "s1"]).ends(6).stderr.contains("--genesis"));
+    let again =
+        ["static", "init", "--dir", "s1", "--name", "s", "--operator", "op", "--listen", "127.0.0.1:1"];
+    user.run(again).ends(7);
+    user.write("junk", b"\xff");
+    for (file, code) in [("missing", 6), ("genesis", 5), ("junk", 5)] {
+        genesis(&["m1", "m2", "m3", file, "--out", "x", "--network-out", "y"]).ends(code);
+        let nodes = ["m1", "m2", "m3", "m4", "--nodes", file, "--out", "x", "--network-out", "y"];
+        genesis(&nodes).ends(code);
+    }
+    // Nobody runs: that is said once, also when it is asked again.
+    let silent = user.run(["static", "status"].iter().chain(&["--network", "network.toml"])).ends(4);
+    assert!(silent.text().contains("cannot be reached: "), "{}", silent.text());
+    let all = [silent.text(), &silent.stderr].concat();
+    assert!(!all.contains("reached: node cannot be reached"), "{all}");
 }
 
 #[test]
@@ -92,6 +108,8 @@ fn the_static_nodes_of_a_devnet_are_shown_and_their_ledger_checks() {
     user.run(["ledger", "log"]).ends(0);
     assert!(user.run(["ledger", "verify"]).ends(0).text().starts_with("ok"));
     user.run(["ledger", "verify", "--dir", "copy"]).ends(0);
+    let zero = user.run(["ledger", "show", "0"]).ends(0);
+    assert!(zero.text().contains("the genesis") && zero.text().contains("4 static nodes"), "{}", zero.text());
     user.run(["ledger", "show", "999999"]).ends(6);
     user.run(["ledger", "show", &"0".repeat(64)]).ends(6);
     user.run(["ledger", "show", "nothing"]).ends(2);

@@ -6,6 +6,7 @@ mod faults;
 mod ledger;
 mod members;
 mod mended;
+mod printed;
 mod user;
 
 use std::ffi::OsStr;

@@ -115,7 +115,10 @@ fn operators_add_a_static_node_rotate_its_key_and_remove_it() {
     net.run(&["static", "approve", "copy", "--dir", "s2"]).ends(0);
     let edited = std::fs::read_to_string(net.user.path("copy")).unwrap().replace("s2 of s2", "s3 of s2");
     net.user.write("edited", edited.as_bytes());
-    assert!(net.run(&["static", "submit", "edited"]).ends(1).stderr.contains("was edited"));
+    assert!(net.run(&["static", "submit", "edited"]).ends(5).stderr.contains("was edited"));
+    net.run(&["static", "submit", "missing"]).ends(6);
+    net.run(&["static", "approve", "m1", "--dir", "s1"]).ends(5);
+    net.run(&["static", "approve", "add", "--dir", "missing"]).ends(6);
     assert!(net.run(&["static", "submit", "add", "copy"]).ends(0).text().starts_with("done in block"));
     net.eventually("two vote", |net| net.voters().len() == 2);
     // It serves once, and who brings it again is told so.
@@ -191,6 +194,7 @@ fn a_storage_node_registers_moves_and_retires() {
     let moved = ["node", "update", "--dir", "n1", "--advertise", "192.0.2.7:4433"];
     assert!(net.run(&moved).ends(0).text().contains("node-1 at 192.0.2.7:4433 is number 0"));
     net.run(&["node", "update", "--dir", "n1", "--name", "a b"]).ends(2);
+    assert_eq!(net.rows(&["node", "update", "--dir", "n1"])[0]["address"], "192.0.2.7:4433");
     let settings = std::fs::read_to_string(net.user.path("n1/node.toml")).unwrap();
     assert!(settings.contains("192.0.2.7:4433") && settings.contains("node-1"), "{settings}");
 
@@ -210,6 +214,10 @@ fn a_storage_node_registers_moves_and_retires() {
     net.run(&[&init[..], &["--operator", "clinic"]].concat()).ends(2);
     assert!(!net.user.path("n2").exists());
     let node = net.run(&[&init[..], &["--operator", "clinic", "--site", "north"]].concat()).ends(0);
+    assert_eq!(
+        net.run(&[&init[..], &["--operator", "clinic", "--site", "north"]].concat()).ends(7).stdout,
+        b""
+    );
     let key = |ran: &Ran| serde_json::from_slice::<Value>(&ran.stdout).unwrap()["key"].clone();
     let key = key(&node);
     // A folder of before that was asked for may not say where the node stands.
@@ -229,6 +237,30 @@ fn a_storage_node_registers_moves_and_retires() {
     let other = net.run(&["node", "sponsor", sponsor, "--dir", "s1"]).ends(0);
     let wrong = net.run(&["node", "register", "--dir", "n2", "--sponsorship", other.text().trim()]).ends(2);
     assert!(wrong.stderr.contains("for another node"), "{}", wrong.stderr);
+}
+
+#[test]
+fn a_node_that_runs_goes_on_once_a_sponsor_lets_it_in() {
+    let net = Operators::of("sponsored");
+    let _first = net.start(1);
+    let init =
+        ["--json", "node", "init", "--dir", "n1", "--name", "node-1", "--operator", "clinic", "--site"];
+    let node = net.run(&[&init[..], &["north", "--listen", &net.addresses[2]]].concat()).ends(0);
+    let node: Value = serde_json::from_slice(&node.stdout).unwrap();
+    let key = node["key"].as_str().unwrap();
+    let args = ["--network", "net.toml", "node", "run", "--dir", "n1", "--register"];
+    let mut running = Running(net.user.command(args).stdout(Stdio::null()).spawn().unwrap());
+    let mut lines = BufReader::new(running.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().contains("listens"));
+    let told = lines.next().unwrap();
+    assert!(told.contains("not registered yet") && told.contains(&format!("node sponsor {key}")), "{told}");
+    assert!(told.contains("node register --dir n1 --sponsorship LINE"), "{told}");
+
+    net.run(&["static", "propose", "sponsor", &net.voters()[0].1, "--nodes", "1"]).ends(0);
+    net.decide("change");
+    let line = net.run(&["node", "sponsor", key, "--dir", "s1"]).ends(0);
+    net.run(&["node", "register", "--dir", "n1", "--sponsorship", line.text().trim()]).ends(0);
+    assert_eq!(lines.next().unwrap(), "node node-1 is on the ledger");
 }
 
 #[test]
@@ -263,6 +295,7 @@ fn a_vault_comes_in_by_a_sponsor() {
     assert_eq!((&after["registered"], after["sponsor"].as_str()), (&true.into(), Some(sponsor.as_str())));
     assert_eq!(after["ledger_bytes_per_epoch"], xvault::message::Params::DEFAULT.vault_bytes);
     register(sponsored.text().trim()).ends(0);
+    assert_eq!(net.rows(&["vault", "register"])[0]["already"], true);
     assert!(net.run(&["vault", "show"]).ends(0).text().contains("sponsored by"));
 
     // The sponsor gives it less, and more only once its own terms allow it.
