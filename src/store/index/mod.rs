@@ -8,6 +8,7 @@ mod anchored;
 mod commit;
 mod journal;
 mod list;
+mod network;
 mod shared;
 mod tables;
 #[cfg(test)]

@@ -45,6 +45,12 @@ pub(super) const CHUNKS: TableDefinition<'_, (&[u8; 32], u64), Chunk> = TableDef
 /// The next commit sequence of what is not anchored, and the next collection number.
 pub(super) const NEXT: TableDefinition<'_, (), (u64, u32)> = TableDefinition::new("next");
 
+/// Genesis and number of a change of the static nodes, from 0 → the `RosterStep`. Made with its first row.
+pub(super) const ROSTER_STEPS: TableDefinition<'_, (&[u8; 32], u32), &[u8]> =
+    TableDefinition::new("roster_steps");
+/// Genesis → the storage nodes as they were last learned. Made with its first row.
+pub(super) const STORAGE_NODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("storage_nodes");
+
 pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), IndexError> {
     txn.open_table(COLLECTIONS)?;
     txn.open_table(LATEST)?;

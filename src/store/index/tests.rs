@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod anchored;
+mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
 
