@@ -3,12 +3,12 @@
 //! What has a proof is checked against the genesis; blocks are replayed from it. What has none (standings,
 //! queues) is what the node asked says of it.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::client::agreed::{self, NodeList};
 use crate::client::{Error, ErrorKind};
 use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Answer, Fate, FinalBlock, Proven, Question};
@@ -225,8 +225,8 @@ impl LedgerClient {
     }
 
     /// Page by page, from one static node or whichever answers.
-    async fn node_pages(&self, from: Option<&Member>) -> Result<Vec<(NodeNumber, Node)>, Error> {
-        let mut found: Vec<(NodeNumber, Node)> = Vec::new();
+    async fn node_pages(&self, from: Option<&Member>) -> Result<NodeList, Error> {
+        let mut found: NodeList = Vec::new();
         loop {
             let question = Question::Nodes { after: found.last().map(|(number, _)| *number) };
             let answer = match from {
@@ -234,7 +234,10 @@ impl LedgerClient {
                 None => self.ask(&question).await?,
             };
             let Answer::Nodes(page) = answer else { return Err(wrong_answer()) };
-            // In ascending order, so that it ends.
+            // In ascending order, so that it ends, and no row comes twice.
+            if !page.is_sorted_by(|(one, _), (next, _)| one < next) {
+                return Err(wrong_answer());
+            }
             let last = found.last().map(|(number, _)| *number);
             let page: Vec<_> = page.into_iter().filter(|(number, _)| Some(*number) > last).collect();
             if page.is_empty() {
@@ -247,7 +250,7 @@ impl LedgerClient {
     /// The same, as more static nodes say than can be wrong: who wants to keep something with them must not be led to others.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] if too few answer, or no two the same.
+    /// [`ErrorKind::Unavailable`] if too few answer, or too few of them the same.
     pub async fn agreed_nodes(&self) -> Result<Vec<(NodeNumber, Node)>, Error> {
         let roster = self.roster();
         let need = roster.committee().one_honest();
@@ -256,31 +259,23 @@ impl LedgerClient {
             let (this, member) = (self.clone(), member.clone());
             asked.spawn(async move { this.node_pages(Some(&member)).await });
         }
-        // Where some are behind, each row counts for itself.
-        let mut rows: Vec<((NodeNumber, Node), usize)> = Vec::new();
-        let mut lists: Vec<Vec<(NodeNumber, Node)>> = Vec::new();
+        let mut lists = Vec::new();
         while let Some(answered) = asked.join_next().await {
             let Ok(Ok(list)) = answered else { continue };
-            lists.push(list.clone());
-            if lists.iter().filter(|other| **other == list).count() >= need {
-                return Ok(list);
-            }
-            for row in list {
-                match rows.iter_mut().find(|(known, _)| *known == row) {
-                    Some((_, count)) => *count += 1,
-                    None => rows.push((row, 1)),
-                }
+            lists.push(list);
+            if let Some(agreed) = agreed::list(&lists, need) {
+                return Ok(agreed.clone());
             }
         }
-        if lists.len() < need {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "too few static nodes say which storage nodes there are",
-            ));
-        }
-        let agreed = rows.into_iter().filter(|(_, count)| *count >= need).map(|(row, _)| row);
-        let agreed: BTreeMap<_, _> = agreed.collect();
-        Ok(agreed.into_iter().collect())
+        agreed::rows(&lists, need).ok_or_else(|| {
+            let how = if lists.len() < need { "say" } else { "agree on" };
+            let message = format!(
+                "too few static nodes {how} which storage nodes there are: {} answered, {need} must say the same",
+                lists.len()
+            );
+            Error::new(ErrorKind::Unavailable, message)
+                .with_hint("see `xvault static status` for how they are, then try again")
+        })
     }
 
     /// A vault, as one static node says; none if it is not registered.

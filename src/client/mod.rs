@@ -4,6 +4,7 @@
 //! seals them, `packer` collects small things into packs and commits, `upload` and `download` drive the pure
 //! machines of [`transfer`](crate::transfer) over real connections.
 
+mod agreed;
 mod anchored;
 mod anchorer;
 pub mod api;
