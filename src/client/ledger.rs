@@ -39,6 +39,8 @@ struct Known {
     /// The block that brought them.
     since: Height,
     roster: Arc<Roster>,
+    /// What led to it from the genesis; every one was verified.
+    steps: Arc<[RosterStep]>,
 }
 
 /// What a replay from the genesis found.
@@ -70,7 +72,8 @@ impl LedgerClient {
             ));
         }
         let peers = Peers::new(&static_peers(&genesis), key);
-        let known = Known { since: Height::GENESIS, roster: Arc::new(genesis.roster.clone()) };
+        let roster = Arc::new(genesis.roster.clone());
+        let known = Known { since: Height::GENESIS, roster, steps: Arc::default() };
         Ok(Self { genesis: Arc::new(genesis), peers, known: Arc::new(RwLock::new(known)) })
     }
 
@@ -86,6 +89,16 @@ impl LedgerClient {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).roster)
     }
 
+    /// The changes that led to these static nodes from the genesis, as far as this client has seen them proved.
+    pub(crate) fn steps(&self) -> Arc<[RosterStep]> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).steps)
+    }
+
+    /// Takes in changes of the static nodes since the genesis, which must have been verified.
+    pub(crate) fn recall(&self, steps: &[RosterStep]) {
+        self.learn(steps);
+    }
+
     /// Asks how the static nodes changed since the genesis, so that those of now are called from here on.
     ///
     /// # Errors
@@ -96,8 +109,8 @@ impl LedgerClient {
             let message = "a static node's proof of the static nodes is wrong";
             Error::new(ErrorKind::Unavailable, message).caused_by(violation)
         };
-        let (roster, since) = RosterStep::follow(&self.genesis, &steps).map_err(wrong)?;
-        self.learn(roster, since);
+        RosterStep::follow(&self.genesis, &steps).map_err(wrong)?;
+        self.learn(&steps);
         Ok(())
     }
 
@@ -106,18 +119,19 @@ impl LedgerClient {
     /// # Errors
     /// As [`Proven::verify`].
     pub fn verify(&self, proven: &Proven) -> Result<(), Violation> {
-        let roster = proven.signers(&self.genesis)?;
-        if let Some(last) = proven.proof.steps.last() {
-            self.learn(roster, last.last.record.height);
-        }
+        proven.signers(&self.genesis)?;
+        self.learn(&proven.proof.steps);
         Ok(())
     }
 
-    fn learn(&self, roster: &Roster, since: Height) {
+    /// From here on the static nodes are those to whom these steps lead, unless newer ones are known.
+    fn learn(&self, steps: &[RosterStep]) {
+        let Some(last) = steps.last() else { return };
+        let (since, roster) = (last.last.record.height, &last.next);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if since > known.since {
             self.peers.follow(&roster_peers(roster));
-            *known = Known { since, roster: Arc::new(roster.clone()) };
+            *known = Known { since, roster: Arc::new(roster.clone()), steps: steps.into() };
         }
     }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::client::agreed::NodeList;
 use crate::client::context::Context;
-use crate::ledger::rows::Node;
-use crate::message::NodeNumber;
+use crate::client::kept::{self, Kept};
 use crate::types::{Network, NodeInfo, PublicKey, Timestamp};
 
 /// How long what the ledger said of its storage nodes is used without asking again.
@@ -24,7 +24,7 @@ pub(crate) struct Known {
     nodes: Vec<NodeInfo>,
     /// Those that take no new shards.
     retired: BTreeSet<PublicKey>,
-    /// Whether the ledger said so.
+    /// Whether the ledger said so to this process.
     is_told: bool,
 }
 
@@ -39,7 +39,7 @@ impl Known {
         self.nodes.iter().filter(|node| !self.retired.contains(&node.key))
     }
 
-    /// Whether it is what the ledger says, and not the network file alone.
+    /// Whether it is what the ledger says, and not just what the network file lists and what was known before.
     pub(crate) const fn is_told(&self) -> bool {
         self.is_told
     }
@@ -50,7 +50,7 @@ impl Known {
     }
 
     /// Those of the network file, each as the ledger has it now if it knows it, and then the others of the ledger.
-    pub(crate) fn merged(listed: &[NodeInfo], rows: Vec<(NodeNumber, Node)>) -> Self {
+    pub(crate) fn merged(listed: &[NodeInfo], rows: NodeList) -> Self {
         let retired = rows.iter().filter(|(_, row)| row.retired.is_some()).map(|(_, row)| row.key).collect();
         let (mut nodes, mut rows) = (listed.to_vec(), rows);
         for node in &mut nodes {
@@ -70,6 +70,8 @@ pub(crate) struct Members {
     known: RwLock<Arc<Known>>,
     /// Locked while it is asked.
     asked: tokio::sync::Mutex<Option<Timestamp>>,
+    /// What the index has of it. Locked while it is written there.
+    pub(crate) kept: tokio::sync::Mutex<Kept>,
 }
 
 impl Members {
@@ -80,12 +82,24 @@ impl Members {
             listed: network.nodes.clone(),
             known: RwLock::new(Arc::new(known)),
             asked: tokio::sync::Mutex::default(),
+            kept: tokio::sync::Mutex::default(),
         }
     }
 
     pub(crate) fn known(&self) -> Arc<Known> {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Begins with the storage nodes that were known before, until the ledger says which there are.
+pub(crate) fn recall(ctx: &Context, nodes: NodeList) {
+    know(ctx, Known { is_told: false, ..Known::merged(&ctx.members.listed, nodes) });
+}
+
+/// From here on these are the storage nodes.
+fn know(ctx: &Context, known: Known) {
+    ctx.peers.follow(&known.nodes);
+    *ctx.members.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
 }
 
 /// Asks the ledger for its storage nodes, unless that was done a while ago.
@@ -114,9 +128,8 @@ async fn learn(ctx: &Context, max_age: Duration) {
     };
     match timeout(PATIENCE, asking).await {
         Ok(Ok(rows)) => {
-            let known = Known::merged(&ctx.members.listed, rows);
-            ctx.peers.follow(&known.nodes);
-            *ctx.members.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+            know(ctx, Known::merged(&ctx.members.listed, rows.clone()));
+            kept::keep(ctx, vault, Some(&rows)).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "the ledger does not say which storage nodes there are"),
         Err(_) => tracing::debug!("the ledger takes long to say which storage nodes there are"),
@@ -127,7 +140,8 @@ async fn learn(ctx: &Context, max_age: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::NodeEntry;
+    use crate::ledger::rows::Node;
+    use crate::message::{NodeEntry, NodeNumber};
     use crate::types::Height;
 
     fn row(number: u16, port: u16, retired: bool) -> (NodeNumber, Node) {

@@ -14,6 +14,7 @@ mod error;
 mod get;
 pub mod governance;
 mod holders;
+mod kept;
 pub mod keystore;
 pub mod ledger;
 mod members;

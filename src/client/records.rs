@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use crate::client::context::Context;
 use crate::client::get::{FrameReader, read_header};
 use crate::client::holders;
+use crate::client::kept;
 use crate::client::members;
 use crate::client::nodes::status;
 use crate::client::packer::{Item, ItemKind, Packer, new_version};
@@ -56,11 +57,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens the vault's state, and takes up in the background what is staged or stored and not anchored. Needs a tokio
-    /// runtime with time and I/O.
+    /// Opens the vault's state, and takes up in the background what is staged or stored and not anchored. The nodes that were
+    /// known when it was last open are known from the beginning. Needs a tokio runtime with time and I/O.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the folder cannot be used.
+    /// [`ErrorKind::Config`] if the folder cannot be used, [`ErrorKind::Locked`] if another process does not let go of it.
     pub async fn open(config: ClientConfig) -> Result<Self, Error> {
         let owner = config.keys.signing().public();
         let (home, key) = (config.home.clone(), *config.keys.index_key());
@@ -77,6 +78,9 @@ impl Client {
             None => None,
         };
         let ctx = Arc::new(Context::new(config.home, config.network, owner, peers, index, vault));
+        if let Some(vault) = &ctx.vault {
+            kept::recall(&ctx, vault).await?;
+        }
         let learning = Arc::clone(&ctx);
         ctx.in_background_resumable(async move { members::refresh(&learning).await });
         let packer = Packer::new(Arc::clone(&ctx));
@@ -411,6 +415,10 @@ impl Client {
             end_background(&ctx).await;
             // What is staged or stored is durable: the next command goes on with it.
             drop(tokio::time::timeout(RESUMABLE_PATIENCE, ctx.resumable().join_all()).await);
+            if let Some(vault) = &ctx.vault {
+                // Proofs may have told of new static nodes.
+                kept::keep(&ctx, vault, None).await;
+            }
             ctx.peers.close().await;
         };
         // What is not done by then is taken up by the next command.

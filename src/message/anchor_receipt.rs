@@ -135,11 +135,16 @@ impl RosterStep {
         })
     }
 
-    /// The roster that comes after `roster`, which must have decided so at a height over `after`.
+    /// Checks that `roster` decided at a height over `after` that the next one comes after it.
     ///
     /// A quorum suffices whatever the verifier's policy is: a static node that is taken out because it
     /// is gone could not sign its own removal.
-    fn verify(&self, network: &NetworkId, roster: &Roster, after: Height) -> Result<(), Violation> {
+    pub(crate) fn verify(
+        &self,
+        network: &NetworkId,
+        roster: &Roster,
+        after: Height,
+    ) -> Result<(), Violation> {
         let checkpoint = Checkpoint::new(network, self.last.record.log_size, self.root);
         let mut signed = SignedCheckpoint::new(checkpoint);
         for cosignature in &self.cosignatures {
