@@ -11,6 +11,7 @@ mod anchors;
 mod client;
 mod follower;
 mod hostile;
+mod kept;
 mod membership;
 mod rogue_statics;
 mod snapshots;
