@@ -8,6 +8,7 @@
 )]
 
 mod anchors;
+mod behind;
 mod client;
 mod follower;
 mod hostile;
