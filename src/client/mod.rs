@@ -2,7 +2,8 @@
 //!
 //! [`Client`] is the whole interface; [`api`] has its values. Behind it: `put` cuts a record into chunks and
 //! seals them, `packer` collects small things into packs and commits, `upload` and `download` drive the pure
-//! machines of [`transfer`](crate::transfer) over real connections.
+//! machines of [`transfer`](crate::transfer) over real connections. Whom to ask is in `members` and [`ledger`], and in `kept` what
+//! the next process begins with.
 
 mod agreed;
 mod anchored;

@@ -1,5 +1,5 @@
-//! The owner's index on this device: which records there are, their versions and keys, and which node holds
-//! which shard. It is sealed as a whole (see [`sealed_file`](crate::store::sealed_file)).
+//! The owner's index on this device: which records there are, their versions and keys, which node holds which
+//! shard, and who the network's nodes were when it was last asked. It is sealed as a whole (see [`sealed_file`](crate::store::sealed_file)).
 //!
 //! [`Index`] is the database, used by one process at a time; [`SharedIndex`] shares it among tasks and
 //! processes and commits in groups. A commit is durable when it returns (I11).
