@@ -8,9 +8,9 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use xvault::crypto::tree::SliceHasher;
 use xvault::message::ShardRef;
 use xvault::store::{FileDisk, NewShard, ShardStore, StoreConfig};
-use xvault::types::{PublicKey, SegmentId, Timestamp};
+use xvault::types::{SegmentId, Timestamp, VaultId};
 
-const OWNER: PublicKey = PublicKey([1; 32]);
+const VAULT: VaultId = VaultId([1; 32]);
 
 fn shard(number: u64) -> ShardRef {
     let mut segment = [0; 32];
@@ -42,7 +42,7 @@ impl Store {
         let mut new = || {
             self.next += 1;
             NewShard {
-                owner: OWNER,
+                vault: VAULT,
                 shard: shard(self.next),
                 root,
                 bytes: bytes.clone(),
@@ -89,7 +89,7 @@ fn read(c: &mut Criterion) {
         group.bench_function(format!("{} KiB with proof, from the page cache", len >> 10), |b| {
             b.iter(|| {
                 next = next % 64 + 1;
-                black_box(reader.read(&OWNER, shard(next), 0, len)).is_ok()
+                black_box(reader.read(&VAULT, shard(next), 0, len)).is_ok()
             });
         });
     }

@@ -18,11 +18,15 @@ use xvault::net::{Body, Handler, Limits, Peers, Reply, Server, ServerEndpoint, s
 use xvault::store::{FileDisk, NewShard, ShardStore, StoreConfig};
 use xvault::stripe::Coder;
 use xvault::types::limits::{CELL_LEN, FRAME_LEN};
-use xvault::types::{Code, Hash, Network, NetworkId, NodeInfo, PublicKey, SegmentId, Timestamp, VersionId};
+use xvault::types::{
+    Code, Hash, Network, NetworkId, NodeInfo, PublicKey, SegmentId, Timestamp, VaultId, VersionId,
+};
 
 use crate::network::own_cpu_s;
 use crate::report::Outcome;
 
+/// The vault that all shards are of.
+const VAULT: VaultId = VaultId([1; 32]);
 /// CPU time to measure each stage for: a hundredth of it is the clock's grain.
 const STAGE_CPU_S: f64 = 1.0;
 /// Bytes of a shard of an 8 MiB segment under 4+2.
@@ -138,20 +142,20 @@ fn shard(number: u64) -> ShardRef {
 fn disk(dir: &Path) -> Outcome<(f64, f64)> {
     let folder = tempfile::tempdir_in(dir)?;
     let mut store = ShardStore::open(Arc::new(FileDisk::open(folder.path())?), StoreConfig::default())?;
-    let (owner, bytes) = (PublicKey([1; 32]), Bytes::from(vec![9; SHARD_LEN]));
+    let (vault, bytes) = (VAULT, Bytes::from(vec![9; SHARD_LEN]));
     let (root, leaves) = slices(&bytes);
     let mut count = 0;
     let write = cost(SHARD_LEN, || {
         let stored_at = Timestamp::ZERO;
         let (bytes, leaves) = (bytes.clone(), leaves.clone());
-        let new = NewShard { owner, shard: shard(count), root, bytes, leaves, stored_at };
+        let new = NewShard { vault, shard: shard(count), root, bytes, leaves, stored_at };
         count += 1;
         Ok(store.put_batch(&[new]).into_iter().collect::<Result<_, _>>()?)
     })?;
     let (reader, mut next) = (store.reader(), 0);
     let mut read_all = || {
         next = (next + 1) % count.min(64);
-        black_box(reader.read(&owner, shard(next), 0, SHARD_LEN as u64)?);
+        black_box(reader.read(&VAULT, shard(next), 0, SHARD_LEN as u64)?);
         Ok(())
     };
     // The first time round they come from the disk.
@@ -184,13 +188,14 @@ async fn transport() -> Outcome<(f64, f64)> {
     let peers = Peers::new(&network, &KeyPair::from_secret(&[99; 32]));
     let pieces = vec![Bytes::from(vec![3; CELL_LEN]); SHARD_LEN / CELL_LEN];
     let send = flow(&network, async |node: PublicKey| {
-        let put = PutShard { shard: shard(1), root: Hash([0; 32]), len: SHARD_LEN as u64, nonce: [0; 16] };
+        let (shard, root, len) = (shard(1), Hash([0; 32]), SHARD_LEN as u64);
+        let put = PutShard { vault: VAULT, shard, root, len, nonce: [0; 16] };
         // The refusal after the body is the sink's only answer.
         peers.put_shard(&node, put, pieces.clone(), &|| {}).await.err();
     })
     .await?;
     let fetch = flow(&network, async |node: PublicKey| {
-        let read = ReadShard { shard: shard(1), start: 0, len: SHARD_LEN as u64 };
+        let read = ReadShard { vault: VAULT, shard: shard(1), start: 0, len: SHARD_LEN as u64 };
         peers.read_shard(&node, read).await.ok();
     })
     .await?;

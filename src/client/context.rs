@@ -21,7 +21,7 @@ use crate::transfer::BufferPool;
 use crate::transfer::failure::Failure;
 use crate::transfer::inflight::{HedgeBudget, Latencies};
 use crate::types::limits::{BODY_SEGMENT_PLAIN_LEN, UPLOAD_SEGMENTS_IN_FLIGHT, UPLOAD_SEGMENTS_IN_GRACE};
-use crate::types::{Code, CollectionName, Network, PublicKey, SegmentId, Timestamp};
+use crate::types::{Code, CollectionName, Network, PublicKey, SegmentId, Timestamp, VaultId};
 
 /// Descriptors kept in memory: 250 bytes each.
 const DESCRIPTORS_CACHED: usize = 4_096;
@@ -49,8 +49,8 @@ pub(crate) struct Context {
     pub(crate) members: Members,
     /// The folder of the vault's state.
     pub(crate) home: PathBuf,
-    /// The vault's public key: the owner of its shards.
-    pub(crate) owner: PublicKey,
+    /// The vault that all shards are of.
+    pub(crate) vault_id: VaultId,
     pub(crate) peers: Peers,
     pub(crate) index: SharedIndex,
     /// The vault on the network's ledger, where there is one.
@@ -91,7 +91,7 @@ impl Context {
     pub(crate) fn new(
         home: PathBuf,
         network: Network,
-        owner: PublicKey,
+        vault_id: VaultId,
         peers: Peers,
         index: SharedIndex,
         vault: Option<Arc<Vault>>,
@@ -101,7 +101,7 @@ impl Context {
             home,
             members: Members::new(&network),
             network,
-            owner,
+            vault_id,
             peers,
             index,
             vault,

@@ -125,6 +125,7 @@ fn plan(ctx: &Context, descriptor: &Descriptor, layout: &Layout, range: Range<u6
     drop(latencies);
     let suspects = descriptor.holders.iter().flatten().filter(|node| ctx.is_suspect(node)).copied().collect();
     ReadPlan {
+        vault: ctx.vault_id,
         segment: descriptor.segment,
         code: descriptor.code,
         holders: descriptor.holders.clone(),

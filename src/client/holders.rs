@@ -36,7 +36,7 @@ pub(crate) fn ask_all(
                 (Arc::clone(ctx), batch.to_vec(), Arc::clone(&roots), answers.clone());
             tokio::spawn(async move {
                 let said = tokio::select! {
-                    said = ctx.peers.have_shards(&node, batch.clone()) => said,
+                    said = ctx.peers.have_shards(&node, ctx.vault_id, batch.clone()) => said,
                     () = answers.closed() => return,
                 };
                 let held = said.map(|found| {

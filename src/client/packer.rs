@@ -410,7 +410,7 @@ mod tests {
     use crate::crypto::sign::KeyPair;
     use crate::net::Peers;
     use crate::store::SharedIndex;
-    use crate::types::{Code, Hash, Network, NetworkId};
+    use crate::types::{Code, Hash, Network, NetworkId, VaultId};
 
     /// A client that reaches nobody.
     fn context(dir: &std::path::Path) -> Arc<Context> {
@@ -418,7 +418,7 @@ mod tests {
         let network =
             Network { id: NetworkId([1; 32]), code: Code::DEFAULT, genesis: None, nodes: Vec::new() };
         let (peers, index) = (Peers::new(&network, &key), SharedIndex::new(dir, &[2; 32]).unwrap());
-        Arc::new(Context::new(dir.to_owned(), network, key.public(), peers, index, None))
+        Arc::new(Context::new(dir.to_owned(), network, VaultId([3; 32]), peers, index, None))
     }
 
     fn version(pack: SegmentId) -> VersionEntry {

@@ -162,7 +162,7 @@ fn file_upload_id(ctx: &Context, at: &RecordAddress, path: &Path, file: &Sized) 
     let modified = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let mut id = [0; 32];
     let parts: [&[u8]; 6] = [
-        ctx.owner.as_bytes(),
+        ctx.vault_id.as_bytes(),
         at.collection.as_str().as_bytes(),
         at.name.as_str().as_bytes(),
         path.as_os_str().as_encoded_bytes(),

@@ -63,7 +63,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Config`] if the folder cannot be used, [`ErrorKind::Locked`] if another process does not let go of it.
     pub async fn open(config: ClientConfig) -> Result<Self, Error> {
-        let owner = config.keys.signing().public();
+        let vault_id = *config.keys.vault();
         let (home, key) = (config.home.clone(), *config.keys.index_key());
         let opened = tokio::task::spawn_blocking(move || SharedIndex::new(&home, &key)).await;
         let index = opened.map_err(std::io::Error::other).and_then(|opened| opened).map_err(|error| {
@@ -77,7 +77,7 @@ impl Client {
             }
             None => None,
         };
-        let ctx = Arc::new(Context::new(config.home, config.network, owner, peers, index, vault));
+        let ctx = Arc::new(Context::new(config.home, config.network, vault_id, peers, index, vault));
         if let Some(vault) = &ctx.vault {
             kept::recall(&ctx, vault).await?;
         }
@@ -536,7 +536,7 @@ async fn release(ctx: &Arc<Context>) {
     members::refresh(ctx).await;
     for node in ctx.nodes().all().iter().map(|node| node.key) {
         let (ctx, segments) = (Arc::clone(ctx), segments.clone());
-        told.spawn(async move { ctx.peers.release_segments(&node, segments).await.is_ok() });
+        told.spawn(async move { ctx.peers.release_segments(&node, ctx.vault_id, segments).await.is_ok() });
     }
     let everybody = told.join_all().await.into_iter().all(|heard| heard);
     if everybody && let Err(error) = ctx.index.with(move |index| index.released(&segments)).await {

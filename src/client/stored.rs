@@ -52,7 +52,7 @@ async fn list(ctx: &Arc<Context>) -> BTreeMap<SegmentId, Found> {
     for node in ctx.nodes().all().iter().map(|node| node.key) {
         let mut after = None;
         loop {
-            let page = match ctx.peers.list_shards(&node, after).await {
+            let page = match ctx.peers.list_shards(&node, ctx.vault_id, after).await {
                 Ok(page) => page,
                 Err(error) => {
                     ctx.notice(&format!("{} {error}: what only it holds is not found", ctx.node_name(&node)));

@@ -145,6 +145,7 @@ fn plan(
     let ranking =
         placement.shards.into_iter().map(|place| [vec![place.node], place.spares].concat()).collect();
     Ok(UploadPlan {
+        vault: ctx.vault_id,
         segment: coded.segment,
         code,
         len: coded.layout.len(),
@@ -236,7 +237,7 @@ impl Run {
             let answer = ctx.peers.put_shard(&node, put, body, &progress).await;
             let expected = ExpectedReceipt {
                 network: ctx.network.id,
-                owner: ctx.owner,
+                vault: put.vault,
                 shard: put.shard,
                 root: put.root,
                 len: put.len,

@@ -23,6 +23,8 @@ pub enum Context {
     Placement,
     /// Node identity to the key of its volumes' headers.
     VolumeHeaders,
+    /// Vault and key to where a node without a ledger keeps what the key stores in the vault.
+    KeyNamespace,
     /// Source of an upload to the id under which it resumes.
     UploadId,
     /// Node secret to the key by which its connections outlive it: see `net::endpoint`.
@@ -91,7 +93,7 @@ pub enum Context {
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -104,6 +106,7 @@ impl Context {
         Self::UploadId,
         Self::ConnectionReset,
         Self::VolumeHeaders,
+        Self::KeyNamespace,
         Self::StateRow,
         Self::StateSum,
         Self::PqSigning,
@@ -150,6 +153,7 @@ impl Context {
             Self::SealedFile => "xvault v1 2026-11 sealed file",
             Self::Placement => "xvault v1 2026-11 placement",
             Self::VolumeHeaders => "xvault v1 2026-11 volume headers",
+            Self::KeyNamespace => "xvault v1 2026-11 key namespace",
             Self::UploadId => "xvault v1 2026-11 upload id",
             Self::ConnectionReset => "xvault v1 2026-11 connection reset",
             Self::StateRow => "xvault v1 2026-11 state row",

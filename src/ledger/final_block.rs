@@ -5,11 +5,11 @@ use crate::ledger::ask::FinalBlock;
 use crate::ledger::execution::committee_of;
 use crate::ledger::log;
 use crate::ledger::read::{Read, ReadError};
-use crate::ledger::rows::{LAST_LEAVES, LOG_NODES, PLACES, SEGMENTS, SETTINGS, TIP, VAULTS};
+use crate::ledger::rows::{LAST_LEAVES, LOG_NODES, PLACES, SEGMENTS, SETTINGS, TIP};
 use crate::message::Violation;
 use crate::message::block::{Block, Header, certificate_hash};
 use crate::message::certificate::CommitCertificate;
-use crate::types::{PublicKey, SegmentId, TransactionId, VaultId};
+use crate::types::{SegmentId, TransactionId, VaultId};
 
 /// Why a block is not the next final one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,41 +86,27 @@ pub fn is_of_light_state(key: &[u8]) -> bool {
     LOG_NODES.rest(key).is_none() && PLACES.rest(key).is_none() && LAST_LEAVES.rest(key).is_none()
 }
 
-/// What a block says of shards, by the owners of their vaults.
+/// What a block says of shards.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ShardNews {
-    /// Vaults that are there from now on.
-    pub vaults: Vec<(PublicKey, VaultId)>,
-    /// Segments that are there from now on.
-    pub anchored: Vec<(PublicKey, SegmentId)>,
-    /// Segments that are there no more.
-    pub released: Vec<(PublicKey, SegmentId)>,
+    /// Segments of vaults that are there from now on.
+    pub anchored: Vec<(VaultId, SegmentId)>,
+    /// Segments of vaults that are there no more.
+    pub released: Vec<(VaultId, SegmentId)>,
 }
 
-/// What a block says of shards, from the state before it and its changes.
-///
-/// # Errors
-/// [`ReadError`].
-pub fn shard_news(state: &impl Read, changes: &Changes) -> Result<ShardNews, ReadError> {
+/// What the changes of a block say of shards.
+#[must_use]
+pub fn shard_news(changes: &Changes) -> ShardNews {
     let mut news = ShardNews::default();
-    let owner = |vault: &VaultId| -> Result<PublicKey, ReadError> {
-        match changes.writes.get(&VAULTS.key(vault)) {
-            Some(Some(row)) => Ok(VAULTS.read_value(row)?.owner),
-            _ => Ok(VAULTS.expect(state, vault)?.owner),
-        }
-    };
     for (key, value) in &changes.writes {
-        if let Some(vault) = VAULTS.rest(key).and_then(VaultId::from_slice) {
-            news.vaults.push((owner(&vault)?, vault));
-        }
-        let segment = SEGMENTS.rest(key).and_then(|rest| rest.split_first_chunk::<32>());
+        let row = SEGMENTS.rest(key).and_then(|rest| rest.split_first_chunk::<32>());
         let Some((vault, Some(segment))) =
-            segment.map(|(vault, segment)| (VaultId(*vault), SegmentId::from_slice(segment)))
+            row.map(|(vault, segment)| (VaultId(*vault), SegmentId::from_slice(segment)))
         else {
             continue;
         };
-        let of = (owner(&vault)?, segment);
-        if value.is_some() { news.anchored.push(of) } else { news.released.push(of) }
+        if value.is_some() { &mut news.anchored } else { &mut news.released }.push((vault, segment));
     }
-    Ok(news)
+    news
 }

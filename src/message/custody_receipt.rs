@@ -4,15 +4,15 @@ use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::request::{ShardRef, SignedReceipt};
 use crate::message::{Violation, wire};
 use crate::types::limits::MAX_SHARD_LEN;
-use crate::types::{Hash, NetworkId, PublicKey, SegmentId, Timestamp};
+use crate::types::{Hash, NetworkId, PublicKey, SegmentId, Timestamp, VaultId};
 
 /// What a storage node signs once a shard is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CustodyReceipt {
     /// The network both belong to.
     pub network: NetworkId,
-    /// Whose shard it is.
-    pub owner: PublicKey,
+    /// The vault that the shard is of, whoever stored it.
+    pub vault: VaultId,
     /// The segment.
     pub segment: SegmentId,
     /// Which shard of it.
@@ -34,8 +34,8 @@ pub struct CustodyReceipt {
 pub struct ExpectedReceipt {
     /// The network asked in.
     pub network: NetworkId,
-    /// Who asked.
-    pub owner: PublicKey,
+    /// The vault that the shard is of.
+    pub vault: VaultId,
     /// The shard that was sent.
     pub shard: ShardRef,
     /// Its BLAKE3 root.
@@ -57,7 +57,7 @@ impl CustodyReceipt {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(Self::STATEMENT_LEN);
         bytes.extend_from_slice(&self.network.0);
-        bytes.extend_from_slice(&self.owner.0);
+        bytes.extend_from_slice(&self.vault.0);
         bytes.extend_from_slice(&self.segment.0);
         bytes.push(self.index);
         bytes.extend_from_slice(&self.root.0);
@@ -77,7 +77,7 @@ impl CustodyReceipt {
         let mut rest = statement;
         let receipt = Self {
             network: NetworkId(take(&mut rest)?),
-            owner: PublicKey(take(&mut rest)?),
+            vault: VaultId(take(&mut rest)?),
             segment: SegmentId(take(&mut rest)?),
             index: wire::shard_index(take::<1>(&mut rest)?[0].into())?,
             root: Hash(take(&mut rest)?),
@@ -109,9 +109,9 @@ impl CustodyReceipt {
         if self.node != expected.node {
             return Err(Violation::WrongSigner);
         }
-        let answered = (self.owner, self.segment, self.index, self.root, self.len, self.nonce);
-        let ExpectedReceipt { owner, shard, root, len, nonce, .. } = *expected;
-        if answered != (owner, shard.segment, shard.index, root, len, nonce) {
+        let answered = (self.vault, self.segment, self.index, self.root, self.len, self.nonce);
+        let ExpectedReceipt { vault, shard, root, len, nonce, .. } = *expected;
+        if answered != (vault, shard.segment, shard.index, root, len, nonce) {
             return Err(Violation::WrongReceipt);
         }
         Ok(())
@@ -151,7 +151,7 @@ mod tests {
     fn receipt() -> CustodyReceipt {
         CustodyReceipt {
             network: NetworkId([1; 32]),
-            owner: PublicKey([2; 32]),
+            vault: VaultId([2; 32]),
             segment: SegmentId([3; 32]),
             index: 4,
             root: Hash([5; 32]),
@@ -163,8 +163,8 @@ mod tests {
     }
 
     fn expected() -> ExpectedReceipt {
-        let CustodyReceipt { network, owner, segment, index, root, len, nonce, node, .. } = receipt();
-        ExpectedReceipt { network, owner, shard: ShardRef { segment, index }, root, len, nonce, node }
+        let CustodyReceipt { network, vault, segment, index, root, len, nonce, node, .. } = receipt();
+        ExpectedReceipt { network, vault, shard: ShardRef { segment, index }, root, len, nonce, node }
     }
 
     #[test]
@@ -179,7 +179,7 @@ mod tests {
         let changes: [(Change, Violation); 10] = [
             (|r| r.network.0[0] ^= 1, Violation::WrongNetwork),
             (|r| r.node.0[0] ^= 1, Violation::WrongSigner),
-            (|r| r.owner.0[0] ^= 1, Violation::WrongReceipt),
+            (|r| r.vault.0[0] ^= 1, Violation::WrongReceipt),
             (|r| r.segment.0[0] ^= 1, Violation::WrongReceipt),
             (|r| r.index ^= 1, Violation::WrongReceipt),
             (|r| r.root.0[0] ^= 1, Violation::WrongReceipt),

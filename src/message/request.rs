@@ -1,7 +1,7 @@
 //! Requests to a node, storage or static, and its responses, as words; their codec is `request_codec`.
 
 use crate::message::Violation;
-use crate::types::{Hash, Height, NetworkId, SegmentId, Timestamp};
+use crate::types::{Hash, Height, NetworkId, SegmentId, Timestamp, VaultId};
 
 /// Version of the protocol spoken here.
 pub const PROTOCOL: u32 = 1;
@@ -24,12 +24,27 @@ pub enum Request {
     PutShard(PutShard),
     /// Read a range of a shard.
     ReadShard(ReadShard),
-    /// Which of these shards do you hold for me?
-    HaveShards(Vec<ShardRef>),
-    /// Which shards do you hold for me, after this one?
-    ListShards(Option<ShardRef>),
-    /// Free every shard of these segments that is mine.
-    ReleaseSegments(Vec<SegmentId>),
+    /// Which of these shards do you hold?
+    HaveShards {
+        /// The vault that they are of.
+        vault: VaultId,
+        /// At most [`MAX_BATCH_ITEMS`](crate::types::limits::MAX_BATCH_ITEMS).
+        shards: Vec<ShardRef>,
+    },
+    /// Which shards of a vault do you hold?
+    ListShards {
+        /// The vault.
+        vault: VaultId,
+        /// Only those after this one.
+        after: Option<ShardRef>,
+    },
+    /// Free every shard of these segments.
+    ReleaseSegments {
+        /// The vault that they are of.
+        vault: VaultId,
+        /// At most [`MAX_BATCH_ITEMS`](crate::types::limits::MAX_BATCH_ITEMS).
+        segments: Vec<SegmentId>,
+    },
     /// How are you?
     GetStatus,
     /// One static node to another, while they agree on a block; the message follows.
@@ -56,11 +71,30 @@ impl Request {
     pub const fn has_body(&self) -> bool {
         matches!(self, Self::PutShard(_) | Self::Consensus { .. })
     }
+
+    /// The vault whose shards it is about; none if it is about something else.
+    #[must_use]
+    pub const fn vault(&self) -> Option<VaultId> {
+        match self {
+            Self::PutShard(PutShard { vault, .. })
+            | Self::ReadShard(ReadShard { vault, .. })
+            | Self::HaveShards { vault, .. }
+            | Self::ListShards { vault, .. }
+            | Self::ReleaseSegments { vault, .. } => Some(*vault),
+            Self::GetStatus
+            | Self::Consensus { .. }
+            | Self::Cosign { .. }
+            | Self::SubmitTransaction(_)
+            | Self::AskLedger(_) => None,
+        }
+    }
 }
 
 /// Store a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PutShard {
+    /// The vault that it is of.
+    pub vault: VaultId,
     /// Which shard.
     pub shard: ShardRef,
     /// BLAKE3 of the shard.
@@ -71,7 +105,7 @@ pub struct PutShard {
     pub nonce: [u8; 16],
 }
 
-/// One shard of a segment.
+/// One shard of a segment, in a vault that is said beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardRef {
     /// The segment.
@@ -95,6 +129,8 @@ pub struct HeldShard {
 /// ends with the shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadShard {
+    /// The vault that it is of.
+    pub vault: VaultId,
     /// Which shard.
     pub shard: ShardRef,
     /// First byte.
@@ -173,7 +209,7 @@ pub enum RefusalCode {
     Violation(Violation),
     /// The protocol version is not spoken here.
     UnsupportedProtocol,
-    /// No such shard for this asker.
+    /// The vault has no such shard here.
     NotFound,
     /// Too much at once.
     Busy,
@@ -185,7 +221,7 @@ pub enum RefusalCode {
     Disk,
     /// Another shard is stored under this segment and index.
     Conflict,
-    /// The finalized ledger has no vault of the asker's.
+    /// The finalized ledger does not let this key do that with this vault.
     NotAdmitted,
     /// The finalized ledger still has the segment.
     Anchored,

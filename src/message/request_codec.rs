@@ -31,14 +31,19 @@ impl Request {
         let kind = match self {
             Self::PutShard(put) => request::Kind::PutShard(put.encode()),
             Self::ReadShard(read) => request::Kind::ReadShard(read.encode()),
-            Self::HaveShards(shards) => request::Kind::HaveShards(wire_format::HaveShards {
+            Self::HaveShards { vault, shards } => request::Kind::HaveShards(wire_format::HaveShards {
                 shards: shards.iter().map(ShardRef::encode).collect(),
+                vault: vault.0.to_vec(),
             }),
-            Self::ReleaseSegments(segments) => request::Kind::ReleaseSegments(wire_format::ReleaseSegments {
-                segments: segments.iter().map(|segment| segment.0.to_vec()).collect(),
-            }),
-            Self::ListShards(after) => request::Kind::ListShards(wire_format::ListShards {
+            Self::ReleaseSegments { vault, segments } => {
+                request::Kind::ReleaseSegments(wire_format::ReleaseSegments {
+                    segments: segments.iter().map(|segment| segment.0.to_vec()).collect(),
+                    vault: vault.0.to_vec(),
+                })
+            }
+            Self::ListShards { vault, after } => request::Kind::ListShards(wire_format::ListShards {
                 after: after.as_ref().map(ShardRef::encode),
+                vault: vault.0.to_vec(),
             }),
             Self::GetStatus => request::Kind::GetStatus(wire_format::GetStatus {}),
             Self::Consensus { len } => request::Kind::Consensus(wire_format::Consensus { len: *len }),
@@ -78,15 +83,18 @@ impl Request {
             request::Kind::ReadShard(read) => Self::ReadShard(ReadShard::decode(&read)?),
             request::Kind::HaveShards(have) => {
                 wire::within(have.shards.len() <= MAX_BATCH_ITEMS)?;
-                Self::HaveShards(have.shards.iter().map(ShardRef::decode).collect::<Result<_, _>>()?)
+                let shards = have.shards.iter().map(ShardRef::decode).collect::<Result<_, _>>()?;
+                Self::HaveShards { vault: wire::vault(&have.vault)?, shards }
             }
             request::Kind::ReleaseSegments(release) => {
                 wire::within(release.segments.len() <= MAX_BATCH_ITEMS)?;
                 let segments = release.segments.iter().map(|segment| wire::segment(segment));
-                Self::ReleaseSegments(segments.collect::<Result<_, _>>()?)
+                let segments = segments.collect::<Result<_, _>>()?;
+                Self::ReleaseSegments { vault: wire::vault(&release.vault)?, segments }
             }
-            request::Kind::ListShards(wire_format::ListShards { after }) => {
-                Self::ListShards(after.as_ref().map(ShardRef::decode).transpose()?)
+            request::Kind::ListShards(wire_format::ListShards { after, vault }) => {
+                let after = after.as_ref().map(ShardRef::decode).transpose()?;
+                Self::ListShards { vault: wire::vault(&vault)?, after }
             }
             request::Kind::GetStatus(wire_format::GetStatus {}) => Self::GetStatus,
             request::Kind::Consensus(wire_format::Consensus { len }) => {
@@ -144,12 +152,14 @@ impl PutShard {
             root: self.root.0.to_vec(),
             len: self.len,
             nonce: self.nonce.to_vec(),
+            vault: self.vault.0.to_vec(),
         }
     }
 
     fn decode(found: &wire_format::PutShard) -> Result<Self, Violation> {
         wire::within((1..=MAX_SHARD_LEN).contains(&found.len))?;
         Ok(Self {
+            vault: wire::vault(&found.vault)?,
             shard: ShardRef::from_fields(&found.segment, found.index)?,
             root: wire::hash(&found.root)?,
             len: found.len,
@@ -165,6 +175,7 @@ impl ReadShard {
             index: self.shard.index.into(),
             start: self.start,
             len: self.len,
+            vault: self.vault.0.to_vec(),
         }
     }
 
@@ -172,7 +183,7 @@ impl ReadShard {
         wire::within(found.start < MAX_SHARD_LEN && found.start.is_multiple_of(SLICE_LEN as u64))?;
         wire::within((1..=MAX_READ_LEN).contains(&found.len))?;
         let shard = ShardRef::from_fields(&found.segment, found.index)?;
-        Ok(Self { shard, start: found.start, len: found.len })
+        Ok(Self { vault: wire::vault(&found.vault)?, shard, start: found.start, len: found.len })
     }
 }
 

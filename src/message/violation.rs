@@ -23,7 +23,7 @@ pub enum Violation {
     /// A statement names another network.
     #[error("statement of another network")]
     WrongNetwork,
-    /// A receipt does not answer this request: other shard, owner or nonce.
+    /// A receipt does not answer this request: other shard, vault or nonce.
     #[error("receipt does not answer this request")]
     WrongReceipt,
     /// Shard bytes do not hash to the shard's root.

@@ -4,7 +4,7 @@ use prost::Message;
 
 use crate::message::Violation;
 use crate::types::limits::{MAX_MESSAGE_LEN, MAX_SHARDS};
-use crate::types::{Hash, PublicKey, SegmentId};
+use crate::types::{Hash, PublicKey, SegmentId, VaultId};
 
 /// Bytes of one text for people. Enough for an I/O error with its path.
 const MAX_TEXT_LEN: usize = 1_024;
@@ -25,6 +25,10 @@ pub(super) fn decode_header<M: Message + Default>(bytes: &[u8]) -> Result<M, Vio
 /// A field of exactly `N` bytes.
 pub(super) fn array<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Violation> {
     bytes.try_into().map_err(|_| Violation::Malformed)
+}
+
+pub(super) fn vault(bytes: &[u8]) -> Result<VaultId, Violation> {
+    array(bytes).map(VaultId)
 }
 
 pub(super) fn segment(bytes: &[u8]) -> Result<SegmentId, Violation> {

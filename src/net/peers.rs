@@ -19,7 +19,7 @@ use crate::net::codec::{self, BODIES_KEPT};
 use crate::net::endpoint::ClientEndpoint;
 use crate::net::health::{Health, Record};
 use crate::transfer::BufferPool;
-use crate::types::{Hash, Height, Network, NodeInfo, PublicKey, SegmentId};
+use crate::types::{Hash, Height, Network, NodeInfo, PublicKey, SegmentId, VaultId};
 
 /// The nodes of a network, as one client calls them. A clone is another handle on the same.
 ///
@@ -145,13 +145,14 @@ impl Peers {
         }
     }
 
-    /// For each shard its root, or `None` where the node does not hold it for this client.
+    /// For each shard of a vault its root, or `None` where the node does not hold it.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn have_shards(
         &self,
         node: &PublicKey,
+        vault: VaultId,
         shards: Vec<ShardRef>,
     ) -> Result<Vec<Option<Hash>>, CallError> {
         let asked = shards.len();
@@ -159,40 +160,41 @@ impl Peers {
             Response::Holdings(roots) if roots.len() != asked => Err(Violation::WrongLength),
             other => no_body(matches!(other, Response::Holdings(_))),
         };
-        match self.ask(node, &Request::HaveShards(shards), fits).await? {
+        match self.ask(node, &Request::HaveShards { vault, shards }, fits).await? {
             Response::Holdings(roots) => Ok(roots),
             _ => Err(Violation::WrongResponse.into()),
         }
     }
 
-    /// The shards that the node holds for this client, after one: as many as an answer takes, none after the last.
+    /// The shards of a vault that the node holds, after one: as many as an answer takes, none after the last.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn list_shards(
         &self,
         node: &PublicKey,
+        vault: VaultId,
         after: Option<ShardRef>,
     ) -> Result<Vec<HeldShard>, CallError> {
         let fits = |response: &Response| no_body(matches!(response, Response::Shards(_)));
-        match self.ask(node, &Request::ListShards(after), fits).await? {
+        match self.ask(node, &Request::ListShards { vault, after }, fits).await? {
             Response::Shards(shards) => Ok(shards),
             _ => Err(Violation::WrongResponse.into()),
         }
     }
 
-    /// Frees every shard of these segments that the node holds for this client: how many, and their
-    /// bytes.
+    /// Frees every shard of these segments of a vault that the node holds: how many, and their bytes.
     ///
     /// # Errors
     /// [`CallError`]. Sent again after any error, it does no harm.
     pub async fn release_segments(
         &self,
         node: &PublicKey,
+        vault: VaultId,
         segments: Vec<SegmentId>,
     ) -> Result<(u64, u64), CallError> {
         let fits = |response: &Response| no_body(matches!(response, Response::Released { .. }));
-        match self.ask(node, &Request::ReleaseSegments(segments), fits).await? {
+        match self.ask(node, &Request::ReleaseSegments { vault, segments }, fits).await? {
             Response::Released { shards, bytes } => Ok((shards, bytes)),
             _ => Err(Violation::WrongResponse.into()),
         }

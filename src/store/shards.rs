@@ -5,7 +5,8 @@
 //! Whatever is lost of it is replayed from the volumes. So a put that answered `Ok` survives a crash at any
 //! moment (I1, I11), and an index that is lost or damaged costs a scan, not data.
 //!
-//! Shards belong to their owner: the same segment id stored by another owner is another shard.
+//! Shards belong to a vault: the same segment id in another vault is another shard. Who may do what with a vault is not
+//! known here.
 
 mod compact;
 mod index;
@@ -28,7 +29,7 @@ use crate::store::volume::{ENTRY_ALIGN, ENTRY_ALIGN_LEN, HEADER_LEN, Header, Kin
 pub use crate::store::volume::HeaderKey;
 use crate::transfer::BufferPool;
 use crate::types::limits::{NODE_FREE_RESERVE, SLICE_LEN, VOLUME_LEN};
-use crate::types::{Hash, PublicKey, SegmentId, Timestamp};
+use crate::types::{Hash, SegmentId, Timestamp, VaultId};
 pub use reader::{ReadSlice, ShardReader, Usage};
 
 use index::{Index, Place};
@@ -61,8 +62,8 @@ impl Default for StoreConfig {
 /// A shard to store, already verified: its bytes hash to the root, and these are its leaves.
 #[derive(Debug, Clone)]
 pub struct NewShard {
-    /// Whose it is.
-    pub owner: PublicKey,
+    /// The vault that it is of.
+    pub vault: VaultId,
     /// Which it is.
     pub shard: ShardRef,
     /// BLAKE3 of its bytes.
@@ -78,10 +79,10 @@ pub struct NewShard {
 /// Why the store does not do something.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// This owner has no such shard here.
+    /// This vault has no such shard here.
     #[error("no such shard")]
     NotFound,
-    /// Another shard is stored under this owner, segment and index.
+    /// Another shard is stored under this vault, segment and index.
     #[error("another shard is stored under this segment and index")]
     Conflict,
     /// No space left, with the reserve counted.
@@ -172,7 +173,7 @@ pub struct ScrubReport {
     /// Their bytes.
     pub bytes: u64,
     /// Shards found damaged by this scrub.
-    pub damaged: Vec<(PublicKey, ShardRef)>,
+    pub damaged: Vec<(VaultId, ShardRef)>,
     /// Whether the scrub came to the end and will begin anew.
     pub finished: bool,
 }
@@ -189,13 +190,13 @@ struct Shared {
     /// Damage found so far, for people.
     problems: Mutex<Vec<String>>,
     /// Shards found damaged, or whose volume is lost: not served, and taken anew.
-    damaged: Mutex<BTreeSet<(PublicKey, ShardRef)>>,
+    damaged: Mutex<BTreeSet<(VaultId, ShardRef)>>,
     /// For the bytes of reads.
     pool: BufferPool,
 }
 
 impl Shared {
-    fn damaged(&self) -> MutexGuard<'_, BTreeSet<(PublicKey, ShardRef)>> {
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<(VaultId, ShardRef)>> {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -229,7 +230,7 @@ pub struct ShardStore {
     /// How far the oldest volume was looked through for what can be moved.
     compacted_to: Position,
     /// Where the next scrub begins.
-    scrub_from: Option<(PublicKey, ShardRef)>,
+    scrub_from: Option<(VaultId, ShardRef)>,
 }
 
 impl ShardStore {
@@ -261,13 +262,13 @@ impl ShardStore {
             if !matches!(results[at], Ok(false)) {
                 continue;
             }
-            match root_of.insert((new.owner, new.shard), new.root) {
+            match root_of.insert((new.vault, new.shard), new.root) {
                 None => fresh.push(at),
                 // The same shard again: it waits for the first like everybody else.
                 Some(first) if first == new.root => {}
                 // Only the first is stored: nobody may be told that this one is held.
                 Some(first) => {
-                    root_of.insert((new.owner, new.shard), first);
+                    root_of.insert((new.vault, new.shard), first);
                     results[at] = Err(StoreError::Conflict);
                 }
             }
@@ -287,8 +288,8 @@ impl ShardStore {
         if self.failed {
             return Err(StoreError::Failed);
         }
-        let damaged = self.shared.damaged().contains(&(new.owner, new.shard));
-        match self.shared.index.place(&new.owner, new.shard)? {
+        let damaged = self.shared.damaged().contains(&(new.vault, new.shard));
+        match self.shared.index.place(&new.vault, new.shard)? {
             Some(place) if place.root != new.root => Err(StoreError::Conflict),
             Some(_) => Ok(!damaged),
             None => Ok(false),
@@ -303,7 +304,7 @@ impl ShardStore {
             .iter()
             .map(|new| Header {
                 kind: Kind::Shard,
-                owner: new.owner,
+                vault: new.vault,
                 shard: new.shard,
                 root: new.root,
                 len: new.bytes.len() as u64,
@@ -317,7 +318,7 @@ impl ShardStore {
         // If we crash here the entries are durable but unknown to the index: recovery finds them in the log.
         let left = self.tell_index(&[], &places)?;
         for new in shards {
-            self.shared.damaged().remove(&(new.owner, new.shard));
+            self.shared.damaged().remove(&(new.vault, new.shard));
         }
         // What a new copy replaces.
         self.free(&left);
@@ -483,29 +484,29 @@ impl ShardStore {
         Ok(())
     }
 
-    /// Frees every shard of these segments that the owner has here: how many, and their bytes. Durable when it returns.
+    /// Frees every shard of these segments that the vault has here: how many, and their bytes. Durable when it returns.
     ///
     /// # Errors
     /// [`StoreError::Disk`] or [`StoreError::Failed`].
-    pub fn release(&mut self, owner: &PublicKey, segments: &[SegmentId]) -> Result<(u64, u64), StoreError> {
+    pub fn release(&mut self, vault: &VaultId, segments: &[SegmentId]) -> Result<(u64, u64), StoreError> {
         if self.failed {
             return Err(StoreError::Failed);
         }
         let mut held = Vec::new();
         for segment in segments {
-            held.extend(self.shared.index.places_of(owner, segment)?);
+            held.extend(self.shared.index.places_of(vault, segment)?);
         }
         let gone: BTreeSet<SegmentId> = held.iter().map(|place| place.shard.segment).collect();
         if gone.is_empty() {
             return Ok((0, 0));
         }
-        let headers: Vec<_> = gone.iter().map(|segment| tombstone(*owner, *segment)).collect();
+        let headers: Vec<_> = gone.iter().map(|segment| tombstone(*vault, *segment)).collect();
         // If we crash here nothing is released, or recovery finds the tombstones and goes on from there.
         self.write_log(&headers, &vec![(&[][..], &[][..]); headers.len()])?;
         // If we crash here recovery finds the tombstones, forgets the shards and frees their space.
         let left = self.tell_index(&held, &[])?;
         for place in &left {
-            self.shared.damaged().remove(&(place.owner, place.shard));
+            self.shared.damaged().remove(&(place.vault, place.shard));
         }
         self.free(&left);
         if let Err(error) = self.compact() {
@@ -560,7 +561,7 @@ impl ShardStore {
                 report.finished = true;
                 break;
             };
-            let name = (place.owner, place.shard);
+            let name = (place.vault, place.shard);
             self.scrub_from = Some(name);
             report.shards += 1;
             report.bytes += place.len;
@@ -599,10 +600,10 @@ impl Drop for ShardStore {
     }
 }
 
-const fn tombstone(owner: PublicKey, segment: SegmentId) -> Header {
+const fn tombstone(vault: VaultId, segment: SegmentId) -> Header {
     let shard = ShardRef { segment, index: 0 };
     let stored_at = Timestamp::ZERO;
-    Header { kind: Kind::Tombstone, owner, shard, root: Hash([0; 32]), len: 0, durable_to: 0, stored_at }
+    Header { kind: Kind::Tombstone, vault, shard, root: Hash([0; 32]), len: 0, durable_to: 0, stored_at }
 }
 
 const _: () = assert!((SLICE_LEN as u64).is_multiple_of(ENTRY_ALIGN));

@@ -4,7 +4,7 @@
 //! ```text
 //! header 256 | chaining values of the slices, 32 each | shard bytes | zeros up to ENTRY_ALIGN
 //! ```
-//! A *tombstone* is a header alone; it ends the life of every shard of its owner and segment before it.
+//! A *tombstone* is a header alone; it ends the life of every shard of its vault and segment before it.
 //! Every header says how far the volume was durable when it was written ([`Header::durable_to`]). That tells, at
 //! recovery, a torn end of the log (never acknowledged: cut off) from damage before it (reported, never
 //! skipped silently).
@@ -18,7 +18,7 @@ use std::io;
 use crate::message::ShardRef;
 use crate::store::disk::DiskFile;
 use crate::types::limits::{MAX_SHARD_LEN, SLICE_LEN};
-use crate::types::{Hash, PublicKey, SegmentId, Timestamp};
+use crate::types::{Hash, SegmentId, Timestamp, VaultId};
 
 /// Entries begin at multiples of this: a disk block, so that a torn write of one leaves the others whole, and
 /// that long batches can be written past the page cache.
@@ -32,7 +32,7 @@ const MAGIC: &[u8; 8] = b"xvshard1";
 const HASH_AT: usize = HEADER_LEN - 32;
 
 /// Keys the hash of every header, so that nobody who stores bytes here can make them look like an entry: a
-/// forged tombstone inside a shard would free another owner's data when a torn log is searched for entries.
+/// forged tombstone inside a shard would free another vault's data when a torn log is searched for entries.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct HeaderKey(pub [u8; 32]);
 
@@ -55,7 +55,7 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) kind: Kind,
-    pub(crate) owner: PublicKey,
+    pub(crate) vault: VaultId,
     /// Of a tombstone only the segment counts.
     pub(crate) shard: ShardRef,
     pub(crate) root: Hash,
@@ -93,7 +93,7 @@ impl Header {
             Kind::Tombstone => 2,
         };
         bytes[9] = self.shard.index;
-        bytes[16..48].copy_from_slice(self.owner.as_bytes());
+        bytes[16..48].copy_from_slice(self.vault.as_bytes());
         bytes[48..80].copy_from_slice(self.shard.segment.as_bytes());
         bytes[80..112].copy_from_slice(self.root.as_bytes());
         bytes[112..120].copy_from_slice(&self.len.to_le_bytes());
@@ -122,7 +122,7 @@ impl Header {
         let number = |at: usize| bytes[at..at + 8].try_into().ok().map(u64::from_le_bytes);
         let header = Self {
             kind,
-            owner: PublicKey::from_slice(&bytes[16..48])?,
+            vault: VaultId::from_slice(&bytes[16..48])?,
             shard: ShardRef { segment: SegmentId::from_slice(&bytes[48..80])?, index: bytes[9] },
             root: Hash::from_slice(&bytes[80..112])?,
             len: number(112)?,

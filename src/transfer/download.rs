@@ -18,7 +18,7 @@ use crate::message::request::{ReadShard, ShardRef};
 use crate::message::{RefusalCode, Violation};
 use crate::transfer::failure::{Failure, RequestId};
 use crate::types::limits::MAX_READ_LEN;
-use crate::types::{Code, Machine, PublicKey, SegmentId, Timestamp};
+use crate::types::{Code, Machine, PublicKey, SegmentId, Timestamp, VaultId};
 
 mod protocol;
 #[cfg(test)]
@@ -122,6 +122,7 @@ fn uncovered<'a>(pieces: impl Iterator<Item = &'a Piece>, range: &Range<u64>) ->
 /// One read of a segment's range. See the [module](self) for what it promises.
 #[derive(Debug)]
 pub struct Download {
+    vault: VaultId,
     segment: SegmentId,
     code: Code,
     config: DownloadConfig,
@@ -161,6 +162,7 @@ impl Download {
             moved: false,
         };
         let mut download = Self {
+            vault: plan.vault,
             segment: plan.segment,
             code: plan.code,
             config,
@@ -253,6 +255,7 @@ impl Download {
         #[expect(clippy::cast_possible_truncation, reason = "a shard index is below MAX_SHARDS")]
         let index = shard as u8;
         let read = ReadShard {
+            vault: self.vault,
             shard: ShardRef { segment: self.segment, index },
             start: range.start,
             len: range.end - range.start,

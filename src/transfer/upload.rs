@@ -275,8 +275,8 @@ impl Upload {
         #[expect(clippy::cast_possible_truncation, reason = "a shard index is below MAX_SHARDS")]
         let index = shard as u8;
         let shard_ref = ShardRef { segment: self.plan.segment, index };
-        let put =
-            PutShard { shard: shard_ref, root: self.plan.roots[shard], len: self.plan.shard_len, nonce };
+        let (vault, root, len) = (self.plan.vault, self.plan.roots[shard], self.plan.shard_len);
+        let put = PutShard { vault, shard: shard_ref, root, len, nonce };
         self.effects.push_back(Effect::Send { request, node, put, again });
     }
 

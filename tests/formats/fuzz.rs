@@ -281,7 +281,7 @@ fn shard(n: u8) -> NewShard {
     hasher.update(&bytes);
     let (root, leaves) = hasher.finish();
     let shard = ShardRef { segment: SegmentId([n; 32]), index: n % 6 };
-    NewShard { owner: PublicKey([1; 32]), shard, root, bytes, leaves, stored_at: Timestamp::ZERO }
+    NewShard { vault: VaultId([1; 32]), shard, root, bytes, leaves, stored_at: Timestamp::ZERO }
 }
 
 /// Opens a store again and again, each time with damage to one of the files whose names begin so, and reads all of it;
@@ -305,7 +305,7 @@ fn damage_store(files: &str) -> (usize, usize) {
         let reader = store.reader();
         for shard in &shards {
             // The bytes may be wrong, which their reader notices; never those of another shard or length.
-            if let Ok(slice) = reader.read(&shard.owner, shard.shard, 0, shard.bytes.len() as u64) {
+            if let Ok(slice) = reader.read(&shard.vault, shard.shard, 0, shard.bytes.len() as u64) {
                 let lens = (slice.shard_len, slice.bytes.len());
                 assert_eq!(lens, (shard.bytes.len() as u64, shard.bytes.len()));
                 served += usize::from(slice.bytes == shard.bytes);

@@ -90,38 +90,41 @@ fn deleted() -> VersionEntry {
     VersionEntry { state: VersionState::Deleted, ..stored() }
 }
 
+const VAULT: VaultId = VaultId([2; 32]);
+
 fn shard() -> ShardRef {
     ShardRef { segment: SegmentId(random().array()), index: 31 }
 }
 
 fn put() -> PutShard {
     let mut random = random();
-    PutShard { shard: shard(), root: Hash(random.array()), len: 1 << 20, nonce: random.array() }
+    let (root, nonce) = (Hash(random.array()), random.array());
+    PutShard { vault: VAULT, shard: shard(), root, len: 1 << 20, nonce }
 }
 
 fn requests() -> Vec<Request> {
     vec![
         Request::PutShard(put()),
-        Request::ReadShard(ReadShard { shard: shard(), start: 16_384, len: 16_384 }),
-        Request::HaveShards(vec![shard(), shard()]),
-        Request::HaveShards(vec![]),
-        Request::ReleaseSegments(vec![shard().segment]),
+        Request::ReadShard(ReadShard { vault: VAULT, shard: shard(), start: 16_384, len: 16_384 }),
+        Request::HaveShards { vault: VAULT, shards: vec![shard(), shard()] },
+        Request::HaveShards { vault: VAULT, shards: vec![] },
+        Request::ReleaseSegments { vault: VAULT, segments: vec![shard().segment] },
         Request::GetStatus,
         Request::Consensus { len: 9 },
         Request::Cosign { height: Height(7), cosignature: vec![1; 90] },
         Request::SubmitTransaction(vec![2; 300]),
         Request::AskLedger(vec![3; 33]),
-        Request::ListShards(None),
-        Request::ListShards(Some(shard())),
+        Request::ListShards { vault: VAULT, after: None },
+        Request::ListShards { vault: VAULT, after: Some(shard()) },
     ]
 }
 
 fn receipt() -> CustodyReceipt {
     let node = KeyPair::from_secret(&[3; 32]);
-    let PutShard { shard, root, len, nonce } = put();
+    let PutShard { vault, shard, root, len, nonce } = put();
     CustodyReceipt {
         network: NetworkId([1; 32]),
-        owner: PublicKey([2; 32]),
+        vault,
         segment: shard.segment,
         index: shard.index,
         root,
@@ -386,7 +389,7 @@ fn headers_out_of_bounds_are_refused() {
 
 #[test]
 fn requests_out_of_bounds_are_refused() {
-    let read = ReadShard { shard: shard(), start: 0, len: 1 };
+    let read = ReadShard { vault: VAULT, shard: shard(), start: 0, len: 1 };
     let wrong = [
         Request::PutShard(PutShard { len: 0, ..put() }),
         Request::PutShard(PutShard { len: (64 << 20) + 65_537, ..put() }),
@@ -395,8 +398,8 @@ fn requests_out_of_bounds_are_refused() {
         Request::ReadShard(ReadShard { len: 0, ..read }),
         Request::ReadShard(ReadShard { len: (4 << 20) + 1, ..read }),
         Request::ReadShard(ReadShard { start: 1 << 40, ..read }),
-        Request::HaveShards(vec![shard(); 1_025]),
-        Request::ReleaseSegments(vec![shard().segment; 1_025]),
+        Request::HaveShards { vault: VAULT, shards: vec![shard(); 1_025] },
+        Request::ReleaseSegments { vault: VAULT, segments: vec![shard().segment; 1_025] },
     ];
     for request in wrong {
         assert_eq!(Request::decode(&request.encode()), Err(Violation::OutOfBounds.into()), "{request:?}");

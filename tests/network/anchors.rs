@@ -251,7 +251,7 @@ async fn what_is_only_stored_survives_the_loss_of_the_home_folder() {
     let unknown = one.put(&at("docs", "small"), Source::Bytes(content(2, 900)), options.clone()).await;
     let unknown = unknown.unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::Refused, "{unknown}");
-    assert!(unknown.to_string().contains("the ledger has no vault of this key"), "{unknown}");
+    assert!(unknown.to_string().contains("the ledger does not let this key write"), "{unknown}");
     register(&network).await;
     for (name, bytes) in [("large", large.clone()), ("small", content(2, 900)), ("small", content(3, 800))] {
         one.put(&at("docs", name), Source::Bytes(bytes), options.clone()).await.unwrap();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::JoinSet;
 use xvault::client::LedgerClient;
 use xvault::client::ledger::static_peers;
 use xvault::consensus::Timing;
@@ -17,7 +18,7 @@ use xvault::ledger::ask::{Answer, Fate, FinalBlock, Question};
 use xvault::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, PackCommit};
 use xvault::message::{
     Action, Admission, Canonical as _, Change, CommitCertificate, Genesis, Governance, Member, NodeStatus,
-    Params, PutShard, Refusal, RefusalCode, Request, Response, Roster, ShardRef, Transaction,
+    Params, PutShard, ReadShard, Refusal, RefusalCode, Request, Response, Roster, ShardRef, Transaction,
 };
 use xvault::net::{Body, CallError, Handler, Limits, Peers, Reply, ServerEndpoint, serve};
 use xvault::roles::{LedgerConfig, NodeConfig, StaticConfig, StaticNode, StorageNode};
@@ -203,7 +204,7 @@ impl Node {
     }
 }
 
-/// An owner with a vault, a collection and a storage node.
+/// Somebody with a key, a vault, a collection in it and a storage node.
 struct Owner {
     key: KeyPair,
     vault: VaultId,
@@ -214,6 +215,15 @@ struct Owner {
 
 fn segment(nth: u8) -> SegmentId {
     SegmentId([nth; 32])
+}
+
+/// An answer or a refusal: nothing else may come.
+fn said<T>(answer: Result<T, CallError>) -> Result<T, Refusal> {
+    match answer {
+        Ok(answer) => Ok(answer),
+        Err(CallError::Refused(refusal)) => Err(refusal),
+        Err(error) => panic!("{error:?}"),
+    }
 }
 
 fn content(nth: u8) -> (Bytes, Hash) {
@@ -230,6 +240,11 @@ impl Owner {
         Self { key, vault: VaultId([nth; 32]), peers, head: None, anchors: 0 }
     }
 
+    /// Somebody else who names the same vault.
+    fn other(&self, nth: u8, node: &Node) -> Self {
+        Self { vault: self.vault, ..Self::new(nth, node) }
+    }
+
     async fn registered(nth: u8, world: &World, node: &Node) -> Self {
         let owner = Self::new(nth, node);
         owner.register(world).await;
@@ -244,11 +259,39 @@ impl Owner {
     async fn put(&self, nth: u8) -> Result<(), Refusal> {
         let (bytes, root) = content(nth);
         let shard = ShardRef { segment: segment(nth), index: 0 };
-        let put = PutShard { shard, root, len: bytes.len() as u64, nonce: [1; 16] };
-        match self.peers.put_shard(&node_key().public(), put, vec![bytes], &|| {}).await {
-            Ok(_) => Ok(()),
-            Err(CallError::Refused(refusal)) => Err(refusal),
-            Err(error) => panic!("{error:?}"),
+        let len = bytes.len() as u64;
+        let put = PutShard { vault: self.vault, shard, root, len, nonce: [1; 16] };
+        said(self.peers.put_shard(&node_key().public(), put, vec![bytes], &|| {}).await).map(drop)
+    }
+
+    async fn read(&self, nth: u8) -> Result<Bytes, Refusal> {
+        let shard = ShardRef { segment: segment(nth), index: 0 };
+        let read = ReadShard { vault: self.vault, shard, start: 0, len: content(nth).0.len() as u64 };
+        said(self.peers.read_shard(&node_key().public(), read).await).map(|(_, bytes)| bytes)
+    }
+
+    async fn have(&self, nth: u8) -> Result<bool, Refusal> {
+        let shard = ShardRef { segment: segment(nth), index: 0 };
+        let said = said(self.peers.have_shards(&node_key().public(), self.vault, vec![shard]).await);
+        said.map(|roots| roots[0].is_some())
+    }
+
+    async fn list(&self) -> Result<Vec<SegmentId>, Refusal> {
+        let said = said(self.peers.list_shards(&node_key().public(), self.vault, None).await);
+        said.map(|shards| shards.iter().map(|held| held.shard.segment).collect())
+    }
+
+    /// The node lets it do nothing with the vault.
+    async fn is_kept_out(&self) {
+        let refusals = [
+            self.put(1).await.unwrap_err(),
+            self.read(1).await.map(drop).unwrap_err(),
+            self.have(1).await.unwrap_err(),
+            self.list().await.unwrap_err(),
+            self.release_at_node(&[1]).await.unwrap_err(),
+        ];
+        for refusal in refusals {
+            assert_eq!(refusal.code, RefusalCode::NotAdmitted, "{refusal}");
         }
     }
 
@@ -263,17 +306,12 @@ impl Owner {
     }
 
     async fn holds(&self, nth: u8) -> bool {
-        let shard = ShardRef { segment: segment(nth), index: 0 };
-        self.peers.have_shards(&node_key().public(), vec![shard]).await.unwrap()[0].is_some()
+        self.have(nth).await.unwrap()
     }
 
     async fn release_at_node(&self, nth: &[u8]) -> Result<(u64, u64), Refusal> {
         let segments = nth.iter().map(|nth| segment(*nth)).collect();
-        match self.peers.release_segments(&node_key().public(), segments).await {
-            Ok(freed) => Ok(freed),
-            Err(CallError::Refused(refusal)) => Err(refusal),
-            Err(error) => panic!("{error:?}"),
-        }
+        said(self.peers.release_segments(&node_key().public(), self.vault, segments).await)
     }
 
     /// Anchors segments and releases others.
@@ -318,6 +356,71 @@ async fn a_stranger_is_refused_by_name_and_a_vault_is_admitted_once_it_is_regist
     let status = node.status().await;
     assert!(status.problems.is_empty(), "{:?}", status.problems);
     assert!(status.ledger.unwrap().height > Height(7));
+    world.end(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_uses_a_vault_until_it_is_removed_and_a_stranger_never_does() {
+    let world = World::start().await;
+    let node = world.node(HOUR, HOUR).await;
+    let owner = Owner::registered(40, &world, &node).await;
+    let mut writer = owner.other(41, &node);
+    // One with a vault of its own is a stranger to this one all the same.
+    let neighbour = Owner::registered(42, &world, &node).await;
+    let stranger = owner.other(42, &node);
+    owner.put(1).await.unwrap();
+    neighbour.put(1).await.unwrap();
+    stranger.is_kept_out().await;
+    writer.is_kept_out().await;
+
+    let add = Action::AddWriter { vault: owner.vault, writer: writer.key.public() };
+    world.client.carry_out(&owner.key, add, &|_| {}).await.unwrap();
+    // At once, whether or not the node had heard of it; and each reads what the other stored.
+    writer.put(2).await.unwrap();
+    assert_eq!((writer.read(1).await.unwrap(), owner.read(2).await.unwrap()), (content(1).0, content(2).0));
+    writer.anchor(&world, &[1, 2], &[]).await;
+    node.follows(&world).await;
+    assert_eq!(writer.list().await.unwrap(), [segment(1), segment(2)]);
+    assert_eq!(writer.release_at_node(&[1]).await.unwrap_err().code, RefusalCode::Anchored);
+    // The neighbour's is another shard, though its segment has the same id.
+    assert_eq!(neighbour.release_at_node(&[1]).await.unwrap().0, 1);
+    stranger.is_kept_out().await;
+    // Just before it is removed, so that what the node knows of it is fresh.
+    writer.put(3).await.unwrap();
+    assert_eq!(writer.read(3).await.unwrap(), content(3).0);
+
+    let remove = Action::RemoveWriter { vault: owner.vault, writer: writer.key.public() };
+    world.client.carry_out(&owner.key, remove, &|_| {}).await.unwrap();
+    node.follows(&world).await;
+    writer.is_kept_out().await;
+    assert!(owner.holds(1).await && owner.holds(2).await, "what the writer stored is the vault's");
+    world.end(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_share_the_questions_that_the_node_asks_for_them() {
+    let mut world = World::start().await;
+    let node = world.node(HOUR, HOUR).await;
+    let owner = Owner::registered(40, &world, &node).await;
+    owner.put(1).await.unwrap();
+    let stranger = Arc::new(owner.other(41, &node));
+    // With a round of questions for each, the last of them would wait longer than the node lets anybody wait.
+    let mut reads = JoinSet::new();
+    for _ in 0..64 {
+        let stranger = Arc::clone(&stranger);
+        reads.spawn(async move { stranger.read(1).await.map(drop).unwrap_err() });
+    }
+    for refusal in reads.join_all().await {
+        assert_eq!(refusal.code, RefusalCode::NotAdmitted, "{refusal}");
+    }
+    // Without a quorum of the static nodes whom the node knows is served, and of others it cannot tell.
+    world.stop(0).await;
+    world.stop(1).await;
+    owner.put(2).await.unwrap();
+    assert_eq!(owner.read(1).await.unwrap(), content(1).0);
+    let refusal = stranger.read(1).await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::Busy, "{refusal}");
+    assert!(refusal.retry_after_ms > 0, "{refusal}");
     world.end(node).await;
 }
 

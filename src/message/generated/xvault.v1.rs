@@ -317,6 +317,9 @@ pub struct PutShard {
     /// 16 random bytes that come back in the receipt: it answers this request and no earlier one.
     #[prost(bytes = "vec", tag = "5")]
     pub nonce: ::prost::alloc::vec::Vec<u8>,
+    /// 32 bytes: the vault that the shard is of.
+    #[prost(bytes = "vec", tag = "6")]
+    pub vault: ::prost::alloc::vec::Vec<u8>,
 }
 /// Read a range of a shard. start is a multiple of 16 KiB; so is len, unless the range ends with the shard.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -329,6 +332,9 @@ pub struct ReadShard {
     pub start: u64,
     #[prost(uint64, tag = "4")]
     pub len: u64,
+    /// 32 bytes: the vault that the shard is of.
+    #[prost(bytes = "vec", tag = "5")]
+    pub vault: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShardRef {
@@ -337,24 +343,33 @@ pub struct ShardRef {
     #[prost(uint32, tag = "2")]
     pub index: u32,
 }
-/// Ask which shards the node holds for the asker.
+/// Ask which shards of a vault the node holds.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HaveShards {
     #[prost(message, repeated, tag = "1")]
     pub shards: ::prost::alloc::vec::Vec<ShardRef>,
+    /// 32 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub vault: ::prost::alloc::vec::Vec<u8>,
 }
-/// Ask for all shards that the node holds for the asker, after one, by segment and index: as many as an answer takes.
+/// Ask for all shards of a vault that the node holds, after one, by segment and index: as many as an answer takes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListShards {
     /// Absent at the beginning.
     #[prost(message, optional, tag = "1")]
     pub after: ::core::option::Option<ShardRef>,
+    /// 32 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub vault: ::prost::alloc::vec::Vec<u8>,
 }
-/// Give up segments: the node frees every shard of them that the asker owns.
+/// Give up segments of a vault: the node frees every shard of them.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReleaseSegments {
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub segments: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// 32 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub vault: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatus {
@@ -530,7 +545,7 @@ pub enum RefusalCode {
     Violation = 1,
     /// The protocol version is not spoken here; see Refusal.protocols.
     UnsupportedProtocol = 2,
-    /// No such shard for this asker.
+    /// The vault has no such shard here.
     NotFound = 3,
     /// Too much at once: come back after retry_after_ms.
     Busy = 4,
@@ -542,7 +557,7 @@ pub enum RefusalCode {
     Disk = 7,
     /// Another shard is stored under this segment and index.
     Conflict = 8,
-    /// The finalized ledger has no vault of this key: it must be there before its shards are taken.
+    /// The finalized ledger does not let this key do that with this vault.
     NotAdmitted = 9,
     /// The finalized ledger still has the segment: it must be released there before it is freed.
     Anchored = 10,

@@ -49,9 +49,9 @@ impl Handler for Desk {
             Request::GetStatus => Response::Status(self.status()).into(),
             Request::PutShard(_)
             | Request::ReadShard(_)
-            | Request::HaveShards(_)
-            | Request::ListShards(_)
-            | Request::ReleaseSegments(_) => Refusal::from(Violation::OutOfBounds).into(),
+            | Request::HaveShards { .. }
+            | Request::ListShards { .. }
+            | Request::ReleaseSegments { .. } => Refusal::from(Violation::OutOfBounds).into(),
         }
     }
 }

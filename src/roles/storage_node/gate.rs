@@ -1,62 +1,158 @@
-//! What the ledger says of requests: whose shards are taken, and what may be freed.
+//! What the ledger says of requests: who may do what with a vault, and what may be freed.
 //!
 //! The node decides by its own copy of the finalized state. What that copy does not have yet is refused only after it has
-//! caught up with what the static nodes have, so that a vault is admitted as soon as its registration is final.
+//! caught up with what the static nodes have, so that a vault or a writer is admitted as soon as that is final. However
+//! many strangers ask, the static nodes are asked how far they are four times a second at most
+//! ([`Ledger::catch_up`]).
+//!
+//! | request | who may |
+//! |---|---|
+//! | put, list, release | the vault's owner and its writers |
+//! | read, have | whom [`may_read`] lets in |
+//!
+//! On a network without a ledger everybody may, each key in a namespace of its own
+//! ([`key_namespace`]).
 
-use crate::message::{Refusal, RefusalCode, ShardRef};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::ledger::{Read, ReadError, query};
+use crate::message::{PutShard, Refusal, RefusalCode};
 use crate::roles::follower::{Behind, Ledger};
 use crate::roles::storage_node::disk_refusal;
+use crate::roles::storage_node::serve::key_namespace;
 use crate::runtime::Clock;
 use crate::store::chain::ChainError;
-use crate::types::{PublicKey, SegmentId, Timestamp};
+use crate::types::{Height, PublicKey, SegmentId, Timestamp, VaultId};
 
 /// What who is told to come back should wait.
 const RETRY_AFTER_MS: u32 = 1_000;
 /// A segment that is being freed is free after this at the earliest.
 const FREED_AFTER_MS: u32 = 10_000;
+/// Rights that are remembered until the next block: 65 bytes each.
+const RIGHTS_KEPT: usize = 4_096;
+
+/// What a key wants to do with a vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Right {
+    /// Read shards that it can name.
+    Read,
+    /// Store and free shards, and see which there are.
+    Write,
+}
 
 /// Decides by the ledger, if the network has one.
 #[derive(Debug, Clone)]
 pub(super) struct Gate {
     ledger: Option<Ledger>,
     clock: Clock,
+    rights: Arc<Mutex<Rights>>,
+}
+
+/// Who may do what with which vault, as far as it was looked up since the last block: nothing but a block ends any of it.
+#[derive(Debug, Default)]
+struct Rights {
+    at: Height,
+    known: BTreeSet<(PublicKey, VaultId, Right)>,
+}
+
+impl Rights {
+    /// Whether a right is known as of a block.
+    fn contains(&self, at: Height, key: &PublicKey, vault: &VaultId, right: Right) -> bool {
+        self.at == at && self.known.contains(&(*key, *vault, right))
+    }
+
+    /// Remembers a right that the state of this block gives, or that of a later one.
+    fn insert(&mut self, at: Height, key: &PublicKey, vault: &VaultId, right: Right) {
+        if self.at < at || self.known.len() >= RIGHTS_KEPT {
+            self.known.clear();
+            self.at = self.at.max(at);
+        }
+        // What an older state says may be over.
+        if self.at == at {
+            self.known.insert((*key, *vault, right));
+        }
+    }
 }
 
 impl Gate {
-    pub(super) const fn new(ledger: Option<Ledger>, clock: Clock) -> Self {
-        Self { ledger, clock }
+    pub(super) fn new(ledger: Option<Ledger>, clock: Clock) -> Self {
+        Self { ledger, clock, rights: Arc::default() }
     }
 
-    /// Whether a shard of this key is taken; and the ledger's time at which it is stored, zero where there is no ledger.
+    /// Where the shards of the vault are that the key means, if it may do this with the vault.
     ///
     /// # Errors
     /// The refusal.
-    pub(super) async fn admit(&self, from: &PublicKey, shard: ShardRef) -> Result<Timestamp, Refusal> {
-        let Some(ledger) = &self.ledger else { return Ok(Timestamp::ZERO) };
-        let is_owner = || ledger.view().and_then(|view| view.is_owner(from)).map_err(|error| broken(&error));
-        if !is_owner()? {
-            ledger.catch_up().await.map_err(|behind| busy(&behind))?;
-            if !is_owner()? {
-                return Err(not_admitted(ledger));
-            }
+    pub(super) async fn admit_to(
+        &self,
+        from: &PublicKey,
+        vault: &VaultId,
+        right: Right,
+    ) -> Result<VaultId, Refusal> {
+        let Some(ledger) = &self.ledger else { return Ok(key_namespace(vault, from)) };
+        let may = || self.may(ledger, from, vault, right).map_err(|error| broken(&error));
+        if may()? {
+            return Ok(*vault);
         }
+        ledger.catch_up().await.map_err(|behind| busy(&behind))?;
+        if may()? { Ok(*vault) } else { Err(not_admitted(ledger, vault, right)) }
+    }
+
+    /// What the state here says.
+    fn may(
+        &self,
+        ledger: &Ledger,
+        key: &PublicKey,
+        vault: &VaultId,
+        right: Right,
+    ) -> Result<bool, ChainError> {
+        let rights = || self.rights.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the state is looked at, which may be that of a later block then, but of no earlier one.
+        let at = ledger.tip().height;
+        if rights().contains(at, key, vault, right) {
+            return Ok(true);
+        }
+        let view = ledger.view()?;
+        let may = match right {
+            Right::Read => may_read(view.state(), vault, key)?,
+            Right::Write => query::may_write(view.state(), vault, key)?,
+        };
+        if may {
+            rights().insert(at, key, vault, right);
+        }
+        Ok(may)
+    }
+
+    /// Whether a shard of this key is taken: where it is kept, and the ledger's time at which it is stored, zero where there
+    /// is no ledger.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) async fn admit(
+        &self,
+        from: &PublicKey,
+        put: &PutShard,
+    ) -> Result<(VaultId, Timestamp), Refusal> {
+        let namespace = self.admit_to(from, &put.vault, Right::Write).await?;
+        let Some(ledger) = &self.ledger else { return Ok((namespace, Timestamp::ZERO)) };
         let view = ledger.view().map_err(|error| broken(&error))?;
         // Its shards that are here are about to go: a receipt for one would be a lie.
-        if view.is_being_released(from, &shard.segment).map_err(|error| broken(&error))? {
+        if view.is_being_released(&put.vault, &put.shard.segment).map_err(|error| broken(&error))? {
             let what = "the ledger released this segment and its shards are being freed";
             return Err(Refusal::busy(what, FREED_AFTER_MS));
         }
         // The later of the two: a shard is rather kept too long.
-        Ok(ledger.tip().time.max(self.clock.now()))
+        Ok((namespace, ledger.tip().time.max(self.clock.now())))
     }
 
-    /// Which of these segments may be freed, and the refusal for the rest.
+    /// Which of these segments of a vault may be freed, and the refusal for the rest.
     ///
     /// # Errors
-    /// The refusal, if none may.
+    /// The refusal, if it is not known which.
     pub(super) async fn releasable(
         &self,
-        from: &PublicKey,
+        vault: &VaultId,
         segments: Vec<SegmentId>,
     ) -> Result<(Vec<SegmentId>, Option<Refusal>), Refusal> {
         let Some(ledger) = &self.ledger else { return Ok((segments, None)) };
@@ -64,7 +160,7 @@ impl Gate {
             let view = ledger.view().map_err(|error| broken(&error))?;
             let mut alive = Vec::new();
             for segment in segments {
-                let is_alive = view.is_anchored(from, segment).map_err(|error| broken(&error))?;
+                let is_alive = view.is_anchored(vault, segment).map_err(|error| broken(&error))?;
                 alive.extend(is_alive.then_some(*segment));
             }
             Ok(alive)
@@ -84,11 +180,21 @@ impl Gate {
     }
 }
 
-fn not_admitted(ledger: &Ledger) -> Refusal {
-    let height = ledger.tip().height;
-    let what = format!(
-        "the ledger has no vault of this key as of block {height}: register the vault, and store when that is final"
-    );
+/// Whether the key may read shards of the vault. Whoever may write may; who else may is decided here and nowhere else.
+fn may_read(state: &impl Read, vault: &VaultId, key: &PublicKey) -> Result<bool, ReadError> {
+    query::may_write(state, vault, key)
+}
+
+fn not_admitted(ledger: &Ledger, vault: &VaultId, right: Right) -> Refusal {
+    let (height, vault) = (ledger.tip().height, vault.short());
+    let what = match right {
+        Right::Read => {
+            format!("the ledger does not let this key read from vault {vault} as of block {height}")
+        }
+        Right::Write => format!(
+            "the ledger does not let this key write to vault {vault} as of block {height}: register the vault, or have its owner let the key write"
+        ),
+    };
     Refusal::new(RefusalCode::NotAdmitted, what)
 }
 
@@ -106,4 +212,40 @@ fn busy(behind: &Behind) -> Refusal {
 fn broken(error: &ChainError) -> Refusal {
     tracing::error!(%error, "the copy of the ledger cannot be read");
     disk_refusal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: PublicKey = PublicKey([1; 32]);
+    const VAULT: VaultId = VaultId([2; 32]);
+
+    #[test]
+    fn a_right_is_remembered_until_the_next_block_and_for_nothing_else() {
+        let mut rights = Rights::default();
+        rights.insert(Height(3), &KEY, &VAULT, Right::Read);
+        assert!(rights.contains(Height(3), &KEY, &VAULT, Right::Read));
+        assert!(!rights.contains(Height(3), &KEY, &VAULT, Right::Write));
+        assert!(!rights.contains(Height(3), &PublicKey([2; 32]), &VAULT, Right::Read));
+        assert!(!rights.contains(Height(3), &KEY, &VaultId([1; 32]), Right::Read));
+        assert!(!rights.contains(Height(4), &KEY, &VAULT, Right::Read));
+        // One that was looked up before a block that somebody else has seen since.
+        rights.insert(Height(4), &KEY, &VAULT, Right::Write);
+        rights.insert(Height(3), &KEY, &VAULT, Right::Read);
+        assert!(!rights.contains(Height(3), &KEY, &VAULT, Right::Read));
+        assert!(!rights.contains(Height(4), &KEY, &VAULT, Right::Read));
+    }
+
+    #[test]
+    fn so_many_rights_are_remembered_and_no_more() {
+        let mut rights = Rights::default();
+        for nth in 0..=RIGHTS_KEPT {
+            let mut vault = VAULT;
+            vault.0[..8].copy_from_slice(&nth.to_le_bytes());
+            rights.insert(Height(1), &KEY, &vault, Right::Read);
+            assert!(rights.known.len() <= RIGHTS_KEPT);
+            assert!(rights.contains(Height(1), &KEY, &vault, Right::Read));
+        }
+    }
 }

@@ -6,7 +6,7 @@
 //! does nothing. Nobody stores the segment anew meanwhile: while there is a row the [`Gate`](super::gate::Gate) refuses it.
 //!
 //! # Unanchored shards
-//! A slow walk over all shards frees those whose segment no vault of their owner has, a long time after they were stored. All
+//! A slow walk over all shards frees those whose segment their vault does not have, a long time after they were stored. All
 //! times are the ledger's; while the state is not fresh nothing expires.
 
 use std::collections::BTreeMap;
@@ -20,10 +20,10 @@ use crate::roles::follower::{Ledger, Progress};
 use crate::roles::storage_node::writer;
 use crate::runtime::Clock;
 use crate::store::chain::ChainError;
-use crate::store::chain::light::Owned;
+use crate::store::chain::light::VaultSegment;
 use crate::store::{ShardReader, StoreError};
 use crate::types::limits::HOUSEKEEPING_BATCH;
-use crate::types::{PublicKey, SegmentId, Timestamp};
+use crate::types::{SegmentId, Timestamp, VaultId};
 
 /// Between two steps of the walk: a million shards take an hour.
 const STEP_REST: Duration = Duration::from_secs(1);
@@ -103,12 +103,12 @@ impl Housekeeping {
         }
     }
 
-    async fn free(&self, segments: BTreeMap<PublicKey, Vec<SegmentId>>) -> Result<(), Failed> {
-        for (owner, segments) in segments {
-            match self.writer.release(owner, segments).await {
+    async fn free(&self, segments: BTreeMap<VaultId, Vec<SegmentId>>) -> Result<(), Failed> {
+        for (vault, segments) in segments {
+            match self.writer.release(vault, segments).await {
                 Response::Released { shards: 0, .. } => {}
                 Response::Released { shards, bytes } => {
-                    tracing::info!(owner = %owner.short(), shards, bytes, "freed what the ledger does not have");
+                    tracing::info!(vault = %vault.short(), shards, bytes, "freed what the ledger does not have");
                 }
                 Response::Refusal(refusal) => return Err(Failed::Refused(refusal.message)),
                 _ => return Err(Failed::Refused("it answers something else".to_owned())),
@@ -145,8 +145,8 @@ impl Housekeeping {
     /// One step of the walk; the last shard that was looked at, or none if the walk is over.
     async fn expire_some(
         &self,
-        after: Option<(PublicKey, ShardRef)>,
-    ) -> Result<Option<(PublicKey, ShardRef)>, Failed> {
+        after: Option<(VaultId, ShardRef)>,
+    ) -> Result<Option<(VaultId, ShardRef)>, Failed> {
         if !self.ledger.is_fresh(self.clock.now()) {
             return Ok(None);
         }
@@ -156,10 +156,11 @@ impl Housekeeping {
         Ok(step.last)
     }
 
-    /// Of the next shards the segments that expired: every shard here was stored before a time, and no vault has them.
+    /// Of the next shards the segments that expired: every shard here was stored before a time, and their vault does not
+    /// have them.
     fn expired(
         &self,
-        after: Option<(PublicKey, ShardRef)>,
+        after: Option<(VaultId, ShardRef)>,
         stored_before: Timestamp,
         now: Timestamp,
     ) -> Result<Step, Failed> {
@@ -167,12 +168,12 @@ impl Housekeeping {
         let mut step = Step::default();
         // Those whose time was not noted are as old as the notes.
         let undated = self.ledger.chain().dated_since(now)?;
-        for (owner, shard) in self.reader.walk(after, HOUSEKEEPING_BATCH)? {
-            step.last = Some((owner, shard));
-            if view.is_anchored(&owner, &shard.segment)? {
+        for (vault, shard) in self.reader.walk(after, HOUSEKEEPING_BATCH)? {
+            step.last = Some((vault, shard));
+            if view.is_anchored(&vault, &shard.segment)? {
                 continue;
             }
-            let stored_at = match self.reader.stored_at(&owner, &shard.segment) {
+            let stored_at = match self.reader.stored_at(&vault, &shard.segment) {
                 Ok(stored_at) => stored_at,
                 // It is what the scrub looks after.
                 Err(StoreError::Corrupt) => continue,
@@ -181,7 +182,7 @@ impl Housekeeping {
             let dated = |at: Timestamp| if at == Timestamp::ZERO { undated } else { at };
             // A node may hold several shards of a segment: the youngest counts.
             if stored_at.into_iter().map(dated).all(|at| at <= stored_before) {
-                step.free.entry(owner).or_default().push(shard.segment);
+                step.free.entry(vault).or_default().push(shard.segment);
             }
         }
         Ok(step)
@@ -191,14 +192,14 @@ impl Housekeeping {
 /// What a step of the walk found.
 #[derive(Debug, Default)]
 struct Step {
-    free: BTreeMap<PublicKey, Vec<SegmentId>>,
-    last: Option<(PublicKey, ShardRef)>,
+    free: BTreeMap<VaultId, Vec<SegmentId>>,
+    last: Option<(VaultId, ShardRef)>,
 }
 
 /// Releases that are due: what to free for them, and their rows.
 struct Due {
-    free: BTreeMap<PublicKey, Vec<SegmentId>>,
-    done: Vec<Owned>,
+    free: BTreeMap<VaultId, Vec<SegmentId>>,
+    done: Vec<VaultSegment>,
 }
 
 fn due(ledger: &Ledger, until: Timestamp) -> Result<Due, Failed> {
@@ -207,12 +208,10 @@ fn due(ledger: &Ledger, until: Timestamp) -> Result<Due, Failed> {
     if !done.is_empty() {
         ledger.chain().sync()?;
     }
-    let mut free: BTreeMap<PublicKey, Vec<SegmentId>> = BTreeMap::new();
-    for (owner, segment) in &done {
-        // Another vault of the same owner may have it.
-        if !view.is_anchored(owner, segment)? {
-            free.entry(*owner).or_default().push(*segment);
-        }
+    let mut free: BTreeMap<VaultId, Vec<SegmentId>> = BTreeMap::new();
+    // None of them is anchored anew: the block that does that takes the row away.
+    for (vault, segment) in &done {
+        free.entry(*vault).or_default().push(*segment);
     }
     Ok(Due { free, done })
 }

@@ -1,4 +1,4 @@
-//! A storage node: holds shards for their owners, and knows nothing of what is in them.
+//! A storage node: holds shards of vaults, and knows nothing of what is in them.
 //!
 //! [`serve`](mod@serve) has what it answers, as plain functions; the writer thread has the one place that writes and
 //! signs; this file connects them to the network. Reads run on blocking threads, writes wait for the writer's
@@ -23,7 +23,9 @@ use tokio::task::JoinSet;
 
 use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::KeyPair;
-use crate::message::{Genesis, LedgerTip, NodeStatus, PutShard, Refusal, RefusalCode, Request, Response};
+use crate::message::{
+    Genesis, LedgerTip, NodeStatus, PutShard, Refusal, RefusalCode, Request, Response, Violation,
+};
 use crate::net::{
     Body, EndpointError, Handler, Limits, Reply, Server, ServerEndpoint, serve as serve_endpoint,
 };
@@ -33,12 +35,12 @@ use crate::store::chain::ChainError;
 use crate::store::chain::light::LightChain;
 use crate::store::{FileDisk, HeaderKey, ShardReader, ShardStore, StoreConfig, StoreError};
 use crate::types::limits::{NODE_INTAKE_BYTES, RELEASE_GRACE_MICROS, UNANCHORED_LIFE_MICROS};
-use crate::types::{NetworkId, PublicKey, SegmentId};
+use crate::types::{NetworkId, PublicKey, SegmentId, VaultId};
 
 pub use folder::{Described, NodeFolder, NodeFolderError};
-use gate::Gate;
+use gate::{Gate, Right};
 use housekeeping::{Housekeeping, Lives};
-pub use serve::{Signer, answer, refusal, sign_receipt, verify_shard};
+pub use serve::{Signer, answer, key_namespace, refusal, sign_receipt, verify_shard};
 use writer::Writer;
 
 /// The folder of a node's volumes, in the node's folder.
@@ -69,7 +71,7 @@ pub struct NodeConfig {
     pub key: KeyPair,
     /// How it keeps its files.
     pub store: StoreConfig,
-    /// The ledger that it follows; without one it takes shards of any key, and frees what their owners tell it to.
+    /// The ledger that it follows; without one it takes shards of any key, and frees what that key tells it to.
     pub ledger: Option<LedgerConfig>,
 }
 
@@ -324,25 +326,18 @@ impl Handler for Node {
     async fn handle(&self, from: PublicKey, request: Request, body: Body) -> Reply {
         match request {
             Request::PutShard(put) => self.put(from, put, body).await.unwrap_or_else(Reply::from),
-            Request::ReleaseSegments(segments) => {
-                self.release(from, segments).await.unwrap_or_else(Response::Refusal).into()
+            Request::ReleaseSegments { vault, segments } => {
+                self.release(from, vault, segments).await.unwrap_or_else(Response::Refusal).into()
             }
             Request::GetStatus => Response::Status(self.status()).into(),
-            Request::ReadShard(read) if read.len <= INLINE_READ_BYTES => {
-                reply(answer(&self.reader, &from, &Request::ReadShard(read)))
-            }
-            request => {
-                let reader = self.reader.clone();
-                let answered = tokio::task::spawn_blocking(move || answer(&reader, &from, &request)).await;
-                answered.map_or_else(|_| disk_refusal().into(), reply)
-            }
+            request => self.read(from, request).await.unwrap_or_else(Reply::from),
         }
     }
 }
 
 impl Node {
     async fn put(&self, from: PublicKey, put: PutShard, body: Body) -> Result<Reply, Refusal> {
-        let stored_at = self.gate.admit(&from, put.shard).await?;
+        let (namespace, stored_at) = self.gate.admit(&from, &put).await?;
         let len = usize::try_from(put.len).map_err(|_| disk_refusal())?;
         let permits = u32::try_from(len).map_err(|_| disk_refusal())?;
         let room = Arc::clone(&self.intake).acquire_many_owned(permits);
@@ -350,14 +345,38 @@ impl Node {
             return Err(Refusal::busy("too many shards at once", RETRY_AFTER_MS));
         };
         let bytes = body.read(len).await?;
-        Ok(self.writer.put(from, put, bytes, stored_at, room).await.into())
+        Ok(self.writer.put(namespace, put, bytes, stored_at, room).await.into())
     }
 
     /// Frees what the ledger does not have; of the rest the refusal tells.
-    async fn release(&self, from: PublicKey, segments: Vec<SegmentId>) -> Result<Response, Refusal> {
-        let (free, refusal) = self.gate.releasable(&from, segments).await?;
-        let freed = self.writer.release(from, free).await;
+    async fn release(
+        &self,
+        from: PublicKey,
+        vault: VaultId,
+        segments: Vec<SegmentId>,
+    ) -> Result<Response, Refusal> {
+        let namespace = self.gate.admit_to(&from, &vault, Right::Write).await?;
+        let (free, refusal) = self.gate.releasable(&vault, segments).await?;
+        let freed = self.writer.release(namespace, free).await;
         Ok(refusal.map_or(freed, Response::Refusal))
+    }
+
+    /// Answers what only reads.
+    async fn read(&self, from: PublicKey, request: Request) -> Result<Reply, Refusal> {
+        let (vault, right) = match &request {
+            Request::ReadShard(read) => (read.vault, Right::Read),
+            Request::HaveShards { vault, .. } => (*vault, Right::Read),
+            // All that a vault has here is its writers' business.
+            Request::ListShards { vault, .. } => (*vault, Right::Write),
+            _ => return Err(Violation::OutOfBounds.into()),
+        };
+        let namespace = self.gate.admit_to(&from, &vault, right).await?;
+        if matches!(&request, Request::ReadShard(read) if read.len <= INLINE_READ_BYTES) {
+            return Ok(reply(answer(&self.reader, &namespace, &request)));
+        }
+        let reader = self.reader.clone();
+        let answered = tokio::task::spawn_blocking(move || answer(&reader, &namespace, &request)).await;
+        answered.map(reply).map_err(|_| disk_refusal())
     }
 
     fn status(&self) -> NodeStatus {

@@ -11,7 +11,7 @@ use crate::message::{PutShard, Refusal, Response};
 use crate::roles::storage_node::serve::{Signer, refusal, sign_receipt, verify_shard};
 use crate::runtime::Clock;
 use crate::store::ShardStore;
-use crate::types::{PublicKey, SegmentId, Timestamp};
+use crate::types::{SegmentId, Timestamp, VaultId};
 
 /// Requests that may wait for the writer. Their bytes are bounded by the intake before.
 const QUEUE_LEN: usize = 1_024;
@@ -29,7 +29,7 @@ const SCRUB_EVERY: Duration = Duration::from_secs(24 * 3_600);
 /// Something for the writer to do.
 enum Job {
     Put {
-        owner: PublicKey,
+        namespace: VaultId,
         put: PutShard,
         bytes: Bytes,
         stored_at: Timestamp,
@@ -37,7 +37,7 @@ enum Job {
         answer: oneshot::Sender<Response>,
     },
     Release {
-        owner: PublicKey,
+        namespace: VaultId,
         segments: Vec<SegmentId>,
         answer: oneshot::Sender<Response>,
     },
@@ -55,23 +55,24 @@ impl std::fmt::Debug for Job {
 }
 
 impl Handle {
-    /// Stores a shard, at this time of the ledger; `room` is given back when its bytes are no longer held.
+    /// Stores a shard where those of its vault are kept, at this time of the ledger; `room` is given back when its bytes
+    /// are no longer held.
     pub(super) async fn put(
         &self,
-        owner: PublicKey,
+        namespace: VaultId,
         put: PutShard,
         bytes: Bytes,
         stored_at: Timestamp,
         room: OwnedSemaphorePermit,
     ) -> Response {
         let (answer, answered) = oneshot::channel();
-        self.submit(Job::Put { owner, put, bytes, stored_at, room, answer }, answered).await
+        self.submit(Job::Put { namespace, put, bytes, stored_at, room, answer }, answered).await
     }
 
     /// Frees segments.
-    pub(super) async fn release(&self, owner: PublicKey, segments: Vec<SegmentId>) -> Response {
+    pub(super) async fn release(&self, namespace: VaultId, segments: Vec<SegmentId>) -> Response {
         let (answer, answered) = oneshot::channel();
-        self.submit(Job::Release { owner, segments, answer }, answered).await
+        self.submit(Job::Release { namespace, segments, answer }, answered).await
     }
 
     async fn submit(&self, job: Job, answered: oneshot::Receiver<Response>) -> Response {
@@ -133,7 +134,6 @@ struct Work {
 
 /// A put that is being worked on.
 struct Pending {
-    owner: PublicKey,
     put: PutShard,
     answer: oneshot::Sender<Response>,
     /// Given back once the batch, and with it the bytes, is dropped.
@@ -163,20 +163,20 @@ impl Work {
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
-                Job::Put { owner, put, bytes, stored_at, room, answer } => {
+                Job::Put { namespace, put, bytes, stored_at, room, answer } => {
                     bytes_taken += bytes.len();
-                    match verify_shard(owner, &put, bytes, stored_at) {
+                    match verify_shard(namespace, &put, bytes, stored_at) {
                         Ok(shard) => {
                             shards.push(shard);
-                            pending.push(Pending { owner, put, answer, _room: room });
+                            pending.push(Pending { put, answer, _room: room });
                         }
                         // Who asked may be gone.
                         Err(violation) => drop(answer.send(Response::Refusal(violation.into()))),
                     }
                 }
-                Job::Release { owner, segments, answer } => {
+                Job::Release { namespace, segments, answer } => {
                     self.commit(std::mem::take(&mut shards), std::mem::take(&mut pending));
-                    let released = self.store.release(&owner, &segments);
+                    let released = self.store.release(&namespace, &segments);
                     let response = released.map_or_else(
                         |error| Response::Refusal(refusal(&error)),
                         |(shards, bytes)| Response::Released { shards, bytes },
@@ -204,7 +204,7 @@ impl Work {
         let now = self.clock.now();
         for (result, waiting) in results.into_iter().zip(pending) {
             let response = match result {
-                Ok(()) => Response::Receipt(sign_receipt(&self.signer, waiting.owner, &waiting.put, now)),
+                Ok(()) => Response::Receipt(sign_receipt(&self.signer, &waiting.put, now)),
                 Err(error) => Response::Refusal(refusal(&error)),
             };
             drop(waiting.answer.send(response));

@@ -14,25 +14,23 @@ use redb::{Durability, TableDefinition};
 use super::{Chain, ChainError, View, failed, write_rows};
 use crate::ledger::final_block::{is_of_light_state, shard_news};
 use crate::ledger::rows::SEGMENTS;
-use crate::ledger::{Changes, Read as _, Writes};
+use crate::ledger::{Changes, Writes};
 use crate::message::genesis::Genesis;
 use crate::store::db;
 use crate::store::disk::Disk;
 use crate::types::limits::FOLLOWER_CACHE_BYTES;
-use crate::types::{PublicKey, SegmentId, Timestamp, VaultId};
+use crate::types::{SegmentId, Timestamp, VaultId};
 
 /// The file.
 const FILE: &str = "state.redb";
 
-/// owner 32 ‖ vault 32.
-const OWNERS: TableDefinition<'_, &[u8; 64], ()> = TableDefinition::new("owners");
-/// owner 32 ‖ segment 32 → time of the block that released it, microseconds.
+/// vault 32 ‖ segment 32 → time of the block that released it, microseconds.
 const RELEASES: TableDefinition<'_, &[u8; 64], u64> = TableDefinition::new("releases");
 /// One row: since when this node knows the time at which it stores, microseconds of the ledger's time.
 const DATED_SINCE: TableDefinition<'_, (), u64> = TableDefinition::new("dated since");
 
-/// A segment of an owner.
-pub type Owned = (PublicKey, SegmentId);
+/// A segment of a vault.
+pub type VaultSegment = (VaultId, SegmentId);
 
 /// The state that a follower keeps. Clones share it; one of them, at most, commits.
 #[derive(Debug, Clone)]
@@ -65,7 +63,6 @@ impl LightChain {
         let chain = Chain(Arc::new(database.map_err(|error| opening(error.into()))?));
         chain.begin(genesis)?;
         let txn = chain.0.begin_write().map_err(failed("opening"))?;
-        txn.open_table(OWNERS).map_err(failed("opening"))?;
         txn.open_table(RELEASES).map_err(failed("opening"))?;
         txn.open_table(DATED_SINCE).map_err(failed("opening"))?;
         txn.commit().map_err(failed("opening"))?;
@@ -86,7 +83,7 @@ impl LightChain {
     /// # Errors
     /// [`ChainError`]: then it is unknown where the state is until it is opened anew.
     pub fn commit(&self, changes: &Changes, is_durable: bool) -> Result<(), ChainError> {
-        let news = shard_news(&self.0.view()?, changes)?;
+        let news = shard_news(changes);
         let time = changes.header.record.time.unix_micros();
         let kept = |(key, _): &(&Vec<u8>, &Option<Vec<u8>>)| is_of_light_state(key);
         let writes = changes.writes.iter().filter(kept);
@@ -97,16 +94,12 @@ impl LightChain {
         }
         write_rows(&txn, &writes)?;
         {
-            let mut owners = txn.open_table(OWNERS).map_err(failed("committing to"))?;
-            for (owner, vault) in &news.vaults {
-                owners.insert(&pair(&owner.0, &vault.0), ()).map_err(failed("committing to"))?;
-            }
             let mut releases = txn.open_table(RELEASES).map_err(failed("committing to"))?;
-            for (owner, segment) in &news.released {
-                releases.insert(&pair(&owner.0, &segment.0), time).map_err(failed("committing to"))?;
+            for segment in &news.released {
+                releases.insert(&release_key(segment), time).map_err(failed("committing to"))?;
             }
-            for (owner, segment) in &news.anchored {
-                releases.remove(&pair(&owner.0, &segment.0)).map_err(failed("committing to"))?;
+            for segment in &news.anchored {
+                releases.remove(&release_key(segment)).map_err(failed("committing to"))?;
             }
         }
         // If we crash here nothing of the block is there, and it is fetched again.
@@ -127,12 +120,12 @@ impl LightChain {
     ///
     /// # Errors
     /// [`ChainError::Database`].
-    pub fn forget_releases(&self, done: &[Owned]) -> Result<(), ChainError> {
+    pub fn forget_releases(&self, done: &[VaultSegment]) -> Result<(), ChainError> {
         let txn = self.0.0.begin_write().map_err(failed("writing to"))?;
         {
             let mut releases = txn.open_table(RELEASES).map_err(failed("writing to"))?;
-            for (owner, segment) in done {
-                releases.remove(&pair(&owner.0, &segment.0)).map_err(failed("writing to"))?;
+            for segment in done {
+                releases.remove(&release_key(segment)).map_err(failed("writing to"))?;
             }
         }
         txn.commit().map_err(failed("writing to"))
@@ -167,19 +160,20 @@ fn is_damage(error: &redb::Error) -> bool {
     }
 }
 
-fn pair(one: &[u8; 32], other: &[u8; 32]) -> [u8; 64] {
+/// The key of a release.
+fn release_key((vault, segment): &VaultSegment) -> [u8; 64] {
     let mut key = [0; 64];
-    key[..32].copy_from_slice(one);
-    key[32..].copy_from_slice(other);
+    key[..32].copy_from_slice(&vault.0);
+    key[32..].copy_from_slice(&segment.0);
     key
 }
 
-/// What [`pair`] made.
-fn owned(key: &[u8; 64]) -> Owned {
-    let (mut owner, mut segment) = ([0; 32], [0; 32]);
-    owner.copy_from_slice(&key[..32]);
+/// What [`release_key`] made.
+fn segment_of(key: &[u8; 64]) -> VaultSegment {
+    let (mut vault, mut segment) = ([0; 32], [0; 32]);
+    vault.copy_from_slice(&key[..32]);
     segment.copy_from_slice(&key[32..]);
-    (PublicKey(owner), SegmentId(segment))
+    (VaultId(vault), SegmentId(segment))
 }
 
 impl LightView {
@@ -189,46 +183,21 @@ impl LightView {
         &self.0
     }
 
-    /// Whether the ledger has a vault of this owner.
+    /// Whether the vault has the segment.
     ///
     /// # Errors
-    /// [`ChainError::Database`].
-    pub fn is_owner(&self, key: &PublicKey) -> Result<bool, ChainError> {
-        Ok(!self.vaults(key, 1)?.is_empty())
-    }
-
-    fn vaults(&self, owner: &PublicKey, limit: usize) -> Result<Vec<VaultId>, ChainError> {
-        let (first, last) = (pair(&owner.0, &[0; 32]), pair(&owner.0, &[u8::MAX; 32]));
-        let table = self.0.txn.open_table(OWNERS).map_err(failed("reading"))?;
-        let rows = table.range::<&[u8; 64]>(&first..=&last).map_err(failed("reading"))?;
-        let mut vaults = Vec::new();
-        for row in rows.take(limit) {
-            let (key, _) = row.map_err(failed("reading"))?;
-            vaults.push(VaultId(owned(key.value()).1.0));
-        }
-        Ok(vaults)
-    }
-
-    /// Whether a vault of this owner has the segment.
-    ///
-    /// # Errors
-    /// [`ChainError`].
-    pub fn is_anchored(&self, owner: &PublicKey, segment: &SegmentId) -> Result<bool, ChainError> {
-        for vault in self.vaults(owner, usize::MAX)? {
-            if self.0.get(&SEGMENTS.key(&(vault, *segment)))?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// [`ChainError::Read`].
+    pub fn is_anchored(&self, vault: &VaultId, segment: &SegmentId) -> Result<bool, ChainError> {
+        Ok(SEGMENTS.contains(&self.0, &(*vault, *segment))?)
     }
 
     /// Whether the segment was released and that is not carried out yet.
     ///
     /// # Errors
     /// [`ChainError::Database`].
-    pub fn is_being_released(&self, owner: &PublicKey, segment: &SegmentId) -> Result<bool, ChainError> {
+    pub fn is_being_released(&self, vault: &VaultId, segment: &SegmentId) -> Result<bool, ChainError> {
         let table = self.0.txn.open_table(RELEASES).map_err(failed("reading"))?;
-        let row = table.get(&pair(&owner.0, &segment.0)).map_err(failed("reading"))?;
+        let row = table.get(&release_key(&(*vault, *segment))).map_err(failed("reading"))?;
         Ok(row.is_some())
     }
 
@@ -236,13 +205,13 @@ impl LightView {
     ///
     /// # Errors
     /// [`ChainError::Database`].
-    pub fn releases(&self, until: Timestamp, limit: usize) -> Result<Vec<Owned>, ChainError> {
+    pub fn releases(&self, until: Timestamp, limit: usize) -> Result<Vec<VaultSegment>, ChainError> {
         let table = self.0.txn.open_table(RELEASES).map_err(failed("reading"))?;
         let mut due = Vec::new();
         for row in table.range::<&[u8; 64]>(..).map_err(failed("reading"))? {
             let (key, time) = row.map_err(failed("reading"))?;
             if time.value() <= until.unix_micros() {
-                due.push(owned(key.value()));
+                due.push(segment_of(key.value()));
             }
             if due.len() == limit {
                 break;

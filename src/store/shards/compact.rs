@@ -51,7 +51,7 @@ impl ShardStore {
             let place = Place::new(&found.header, Position { volume: number, offset: found.offset });
             let end = found.offset + found.header.entry_len();
             let is_shard = found.header.kind == Kind::Shard;
-            if is_shard && self.shared.index.place(&place.owner, place.shard)? == Some(place) {
+            if is_shard && self.shared.index.place(&place.vault, place.shard)? == Some(place) {
                 bytes += found.header.entry_len();
                 survivors.extend(self.whole(&*file, &place)?);
             }
@@ -69,12 +69,12 @@ impl ShardStore {
         hasher.update(&bytes);
         let (root, leaves) = hasher.finish();
         if root != place.root {
-            self.shared.damaged().insert((place.owner, place.shard));
+            self.shared.damaged().insert((place.vault, place.shard));
             return Ok(None);
         }
         // It stays as old as it is. A header that rotted meanwhile leaves the shard where it is.
         let Ok(header) = read_header(file, &self.shared.config.header_key, place) else { return Ok(None) };
-        let (owner, shard, stored_at) = (place.owner, place.shard, header.stored_at);
-        Ok(Some(NewShard { owner, shard, root, bytes: bytes.into(), leaves, stored_at }))
+        let (vault, shard, stored_at) = (place.vault, place.shard, header.stored_at);
+        Ok(Some(NewShard { vault, shard, root, bytes: bytes.into(), leaves, stored_at }))
     }
 }

@@ -22,9 +22,9 @@ use crate::store::disk::Disk;
 use crate::store::shards::{Position, StoreError};
 use crate::store::volume::{Header, Kind};
 use crate::types::limits::MAX_SHARD_LEN;
-use crate::types::{Hash, PublicKey, SegmentId, Timestamp};
+use crate::types::{Hash, SegmentId, Timestamp, VaultId};
 
-/// owner 32 ‖ segment 32 ‖ index 1 → volume u32le ‖ offset u64le ‖ len u64le ‖ root 32.
+/// vault 32 ‖ segment 32 ‖ index 1 → volume u32le ‖ offset u64le ‖ len u64le ‖ root 32.
 const SHARDS: TableDefinition<'_, &[u8; 65], &[u8; 52]> = TableDefinition::new("shards");
 /// volume → shards alive in it, bytes of their entries, end of the last entry that ever was of a shard.
 const LIVE: TableDefinition<'_, u32, (u64, u64, u64)> = TableDefinition::new("live");
@@ -40,7 +40,7 @@ const CACHE_BYTES: usize = 32 << 20;
 /// Where a shard is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub(crate) owner: PublicKey,
+    pub(crate) vault: VaultId,
     pub(crate) shard: ShardRef,
     pub(crate) root: Hash,
     pub(crate) len: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) const fn new(header: &Header, at: Position) -> Self {
         Self {
-            owner: header.owner,
+            vault: header.vault,
             shard: header.shard,
             root: header.root,
             len: header.len,
@@ -65,7 +65,7 @@ impl Place {
     pub(crate) const fn header(&self) -> Header {
         Header {
             kind: Kind::Shard,
-            owner: self.owner,
+            vault: self.vault,
             shard: self.shard,
             root: self.root,
             len: self.len,
@@ -75,7 +75,7 @@ impl Place {
     }
 
     fn key(&self) -> [u8; 65] {
-        key(&self.owner, self.shard)
+        key(&self.vault, self.shard)
     }
 
     fn value(&self) -> [u8; 52] {
@@ -95,7 +95,7 @@ impl Place {
     fn parse(key: &[u8; 65], value: &[u8; 52]) -> Option<Self> {
         let segment = SegmentId::from_slice(&key[32..64])?;
         Some(Self {
-            owner: PublicKey::from_slice(&key[..32])?,
+            vault: VaultId::from_slice(&key[..32])?,
             shard: ShardRef { segment, index: key[64] },
             root: Hash::from_slice(&value[20..])?,
             len: u64::from_le_bytes(value[12..20].try_into().ok()?),
@@ -105,9 +105,9 @@ impl Place {
     }
 }
 
-fn key(owner: &PublicKey, shard: ShardRef) -> [u8; 65] {
+fn key(vault: &VaultId, shard: ShardRef) -> [u8; 65] {
     let mut key = [0; 65];
-    key[..32].copy_from_slice(owner.as_bytes());
+    key[..32].copy_from_slice(vault.as_bytes());
     key[32..64].copy_from_slice(shard.segment.as_bytes());
     key[64] = shard.index;
     key
@@ -240,17 +240,17 @@ impl Index {
         *self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn place(&self, owner: &PublicKey, shard: ShardRef) -> Result<Option<Place>, StoreError> {
+    pub(crate) fn place(&self, vault: &VaultId, shard: ShardRef) -> Result<Option<Place>, StoreError> {
         self.work(|db| {
             let table = db.begin_read()?.open_table(SHARDS)?;
-            let key = key(owner, shard);
+            let key = key(vault, shard);
             table.get(&key)?.map(|row| Place::decode(&key, row.value())).transpose()
         })
     }
 
-    /// All shards of a segment that the owner has.
-    pub(crate) fn places_of(&self, owner: &PublicKey, segment: &SegmentId) -> Result<Vec<Place>, StoreError> {
-        let bound = |index| key(owner, ShardRef { segment: *segment, index });
+    /// All shards of a segment that the vault has.
+    pub(crate) fn places_of(&self, vault: &VaultId, segment: &SegmentId) -> Result<Vec<Place>, StoreError> {
+        let bound = |index| key(vault, ShardRef { segment: *segment, index });
         self.work(|db| {
             let table = db.begin_read()?.open_table(SHARDS)?;
             let mut places = Vec::new();
@@ -262,17 +262,17 @@ impl Index {
         })
     }
 
-    /// Shards of an owner after one, at most `limit`.
+    /// Shards of a vault after one, at most `limit`.
     pub(crate) fn list(
         &self,
-        owner: &PublicKey,
+        vault: &VaultId,
         after: Option<ShardRef>,
         limit: usize,
     ) -> Result<Vec<Place>, StoreError> {
         use std::ops::Bound::{Excluded, Included};
-        let bound = |byte, index| key(owner, ShardRef { segment: SegmentId([byte; 32]), index });
+        let bound = |byte, index| key(vault, ShardRef { segment: SegmentId([byte; 32]), index });
         let (zero, last) = (bound(0, 0), bound(u8::MAX, u8::MAX));
-        let after = after.map(|after| key(owner, after));
+        let after = after.map(|after| key(vault, after));
         self.work(|db| {
             let table = db.begin_read()?.open_table(SHARDS)?;
             let first = after.as_ref().map_or(Included(&zero), Excluded);
@@ -286,11 +286,8 @@ impl Index {
     }
 
     /// The next shard in the order of keys; the first for `None`.
-    pub(crate) fn next_after(
-        &self,
-        last: Option<(PublicKey, ShardRef)>,
-    ) -> Result<Option<Place>, StoreError> {
-        let last = last.map(|(owner, shard)| key(&owner, shard));
+    pub(crate) fn next_after(&self, last: Option<(VaultId, ShardRef)>) -> Result<Option<Place>, StoreError> {
+        let last = last.map(|(vault, shard)| key(&vault, shard));
         self.work(|db| {
             let table = db.begin_read()?.open_table(SHARDS)?;
             let mut rows = match &last {

@@ -11,7 +11,7 @@ use crate::crypto::tree;
 use crate::message::{HeldShard, ShardRef};
 use crate::store::disk::DiskFile;
 use crate::store::volume::{HEADER_LEN, Header, HeaderKey};
-use crate::types::{Hash, PublicKey, SegmentId, Timestamp};
+use crate::types::{Hash, SegmentId, Timestamp, VaultId};
 
 /// With less than this, beside the reserve, it is said to be full: a shard of a whole segment may not fit.
 const FULL_BELOW: u64 = 4 << 20;
@@ -53,14 +53,14 @@ impl ShardReader {
     /// [`StoreError::NotFound`], [`StoreError::OutOfBounds`], [`StoreError::Corrupt`] or [`StoreError::Disk`].
     pub fn read(
         &self,
-        owner: &PublicKey,
+        vault: &VaultId,
         shard: ShardRef,
         start: u64,
         len: u64,
     ) -> Result<ReadSlice, StoreError> {
         loop {
-            let place = self.0.index.place(owner, shard)?.ok_or(StoreError::NotFound)?;
-            if self.0.damaged().contains(&(*owner, shard)) {
+            let place = self.0.index.place(vault, shard)?.ok_or(StoreError::NotFound)?;
+            if self.0.damaged().contains(&(*vault, shard)) {
                 return Err(StoreError::Corrupt);
             }
             if let Some(slice) = self.read_place(&place, start, len)? {
@@ -83,13 +83,13 @@ impl ShardReader {
         let is_corrupt = matches!(slice, Err(StoreError::Corrupt));
         if is_corrupt {
             // From here on a new copy is taken. Marked before the index is asked: one that came meanwhile is seen there.
-            self.0.damaged().insert((place.owner, place.shard));
+            self.0.damaged().insert((place.vault, place.shard));
         }
-        if self.0.index.place(&place.owner, place.shard)? == Some(*place) {
+        if self.0.index.place(&place.vault, place.shard)? == Some(*place) {
             return slice.map(Some);
         }
         if is_corrupt {
-            self.0.damaged().remove(&(place.owner, place.shard));
+            self.0.damaged().remove(&(place.vault, place.shard));
         }
         Ok(None)
     }
@@ -109,38 +109,38 @@ impl ShardReader {
         Ok(ReadSlice { shard_len: place.len, bytes: Bytes::from_owner(bytes), proof })
     }
 
-    /// The root of a shard; `None` if this owner has none here, or it is damaged.
+    /// The root of a shard; `None` if this vault has none here, or it is damaged.
     ///
     /// # Errors
     /// [`StoreError::Disk`].
-    pub fn root_of(&self, owner: &PublicKey, shard: ShardRef) -> Result<Option<Hash>, StoreError> {
-        let sound = !self.0.damaged().contains(&(*owner, shard));
-        Ok(self.0.index.place(owner, shard)?.filter(|_| sound).map(|place| place.root))
+    pub fn root_of(&self, vault: &VaultId, shard: ShardRef) -> Result<Option<Hash>, StoreError> {
+        let sound = !self.0.damaged().contains(&(*vault, shard));
+        Ok(self.0.index.place(vault, shard)?.filter(|_| sound).map(|place| place.root))
     }
 
-    /// Shards of an owner after one, in ascending order, at most `limit`; those that are damaged are left out.
+    /// Shards of a vault after one, in ascending order, at most `limit`; those that are damaged are left out.
     ///
     /// # Errors
     /// [`StoreError::Disk`].
     pub fn list(
         &self,
-        owner: &PublicKey,
+        vault: &VaultId,
         after: Option<ShardRef>,
         limit: usize,
     ) -> Result<Vec<HeldShard>, StoreError> {
-        let places = self.0.index.list(owner, after, limit)?;
+        let places = self.0.index.list(vault, after, limit)?;
         let damaged = self.0.damaged();
-        let sound = places.into_iter().filter(|place| !damaged.contains(&(*owner, place.shard)));
+        let sound = places.into_iter().filter(|place| !damaged.contains(&(*vault, place.shard)));
         Ok(sound.map(|place| HeldShard { shard: place.shard, root: place.root, len: place.len }).collect())
     }
 
-    /// When each shard of a segment was stored that this owner has here, by the ledger's time; zero where that was not
+    /// When each shard of a segment was stored that this vault has here, by the ledger's time; zero where that was not
     /// known.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] or [`StoreError::Disk`].
-    pub fn stored_at(&self, owner: &PublicKey, segment: &SegmentId) -> Result<Vec<Timestamp>, StoreError> {
-        let places = self.0.index.places_of(owner, segment)?;
+    pub fn stored_at(&self, vault: &VaultId, segment: &SegmentId) -> Result<Vec<Timestamp>, StoreError> {
+        let places = self.0.index.places_of(vault, segment)?;
         let stored_at = |place: &Place| {
             let file = self.0.volumes.get(place.volume)?;
             Ok(read_header(&*file, &self.0.config.header_key, place)?.stored_at)
@@ -148,20 +148,20 @@ impl ShardReader {
         places.iter().map(stored_at).collect()
     }
 
-    /// The next shards in the order of their owners, after one; at most `limit`.
+    /// The next shards in the order of their vaults, after one; at most `limit`.
     ///
     /// # Errors
     /// [`StoreError::Disk`].
     pub fn walk(
         &self,
-        mut after: Option<(PublicKey, ShardRef)>,
+        mut after: Option<(VaultId, ShardRef)>,
         limit: usize,
-    ) -> Result<Vec<(PublicKey, ShardRef)>, StoreError> {
+    ) -> Result<Vec<(VaultId, ShardRef)>, StoreError> {
         let mut found = Vec::new();
         while found.len() < limit
             && let Some(place) = self.0.index.next_after(after)?
         {
-            after = Some((place.owner, place.shard));
+            after = Some((place.vault, place.shard));
             found.extend(after);
         }
         Ok(found)

@@ -14,7 +14,7 @@ use crate::store::shards::{
 };
 use crate::store::volume::{self, Found, Kind, Scan, file_name};
 use crate::transfer::BufferPool;
-use crate::types::PublicKey;
+use crate::types::VaultId;
 
 pub(super) fn open(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<ShardStore, StoreError> {
     let (index, known) = Index::open(Arc::clone(&disk))?;
@@ -86,7 +86,7 @@ fn find_lost(store: &ShardStore, known: Option<Position>) -> Result<BTreeSet<u32
             |place: &Place| lens.get(&place.volume).is_some_and(|len| end(place) > len.unwrap_or(0));
         shards = store.shared.index.find(is_lost)?;
     }
-    store.shared.damaged().extend(shards.iter().map(|place| (place.owner, place.shard)));
+    store.shared.damaged().extend(shards.iter().map(|place| (place.vault, place.shard)));
     for (number, len) in &lens {
         let count = shards.iter().filter(|place| place.volume == *number).count();
         // What the index does not know is lost too, but not what was stored anew or released since.
@@ -133,19 +133,19 @@ fn apply(store: &mut ShardStore, number: u32, scan: &Scan) -> Result<(), StoreEr
     let mut freed = BTreeSet::new();
     let mut dead = Vec::new();
     for found in &scan.entries {
-        let segment = (found.header.owner, found.header.shard.segment);
+        let segment = (found.header.vault, found.header.shard.segment);
         if found.header.kind == Kind::Shard {
-            dead.extend(fresh.insert((found.header.owner, found.header.shard), place_of(number, found)));
+            dead.extend(fresh.insert((found.header.vault, found.header.shard), place_of(number, found)));
             continue;
         }
         freed.insert(segment);
         let released =
-            |(owner, shard): &(PublicKey, ShardRef), _: &mut Place| (*owner, shard.segment) == segment;
+            |(vault, shard): &(VaultId, ShardRef), _: &mut Place| (*vault, shard.segment) == segment;
         dead.extend(fresh.extract_if(.., released).map(|(_, place)| place));
     }
     let mut gone = Vec::new();
-    for (owner, segment) in &freed {
-        gone.extend(store.shared.index.places_of(owner, segment)?);
+    for (vault, segment) in &freed {
+        gone.extend(store.shared.index.places_of(vault, segment)?);
     }
     let fresh: Vec<_> = fresh.into_values().collect();
     // At once: the index must never know an end of the log without all that is before it.

@@ -14,8 +14,8 @@ const CONFIG: StoreConfig = StoreConfig {
 };
 const ROOM: u64 = 64 << 20;
 
-fn owner(n: u8) -> PublicKey {
-    PublicKey([n; 32])
+fn vault(n: u8) -> VaultId {
+    VaultId([n; 32])
 }
 
 fn segment(n: u8) -> SegmentId {
@@ -39,7 +39,7 @@ fn shard(own: u8, n: u8, index: u8, len: usize) -> NewShard {
     hasher.update(&bytes);
     let (root, leaves) = hasher.finish();
     let stored_at = Timestamp::from_unix_micros(u64::from(n) + 1);
-    NewShard { owner: owner(own), shard: shard_ref(n, index), root, bytes: bytes.into(), leaves, stored_at }
+    NewShard { vault: vault(own), shard: shard_ref(n, index), root, bytes: bytes.into(), leaves, stored_at }
 }
 
 fn open_with(disk: &MemDisk, config: StoreConfig) -> ShardStore {
@@ -55,7 +55,7 @@ fn put(store: &mut ShardStore, batch: &[NewShard]) {
 }
 
 fn read(store: &ShardStore, new: &NewShard) -> Result<ReadSlice, StoreError> {
-    store.reader().read(&new.owner, new.shard, 0, u64::MAX)
+    store.reader().read(&new.vault, new.shard, 0, u64::MAX)
 }
 
 fn assert_whole(store: &ShardStore, new: &NewShard) {
@@ -69,7 +69,7 @@ fn assert_absent(store: &ShardStore, new: &NewShard) {
 }
 
 fn place(store: &ShardStore, new: &NewShard) -> Place {
-    store.shared.index.place(&new.owner, new.shard).unwrap().unwrap()
+    store.shared.index.place(&new.vault, new.shard).unwrap().unwrap()
 }
 
 fn lose_index(disk: &MemDisk) {
@@ -78,7 +78,7 @@ fn lose_index(disk: &MemDisk) {
 }
 
 #[test]
-fn what_is_put_is_read_with_proofs_by_its_owner_alone() {
+fn what_is_put_is_read_with_proofs_in_its_vault_alone() {
     let disk = MemDisk::new(ROOM);
     let mut store = open(&disk);
     let news: Vec<_> = [1, 511, 16_384, 16_385, 70_000]
@@ -90,10 +90,10 @@ fn what_is_put_is_read_with_proofs_by_its_owner_alone() {
     let reader = store.reader();
     for new in &news {
         let len = new.bytes.len() as u64;
-        assert_eq!(reader.root_of(&new.owner, new.shard).unwrap(), Some(new.root));
+        assert_eq!(reader.root_of(&new.vault, new.shard).unwrap(), Some(new.root));
         for start in (0..len).step_by(SLICE_LEN) {
             for wanted in [SLICE_LEN as u64, 2 * SLICE_LEN as u64, u64::MAX] {
-                let slice = reader.read(&new.owner, new.shard, start, wanted).unwrap();
+                let slice = reader.read(&new.vault, new.shard, start, wanted).unwrap();
                 let end = len.min(start.saturating_add(wanted));
                 assert_eq!(slice.bytes, new.bytes[start as usize..end as usize]);
                 assert!(tree::verify(&new.root, len, start, &slice.bytes, &slice.proof).is_ok());
@@ -102,12 +102,12 @@ fn what_is_put_is_read_with_proofs_by_its_owner_alone() {
                 assert!(tree::verify(&new.root, len, start, &wrong, &slice.proof).is_err());
             }
         }
-        assert!(matches!(reader.read(&new.owner, new.shard, 1, 5), Err(StoreError::OutOfBounds)));
-        assert!(matches!(reader.read(&new.owner, new.shard, 1 << 20, 5), Err(StoreError::OutOfBounds)));
-        assert!(matches!(reader.read(&owner(2), new.shard, 0, len), Err(StoreError::NotFound)));
-        assert_eq!(reader.root_of(&owner(2), new.shard).unwrap(), None);
+        assert!(matches!(reader.read(&new.vault, new.shard, 1, 5), Err(StoreError::OutOfBounds)));
+        assert!(matches!(reader.read(&new.vault, new.shard, 1 << 20, 5), Err(StoreError::OutOfBounds)));
+        assert!(matches!(reader.read(&vault(2), new.shard, 0, len), Err(StoreError::NotFound)));
+        assert_eq!(reader.root_of(&vault(2), new.shard).unwrap(), None);
     }
-    assert_eq!(store.release(&owner(2), &[segment(1)]).unwrap(), (0, 0));
+    assert_eq!(store.release(&vault(2), &[segment(1)]).unwrap(), (0, 0));
     assert_whole(&store, &news[0]);
     let usage = reader.usage();
     assert_eq!((usage.shards, usage.shard_bytes), (5, 1 + 511 + 16_384 + 16_385 + 70_000));
@@ -167,7 +167,7 @@ enum Fate {
 }
 
 /// What was promised of each shard.
-type Promises = BTreeMap<(PublicKey, ShardRef), (NewShard, Fate)>;
+type Promises = BTreeMap<(VaultId, ShardRef), (NewShard, Fate)>;
 
 /// Runs the workload until its end or the first error.
 fn run(disk: &MemDisk) -> Promises {
@@ -178,14 +178,14 @@ fn run(disk: &MemDisk) -> Promises {
             Step::Put(news) => {
                 for (new, result) in news.iter().zip(store.put_batch(&news)) {
                     let fate = if result.is_ok() { Fate::Held } else { Fate::Either };
-                    promises.insert((new.owner, new.shard), (new.clone(), fate));
+                    promises.insert((new.vault, new.shard), (new.clone(), fate));
                 }
             }
             Step::Release(own, segments) => {
                 let ids: Vec<_> = segments.iter().map(|n| segment(*n)).collect();
-                let fate = if store.release(&owner(own), &ids).is_ok() { Fate::Gone } else { Fate::Either };
-                for ((own_key, shard), promise) in &mut promises {
-                    if *own_key == owner(own) && ids.contains(&shard.segment) {
+                let fate = if store.release(&vault(own), &ids).is_ok() { Fate::Gone } else { Fate::Either };
+                for ((of, shard), promise) in &mut promises {
+                    if *of == vault(own) && ids.contains(&shard.segment) {
                         promise.1 = fate;
                     }
                 }
@@ -229,7 +229,7 @@ fn assert_nothing_leaks(disk: &MemDisk, store: &ShardStore) {
         let scan = volume::scan(&*file, &CONFIG.header_key, number, 0, sealed, |_| Ok(true)).unwrap();
         let needed = scan.entries.iter().map(|found| {
             let here = Place::new(&found.header, Position { volume: number, offset: found.offset });
-            let place = store.shared.index.place(&here.owner, here.shard).unwrap();
+            let place = store.shared.index.place(&here.vault, here.shard).unwrap();
             if place == Some(here) { found.header.entry_len() } else { ENTRY_ALIGN }
         });
         let (needed, taken) = (needed.sum::<u64>(), file.allocated_bytes().unwrap());
@@ -345,7 +345,7 @@ fn after_a_failed_sync_nothing_is_written_until_reopened() {
     disk.fail_next(Op::Sync, "volume-", io::ErrorKind::Other);
     assert!(matches!(store.put_batch(std::slice::from_ref(&second))[..], [Err(StoreError::Disk { .. })]));
     assert!(matches!(store.put_batch(std::slice::from_ref(&second))[..], [Err(StoreError::Failed)]));
-    assert!(matches!(store.release(&owner(1), &[segment(1)]), Err(StoreError::Failed)));
+    assert!(matches!(store.release(&vault(1), &[segment(1)]), Err(StoreError::Failed)));
     assert_whole(&store, &first);
     assert_eq!(store.reader().usage().problems.len(), 1);
     assert!(matches!(store.close(), Err(StoreError::Failed)));
@@ -389,7 +389,7 @@ fn a_rebuild_serves_what_shares_a_volumes_last_batch_with_released_shards() {
     let batch = [shard(1, 1, 0, 30_000), shard(1, 2, 0, 30_000)];
     put(&mut store, &batch);
     put(&mut store, &[shard(1, 3, 0, 80_000)]);
-    store.release(&owner(1), &[segment(1)]).unwrap();
+    store.release(&vault(1), &[segment(1)]).unwrap();
     store.close().unwrap();
     lose_index(&disk);
     let store = open(&disk);
@@ -417,9 +417,9 @@ fn a_scrub_finds_a_flipped_bit_and_a_new_copy_heals_it() {
             break;
         }
     }
-    assert_eq!((shards, damaged), (4, vec![(owner(1), news[2].shard)]));
+    assert_eq!((shards, damaged), (4, vec![(vault(1), news[2].shard)]));
     assert!(matches!(read(&store, &news[2]), Err(StoreError::Corrupt)));
-    assert_eq!(store.reader().root_of(&owner(1), news[2].shard).unwrap(), None);
+    assert_eq!(store.reader().root_of(&vault(1), news[2].shard).unwrap(), None);
     assert!(store.reader().usage().problems.iter().any(|problem| problem.contains("damaged")));
     assert_whole(&store, &news[1]);
     assert!(store.scrub(u64::MAX).unwrap().damaged.is_empty(), "reported once");
@@ -437,7 +437,7 @@ fn a_read_that_finds_damage_lets_a_new_copy_heal_it() {
     let hit = place(&store, &news[4]);
     disk.flip_bit(&file_name(hit.volume), hit.offset + 20, 3);
     assert!(matches!(read(&store, &news[4]), Err(StoreError::Corrupt)));
-    assert_eq!(store.reader().root_of(&owner(1), news[4].shard).unwrap(), None);
+    assert_eq!(store.reader().root_of(&vault(1), news[4].shard).unwrap(), None);
     put(&mut store, &news[4..5]);
     assert_whole(&store, &news[4]);
 }
@@ -490,7 +490,7 @@ fn released_space_is_given_back_and_dead_volumes_go() {
     assert!(volumes().len() >= 3 && volumes()[0] == oldest);
     // A younger one's death leaves it: it may hold tombstones.
     let before = store.reader().usage().disk_bytes;
-    assert_eq!(store.release(&owner(1), &[segment(0), segment(1)]).unwrap(), (2, 1_200_000));
+    assert_eq!(store.release(&vault(1), &[segment(0), segment(1)]).unwrap(), (2, 1_200_000));
     let after = store.reader().usage().disk_bytes;
     assert!(before - after >= 1_180_000, "{before} {after}");
     assert!(volumes().contains(&oldest));
@@ -500,7 +500,7 @@ fn released_space_is_given_back_and_dead_volumes_go() {
         .filter(|new| place(&store, new).volume == oldest)
         .map(|new| new.shard.segment)
         .collect();
-    store.release(&owner(1), &in_oldest).unwrap();
+    store.release(&vault(1), &in_oldest).unwrap();
     assert!(!volumes().contains(&oldest));
     drop(store);
     for lost in [false, true] {
@@ -528,7 +528,7 @@ fn no_bit_of_the_index_that_flips_costs_a_shard() {
     let mut store = open(&whole);
     let news: Vec<_> = (0..150).map(|n| shard(1, n, 0, 1_000)).collect();
     news.chunks(10).for_each(|batch| put(&mut store, batch));
-    store.release(&owner(1), &[segment(0), segment(77)]).unwrap();
+    store.release(&vault(1), &[segment(0), segment(77)]).unwrap();
     let crashed = whole.after_power_loss(Survivors::Everything);
     store.close().unwrap();
     let (gone, held): (Vec<_>, Vec<_>) =
@@ -632,12 +632,12 @@ fn a_volume_that_is_missing_or_cut_short_is_named_and_its_shards_are_taken_anew(
         assert!(problems.iter().any(|one| one.contains(&named) && one.contains(&counted)), "{problems:?}");
         for new in lost {
             assert!(matches!(read(&store, new), Err(StoreError::Corrupt)));
-            assert_eq!(store.reader().root_of(&new.owner, new.shard).unwrap(), None);
+            assert_eq!(store.reader().root_of(&new.vault, new.shard).unwrap(), None);
         }
         held.iter().for_each(|new| assert_whole(&store, new));
         put(&mut store, &lost[..1]);
         let rest: Vec<_> = lost[1..].iter().map(|new| new.shard.segment).collect();
-        assert_eq!(store.release(&owner(1), &rest).unwrap().0, rest.len() as u64);
+        assert_eq!(store.release(&vault(1), &rest).unwrap().0, rest.len() as u64);
         for _ in 0..2 {
             assert_whole(&store, &lost[0]);
             lost[1..].iter().for_each(|new| assert_absent(&store, new));
@@ -690,7 +690,7 @@ fn a_read_that_a_release_overtakes_finds_nothing_instead_of_a_hole() {
     let places = [place(&store, &news[3]), place(&store, &news[0])];
     assert!(reader.read_place(&places[0], 0, u64::MAX).unwrap().is_some());
     let segments: Vec<_> = news[..4].iter().map(|new| new.shard.segment).collect();
-    store.release(&owner(1), &segments).unwrap();
+    store.release(&vault(1), &segments).unwrap();
     for place in &places {
         assert_eq!(reader.read_place(place, 0, u64::MAX).unwrap(), None);
     }
@@ -702,7 +702,7 @@ fn a_hole_that_cannot_be_punched_does_not_undo_a_release() {
     let (disk, news) = three_volumes();
     let mut store = open(&disk);
     disk.fail_next(Op::Punch, "volume-", io::ErrorKind::Other);
-    assert_eq!(store.release(&owner(1), &[segment(4), segment(5)]).unwrap(), (2, 60_000));
+    assert_eq!(store.release(&vault(1), &[segment(4), segment(5)]).unwrap(), (2, 60_000));
     assert_absent(&store, &news[4]);
     assert_absent(&store, &news[5]);
     assert_eq!(store.reader().usage().problems.len(), 1);
@@ -722,7 +722,7 @@ fn a_new_copy_of_a_damaged_shard_frees_the_old() {
     assert_whole(&store, &news[1]);
 }
 
-/// Stores bytes under another owner that hold a tombstone of the victim's segment where an entry may begin, made with
+/// Stores bytes under another vault that hold a tombstone of the victim's segment where an entry may begin, made with
 /// `key`; then loses the header before it, or tears it off, so that recovery has to search.
 fn attacked(key: HeaderKey, torn: bool) -> (ShardStore, NewShard) {
     let disk = MemDisk::new(ROOM);
@@ -734,7 +734,7 @@ fn attacked(key: HeaderKey, torn: bool) -> (ShardStore, NewShard) {
     let data_at = Place::new(&store_header(&attack), start).header().data_at();
     // The second block of the entry lies wholly in the attacker's bytes.
     let (at, in_shard) = (start.offset + ENTRY_ALIGN, (ENTRY_ALIGN - data_at) as usize);
-    let forged = Header { durable_to: at, ..tombstone(victim.owner, victim.shard.segment) };
+    let forged = Header { durable_to: at, ..tombstone(victim.vault, victim.shard.segment) };
     let mut bytes = attack.bytes.to_vec();
     bytes[in_shard..in_shard + HEADER_LEN].copy_from_slice(&forged.encode(&key, start.volume, at));
     let mut hasher = SliceHasher::new(bytes.len() as u64);
@@ -754,8 +754,8 @@ fn attacked(key: HeaderKey, torn: bool) -> (ShardStore, NewShard) {
 
 fn store_header(new: &NewShard) -> Header {
     let len = new.bytes.len() as u64;
-    let (owner, shard, root, stored_at) = (new.owner, new.shard, new.root, new.stored_at);
-    Header { kind: Kind::Shard, owner, shard, root, len, durable_to: 0, stored_at }
+    let (vault, shard, root, stored_at) = (new.vault, new.shard, new.root, new.stored_at);
+    Header { kind: Kind::Shard, vault, shard, root, len, durable_to: 0, stored_at }
 }
 
 #[test]
@@ -779,7 +779,7 @@ fn a_tombstone_whose_write_failed_never_counts() {
     put(&mut store, std::slice::from_ref(&new));
     // The header is written, the rest of its block is not.
     disk.fail_after(1, Op::Write, "volume-", io::ErrorKind::Other);
-    store.release(&owner(1), &[segment(1)]).unwrap_err();
+    store.release(&vault(1), &[segment(1)]).unwrap_err();
     put(&mut store, std::slice::from_ref(&new));
     let store = open(&disk.after_power_loss(Survivors::Everything));
     assert_whole(&store, &new);
@@ -803,7 +803,7 @@ fn a_volume_of_mostly_released_small_shards_is_compacted_and_goes() {
     let mut store = open(&disk);
     let oldest = place(&store, &news[19]).volume;
     let before = store.reader().usage().disk_bytes;
-    assert_eq!(store.release(&owner(1), &gone).unwrap(), (18, 9_000));
+    assert_eq!(store.release(&vault(1), &gone).unwrap(), (18, 9_000));
     assert!(!disk.list().unwrap().contains(&file_name(oldest)));
     for lost in [false, true] {
         news[..18].iter().for_each(|new| assert_absent(&store, new));
@@ -823,11 +823,11 @@ fn a_shard_stays_as_old_as_it_is_when_it_moves_and_when_the_index_is_made_anew()
     let (disk, news, gone) = two_volumes_of_small_shards();
     let mut store = open(&disk);
     let stored_at = |store: &ShardStore, new: &NewShard| {
-        store.reader().stored_at(&new.owner, &new.shard.segment).unwrap()
+        store.reader().stored_at(&new.vault, &new.shard.segment).unwrap()
     };
     let before = place(&store, &news[19]);
     assert_eq!(stored_at(&store, &news[0]).len(), 18);
-    store.release(&owner(1), &gone).unwrap();
+    store.release(&vault(1), &gone).unwrap();
     assert_ne!(place(&store, &news[19]), before, "it moved");
     for lost in [false, true] {
         news[18..].iter().for_each(|new| assert_eq!(stored_at(&store, new), [new.stored_at]));
@@ -847,7 +847,7 @@ fn a_shard_stays_as_old_as_it_is_when_it_moves_and_when_the_index_is_made_anew()
             after = Some(last);
             found.extend(step);
         }
-        assert_eq!(found, news[18..].iter().map(|new| (new.owner, new.shard)).collect::<Vec<_>>());
+        assert_eq!(found, news[18..].iter().map(|new| (new.vault, new.shard)).collect::<Vec<_>>());
     }
 }
 
@@ -859,7 +859,7 @@ fn a_shard_of_before_times_were_noted_reads_and_has_none() {
     let old = NewShard { stored_at: Timestamp::ZERO, ..shard(1, 1, 0, 20_000) };
     put(&mut store, std::slice::from_ref(&old));
     assert_whole(&store, &old);
-    assert_eq!(store.reader().stored_at(&old.owner, &old.shard.segment).unwrap(), [Timestamp::ZERO]);
+    assert_eq!(store.reader().stored_at(&old.vault, &old.shard.segment).unwrap(), [Timestamp::ZERO]);
 }
 
 #[test]
@@ -868,13 +868,13 @@ fn compaction_leaves_a_damaged_shard_where_it_is() {
     let mut store = open(&disk);
     let hit = place(&store, &news[19]);
     disk.flip_bit(&file_name(hit.volume), hit.offset + hit.header().data_at() + 3, 3);
-    store.release(&owner(1), &gone).unwrap();
+    store.release(&vault(1), &gone).unwrap();
     assert_eq!(place(&store, &news[19]), hit);
     assert!(matches!(read(&store, &news[19]), Err(StoreError::Corrupt)));
     assert!(place(&store, &news[18]).volume > hit.volume);
     // A new copy of it lets the volume go.
     put(&mut store, &news[19..20]);
-    store.release(&owner(1), &[segment(39)]).unwrap();
+    store.release(&vault(1), &[segment(39)]).unwrap();
     assert!(!disk.list().unwrap().contains(&file_name(hit.volume)));
     assert_whole(&store, &news[19]);
 }
@@ -885,7 +885,7 @@ fn a_crash_during_compaction_loses_nothing() {
     let image = || whole.after_power_loss(Survivors::Nothing);
     let released = |disk: &MemDisk| {
         ShardStore::open(Arc::new(disk.clone()), CONFIG)
-            .is_ok_and(|mut s| s.release(&owner(1), &gone).is_ok())
+            .is_ok_and(|mut s| s.release(&vault(1), &gone).is_ok())
     };
     let first = image();
     let before = first.changes();

@@ -10,15 +10,15 @@ use bytes::Bytes;
 
 use crate::crypto::sign::KeyPair;
 use crate::message::request::{PutShard, SignedReceipt};
-use crate::message::{Refusal, RefusalCode, Request, Response};
-use crate::roles::storage_node::{Signer, answer, refusal, sign_receipt, verify_shard};
+use crate::message::{Refusal, RefusalCode, Request, Response, Violation};
+use crate::roles::storage_node::{Signer, answer, key_namespace, refusal, sign_receipt, verify_shard};
 use crate::store::disk::Disk as _;
 use crate::store::{NewShard, ShardStore, StoreConfig, StoreError};
 use crate::testing::mem_disk::{MemDisk, Survivors};
 use crate::testing::sim::faults::Trouble;
 use crate::testing::sim::rng::Rng;
 use crate::transfer::Failure;
-use crate::types::{NetworkId, PublicKey, Timestamp};
+use crate::types::{NetworkId, PublicKey, Timestamp, VaultId};
 
 /// Who asks: a call of one incarnation of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ const STORE: StoreConfig = StoreConfig {
 #[derive(Debug)]
 struct Waiting {
     caller: Caller,
-    owner: PublicKey,
+    namespace: VaultId,
     put: PutShard,
     body: Vec<u8>,
 }
@@ -224,7 +224,10 @@ impl Node {
         }
         self.unconnected = 0;
         match Request::decode(header) {
-            Ok(Request::PutShard(put)) => self.take_in(now, Waiting { caller, owner: from, put, body }),
+            Ok(Request::PutShard(put)) => {
+                let namespace = key_namespace(&put.vault, &from);
+                self.take_in(now, Waiting { caller, namespace, put, body })
+            }
             Ok(request) => self.answer(caller, from, &request),
             Err(error) => self.refuse(caller, error.into()),
         }
@@ -245,10 +248,14 @@ impl Node {
         if self.trouble == Some(Trouble::Withholds) && matches!(request, Request::ReadShard(_)) {
             return self.refuse(caller, Refusal::new(RefusalCode::NotFound, "no such shard"));
         }
+        let Some(vault) = request.vault() else {
+            return self.refuse(caller, Violation::OutOfBounds.into());
+        };
+        let namespace = key_namespace(&vault, &from);
         let Some(store) = &mut self.store else { return Vec::new() };
         let (response, mut body) = match request {
-            Request::ReleaseSegments(segments) => {
-                let released = store.release(&from, segments);
+            Request::ReleaseSegments { segments, .. } => {
+                let released = store.release(&namespace, segments);
                 if self.disk.is_down() {
                     return self.crash(vec![caller]);
                 }
@@ -257,7 +264,7 @@ impl Node {
                 (released.map_or_else(refused, done), Vec::new())
             }
             request => {
-                let (response, body) = answer(&store.reader(), &from, request);
+                let (response, body) = answer(&store.reader(), &namespace, request);
                 (response, body.to_vec())
             }
         };
@@ -280,7 +287,7 @@ impl Node {
         let (mut replies, mut shards, mut taken) = (Vec::new(), Vec::new(), Vec::new());
         for waiting in batch {
             let bytes = Bytes::from(waiting.body.clone());
-            match verify_shard(waiting.owner, &waiting.put, bytes, Timestamp::ZERO) {
+            match verify_shard(waiting.namespace, &waiting.put, bytes, Timestamp::ZERO) {
                 Ok(shard) => {
                     shards.push(shard);
                     taken.push(waiting);
@@ -321,8 +328,8 @@ impl Node {
         image.set_capacity(CAPACITY);
         let after = open(&image)?.reader();
         for shard in shards.iter().zip(results).filter(|(_, result)| result.is_ok()).map(|(shard, _)| shard) {
-            let found = after.root_of(&shard.owner, shard.shard);
-            let slice = after.read(&shard.owner, shard.shard, 0, shard.bytes.len() as u64);
+            let found = after.root_of(&shard.vault, shard.shard);
+            let slice = after.read(&shard.vault, shard.shard, 0, shard.bytes.len() as u64);
             let whole = slice.is_ok_and(|slice| slice.bytes == shard.bytes);
             if !whole || !matches!(found, Ok(Some(root)) if root == shard.root) {
                 return Err(format!("I1: {:?} is signed for but not durable", shard.shard));
@@ -335,14 +342,14 @@ impl Node {
         let signed = match self.trouble {
             Some(Trouble::Forges) => {
                 let forger = KeyPair::from_secret(&self.rng.bytes());
-                let honest = sign_receipt(&self.signer, waiting.owner, &waiting.put, now);
+                let honest = sign_receipt(&self.signer, &waiting.put, now);
                 let signature = forger.sign(crate::crypto::sign::Domain::CustodyReceipt, &honest.statement);
                 SignedReceipt { signature, ..honest }
             }
             Some(Trouble::Replays) if !self.receipts.is_empty() => {
                 self.receipts[self.rng.index(self.receipts.len())].clone()
             }
-            _ => sign_receipt(&self.signer, waiting.owner, &waiting.put, now),
+            _ => sign_receipt(&self.signer, &waiting.put, now),
         };
         self.receipts.push(signed.clone());
         signed

@@ -7,11 +7,13 @@ use std::time::Duration;
 use crate::message::request::ReadShard;
 use crate::message::{Refusal, Violation};
 use crate::transfer::failure::{Failure, Reasons, RequestId};
-use crate::types::{Code, PublicKey, SegmentId};
+use crate::types::{Code, PublicKey, SegmentId, VaultId};
 
 /// What is to be read from where.
 #[derive(Debug, Clone)]
 pub struct ReadPlan {
+    /// The vault that it is of.
+    pub vault: VaultId,
     /// The segment.
     pub segment: SegmentId,
     /// How it is coded.

@@ -62,6 +62,7 @@ fn key(node: usize) -> PublicKey {
 
 fn plan(code: Code, wanted: &[Option<Range<u64>>]) -> ReadPlan {
     ReadPlan {
+        vault: VaultId([9; 32]),
         segment: SegmentId([9; 32]),
         code,
         holders: (0..code.total()).map(|shard| Some(key(shard))).collect(),

@@ -6,11 +6,13 @@ use crate::message::request::PutShard;
 use crate::message::{CustodyReceipt, Descriptor, Refusal, Violation};
 use crate::transfer::failure::{Failure, Reasons, RequestId};
 use crate::types::limits::{UPLOAD_GRACE_MAX_MILLIS, UPLOAD_GRACE_MILLIS};
-use crate::types::{Code, Hash, PublicKey, SegmentId};
+use crate::types::{Code, Hash, PublicKey, SegmentId, VaultId};
 
 /// What is to be placed where.
 #[derive(Debug, Clone)]
 pub struct UploadPlan {
+    /// The vault that it is of.
+    pub vault: VaultId,
     /// The segment.
     pub segment: SegmentId,
     /// How it is coded.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::message::Refusal;
-use crate::types::{Code, Hash, SegmentId};
+use crate::types::{Code, Hash, SegmentId, VaultId};
 
 const SEGMENT: SegmentId = SegmentId([9; 32]);
 const START: Timestamp = Timestamp::from_unix_millis(1_000_000);
@@ -61,6 +61,7 @@ fn key(node: usize) -> PublicKey {
 fn plan(code: Code, nodes: usize) -> UploadPlan {
     let ranking = |shard: usize| (0..nodes).map(|rank| key((shard + rank) % nodes)).collect();
     UploadPlan {
+        vault: VaultId([9; 32]),
         segment: SEGMENT,
         code,
         len: 1_000,
@@ -75,7 +76,7 @@ fn plan(code: Code, nodes: usize) -> UploadPlan {
 fn receipt(put: &PutShard, node: PublicKey) -> CustodyReceipt {
     CustodyReceipt {
         network: crate::types::NetworkId([0; 32]),
-        owner: PublicKey([0; 32]),
+        vault: put.vault,
         segment: put.shard.segment,
         index: put.shard.index,
         root: put.root,

@@ -11,11 +11,13 @@ use xvault::net::{CallError, Peers};
 use xvault::roles::storage_node::{NodeConfig, StorageNode};
 use xvault::store::StoreConfig;
 use xvault::types::limits::NODE_INTAKE_BYTES;
-use xvault::types::{Code, Hash, Network, NetworkId, NodeInfo, SegmentId};
+use xvault::types::{Code, Hash, Network, NetworkId, NodeInfo, SegmentId, VaultId};
 
 use super::{content, in_time, tls};
 
 const NETWORK: NetworkId = NetworkId([3; 32]);
+/// The vault that all of them name, whosever it is.
+const VAULT: VaultId = VaultId([4; 32]);
 
 struct Served {
     _dir: tempfile::TempDir,
@@ -65,7 +67,7 @@ impl Served {
         let (peers, bytes) = (self.peers(200), content(200, 100_000));
         let put = shard(200, &bytes);
         peers.put_shard(&self.node.public_key(), put, vec![bytes.clone()], &|| {}).await.unwrap();
-        let read = ReadShard { shard: put.shard, start: 0, len: put.len };
+        let read = ReadShard { vault: VAULT, shard: put.shard, start: 0, len: put.len };
         let (_, found) = peers.read_shard(&self.node.public_key(), read).await.unwrap();
         assert_eq!(found, bytes);
         peers.close().await;
@@ -76,7 +78,7 @@ fn shard(segment: u8, bytes: &Bytes) -> PutShard {
     let mut hasher = SliceHasher::new(bytes.len() as u64);
     hasher.update(bytes);
     let shard = ShardRef { segment: SegmentId([segment; 32]), index: 0 };
-    PutShard { shard, root: hasher.finish().0, len: bytes.len() as u64, nonce: [1; 16] }
+    PutShard { vault: VAULT, shard, root: hasher.finish().0, len: bytes.len() as u64, nonce: [1; 16] }
 }
 
 fn framed(header: &[u8], body: &[u8]) -> Vec<u8> {
@@ -107,19 +109,25 @@ async fn nobody_reads_or_frees_the_shard_of_another() {
         let put = shard(1, &bytes);
         owner.put_shard(&node, put, vec![bytes.clone()], &|| {}).await.unwrap();
 
-        let read = ReadShard { shard: put.shard, start: 0, len: put.len };
+        let read = ReadShard { vault: VAULT, shard: put.shard, start: 0, len: put.len };
         let refused = stranger.read_shard(&node, read).await.unwrap_err();
         let not_found = |refusal: &Refusal| refusal.code == RefusalCode::NotFound;
         assert!(matches!(&refused, CallError::Refused(refusal) if not_found(refusal)), "{refused}");
-        assert_eq!(stranger.have_shards(&node, vec![put.shard]).await.unwrap(), [None]);
-        assert_eq!(stranger.release_segments(&node, vec![put.shard.segment]).await.unwrap(), (0, 0));
+        assert_eq!(stranger.have_shards(&node, VAULT, vec![put.shard]).await.unwrap(), [None]);
+        assert_eq!(stranger.list_shards(&node, VAULT, None).await.unwrap(), []);
+        assert_eq!(stranger.release_segments(&node, VAULT, vec![put.shard.segment]).await.unwrap(), (0, 0));
         // Nor does a shard of the same name take its place.
         let other = content(2, 300_000);
         stranger.put_shard(&node, shard(1, &other), vec![other.clone()], &|| {}).await.unwrap();
 
-        assert_eq!(owner.have_shards(&node, vec![put.shard]).await.unwrap(), [Some(put.root)]);
+        assert_eq!(owner.have_shards(&node, VAULT, vec![put.shard]).await.unwrap(), [Some(put.root)]);
         assert_eq!(owner.read_shard(&node, read).await.unwrap().1, bytes);
         assert_eq!(stranger.read_shard(&node, read).await.unwrap().1, other);
+        // Nor does the owner meet what is in another vault of its own.
+        let elsewhere = VaultId([5; 32]);
+        assert_eq!(owner.have_shards(&node, elsewhere, vec![put.shard]).await.unwrap(), [None]);
+        assert_eq!(owner.release_segments(&node, elsewhere, vec![put.shard.segment]).await.unwrap(), (0, 0));
+        assert_eq!(owner.list_shards(&node, VAULT, None).await.unwrap().len(), 1);
         owner.close().await;
         stranger.close().await;
         served.node.stop().await;
@@ -152,7 +160,7 @@ async fn a_shard_that_is_not_what_was_announced_is_refused_by_name() {
         assert_refused(&answer, RefusalCode::Violation(Violation::WrongShard));
 
         // None of them is held; and the true one is taken, but not another in its place.
-        let have = framed(&Request::HaveShards(vec![put.shard]).encode(), &[]);
+        let have = framed(&Request::HaveShards { vault: VAULT, shards: vec![put.shard] }.encode(), &[]);
         assert_eq!(say(&connection, &have).await, Response::Holdings(vec![None]));
         let answer = say(&connection, &framed(&header, &bytes)).await;
         assert!(matches!(answer, Response::Receipt(_)), "{answer:?}");
@@ -217,7 +225,8 @@ async fn clients_that_leave_in_the_middle_leave_nothing_behind() {
         }
         served.is_sound().await;
         let peers = served.peers(1);
-        let held = peers.have_shards(&served.node.public_key(), vec![shard(1, &bytes).shard]).await;
+        let shards = vec![shard(1, &bytes).shard];
+        let held = peers.have_shards(&served.node.public_key(), VAULT, shards).await;
         assert_eq!(held.unwrap(), [None]);
         peers.close().await;
         served.node.stop().await;
@@ -232,7 +241,8 @@ async fn an_overloaded_node_says_when_to_come_back() {
         let connection = served.connect(1).await;
         let huge = |segment: u8| {
             let shard = ShardRef { segment: SegmentId([segment; 32]), index: 0 };
-            Request::PutShard(PutShard { shard, root: Hash([1; 32]), len: 64 << 20, nonce: [1; 16] }).encode()
+            let (root, len, nonce) = (Hash([1; 32]), 64 << 20, [1; 16]);
+            Request::PutShard(PutShard { vault: VAULT, shard, root, len, nonce }).encode()
         };
         // One that announces much and then is silent has the room...
         let (mut silent, mut told) = connection.open_bi().await.unwrap();

@@ -188,15 +188,15 @@ impl BadNode {
             }
             Request::PutShard(put) => {
                 self.0.shards.lock().unwrap().insert((from, put.shard), body);
-                (Response::Receipt(self.sign(vice, from, &put)), Vec::new())
+                (Response::Receipt(self.sign(vice, &put)), Vec::new())
             }
             Request::ReadShard(read) => self.slice(vice, from, read),
-            Request::HaveShards(asked) => {
+            Request::HaveShards { shards: asked, .. } => {
                 let shards = self.0.shards.lock().unwrap();
                 let root = |shard: &ShardRef| Some(hashed(shards.get(&(from, *shard))?).0);
                 (Response::Holdings(asked.iter().map(root).collect()), Vec::new())
             }
-            Request::ReleaseSegments(_) => (Response::Released { shards: 0, bytes: 0 }, Vec::new()),
+            Request::ReleaseSegments { .. } => (Response::Released { shards: 0, bytes: 0 }, Vec::new()),
             Request::GetStatus => (Response::Status(self.status()), Vec::new()),
             // Asked of static nodes only.
             _ => (Response::Done, Vec::new()),
@@ -225,9 +225,9 @@ impl BadNode {
         }
     }
 
-    fn sign(&self, vice: Vice, owner: PublicKey, put: &PutShard) -> SignedReceipt {
+    fn sign(&self, vice: Vice, put: &PutShard) -> SignedReceipt {
         let signer = &self.0.signer;
-        let honest = sign_receipt(signer, owner, put, Timestamp::from_unix_millis(1));
+        let honest = sign_receipt(signer, put, Timestamp::from_unix_millis(1));
         let first = self.0.first_receipt.lock().unwrap().get_or_insert_with(|| honest.clone()).clone();
         let other = KeyPair::from_secret(&[0x66; 32]);
         match vice {
@@ -238,7 +238,7 @@ impl BadNode {
             }
             Vice::SignsAsAnother => {
                 let signer = Signer { key: other, network: signer.network };
-                sign_receipt(&signer, owner, put, Timestamp::from_unix_millis(1))
+                sign_receipt(&signer, put, Timestamp::from_unix_millis(1))
             }
             _ => honest,
         }

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use super::super::tests::{genesis, next_with, pair};
+use super::super::tests::{genesis, next_with};
 use super::*;
 use crate::crypto::tree::SliceHasher;
 use crate::ledger::ask::FinalBlock;
@@ -73,22 +73,19 @@ fn follow(light: &LightChain, blocks: &[FinalBlock]) -> Result<(), ChainError> {
 }
 
 #[test]
-fn what_a_follower_keeps_tells_owners_segments_and_releases() {
+fn what_a_follower_keeps_tells_segments_and_releases() {
     let (mut source, disk) = (Source::new(), MemDisk::new(ROOM));
     let light = LightChain::open(&disk, &source.genesis).unwrap();
-    let (owner, stranger) = (pair(9).public(), pair(8).public());
-    assert!(!light.view().unwrap().is_owner(&owner).unwrap());
     source.anchor(1, &[]);
     source.anchor(2, &[1]);
     follow(&light, &source.blocks).unwrap();
     let view = light.view().unwrap();
-    assert!(view.is_owner(&owner).unwrap() && !view.is_owner(&stranger).unwrap());
-    let anchored = |nth| view.is_anchored(&owner, &segment(nth)).unwrap();
+    let anchored = |nth| view.is_anchored(&VAULT, &segment(nth)).unwrap();
     assert!(!anchored(1) && anchored(2) && !anchored(3));
-    assert!(!view.is_anchored(&stranger, &segment(2)).unwrap());
-    assert!(view.is_being_released(&owner, &segment(1)).unwrap());
+    assert!(!view.is_anchored(&VaultId([8; 32]), &segment(2)).unwrap());
+    assert!(view.is_being_released(&VAULT, &segment(1)).unwrap());
     let time = query::tip(view.state()).unwrap().record.time;
-    assert_eq!(view.releases(time, 9).unwrap(), [(owner, segment(1))]);
+    assert_eq!(view.releases(time, 9).unwrap(), [(VAULT, segment(1))]);
     let earlier = Timestamp::from_unix_micros(time.unix_micros() - 1);
     assert_eq!(view.releases(earlier, 9).unwrap(), []);
 
@@ -97,9 +94,9 @@ fn what_a_follower_keeps_tells_owners_segments_and_releases() {
     follow(&light, &source.blocks).unwrap();
     assert_eq!(
         light.view().unwrap().releases(Timestamp::from_unix_micros(u64::MAX), 9).unwrap(),
-        [(owner, segment(2))]
+        [(VAULT, segment(2))]
     );
-    light.forget_releases(&[(owner, segment(2))]).unwrap();
+    light.forget_releases(&[(VAULT, segment(2))]).unwrap();
     assert_eq!(light.dated_since(Timestamp::from_unix_micros(5)).unwrap().unix_micros(), 5);
     assert_eq!(light.dated_since(Timestamp::from_unix_micros(6)).unwrap().unix_micros(), 5);
     drop((view, light));
@@ -163,7 +160,7 @@ fn a_damaged_copy_is_followed_anew() {
     file.set_len(100).unwrap();
     let light = LightChain::open(&disk, &source.genesis).unwrap();
     follow(&light, &source.blocks).unwrap();
-    assert!(light.view().unwrap().is_anchored(&pair(9).public(), &segment(1)).unwrap());
+    assert!(light.view().unwrap().is_anchored(&VAULT, &segment(1)).unwrap());
 }
 
 #[test]
@@ -201,7 +198,7 @@ fn shard(nth: u8) -> NewShard {
     hasher.update(&bytes);
     let (root, leaves) = hasher.finish();
     let shard = ShardRef { segment: segment(nth), index: 0 };
-    NewShard { owner: pair(9).public(), shard, root, bytes, leaves, stored_at: Timestamp::ZERO }
+    NewShard { vault: VAULT, shard, root, bytes, leaves, stored_at: Timestamp::ZERO }
 }
 
 /// What a storage node does, up to the end of the blocks or of the power. Says whether it came to the end.
@@ -217,8 +214,8 @@ fn work(disk: &MemDisk, source: &Source) -> Option<(ShardStore, LightChain)> {
     }
     follow(&light, &source.blocks).ok()?;
     let due = light.view().ok()?.releases(Timestamp::from_unix_micros(u64::MAX), 9).ok()?;
-    for (owner, segment) in &due {
-        store.release(owner, &[*segment]).ok()?;
+    for (vault, segment) in &due {
+        store.release(vault, &[*segment]).ok()?;
     }
     light.forget_releases(&due).ok()?;
     Some((store, light))
@@ -229,7 +226,6 @@ fn a_crash_at_any_operation_leaves_no_released_shard_and_frees_none_twice() {
     let mut source = Source::new();
     source.anchor(1, &[]);
     source.anchor(2, &[1]);
-    let owner = pair(9).public();
     for survivors in [Survivors::Nothing, Survivors::Everything, Survivors::Random(5)] {
         // Every fifth, to keep it short: an odd step meets every kind of operation.
         for change in (0..).step_by(5) {
@@ -242,15 +238,15 @@ fn a_crash_at_any_operation_leaves_no_released_shard_and_frees_none_twice() {
             let disk = disk.after_power_loss(survivors);
             let (mut store, light) = work(&disk, &source).unwrap();
             let (released, kept) = (shard(1).shard, shard(2).shard);
-            assert_eq!(store.reader().root_of(&owner, released).unwrap(), None, "{change}");
-            assert!(store.reader().root_of(&owner, kept).unwrap().is_some(), "{change}");
-            assert!(!light.view().unwrap().is_being_released(&owner, &segment(1)).unwrap());
+            assert_eq!(store.reader().root_of(&VAULT, released).unwrap(), None, "{change}");
+            assert!(store.reader().root_of(&VAULT, kept).unwrap().is_some(), "{change}");
+            assert!(!light.view().unwrap().is_being_released(&VAULT, &segment(1)).unwrap());
             // It is taken anew, and no crash brings the release back.
             store.put_batch(&[shard(1)]).pop().unwrap().unwrap();
             std::mem::forget((store, light));
             let disk = disk.after_power_loss(Survivors::Nothing);
             let (store, _light) = work(&disk, &source).unwrap();
-            assert!(store.reader().root_of(&owner, released).unwrap().is_some(), "{change}");
+            assert!(store.reader().root_of(&VAULT, released).unwrap().is_some(), "{change}");
         }
     }
 }

@@ -201,7 +201,7 @@ impl Client {
         }
         let nodes: Vec<PublicKey> = self.network.nodes.iter().map(|node| node.key).collect();
         for node in &nodes {
-            let request = Request::ReleaseSegments(segments.clone());
+            let request = Request::ReleaseSegments { vault: *self.keys.vault(), segments: segments.clone() };
             self.call(now, *node, Target::Release, &request, Vec::new());
         }
         self.releasing = Some(Releasing { segments, unconfirmed: nodes.into_iter().collect() });

@@ -157,6 +157,7 @@ impl Client {
             holder.map_or_else(Default::default, |node| self.latencies.patience(&node, len))
         };
         let plan = ReadPlan {
+            vault: *self.keys.vault(),
             segment,
             code: descriptor.code,
             hedge_after: descriptor.holders.iter().map(patience).collect(),
@@ -270,7 +271,7 @@ impl Client {
         let Some(slot) = self.downloads.get_mut(&id) else { return };
         let segment = slot.descriptor.segment;
         let shards = (0..).zip(&slot.descriptor.roots).map(|(index, _)| ShardRef { segment, index });
-        let request = Request::HaveShards(shards.collect());
+        let request = Request::HaveShards { vault: *self.keys.vault(), shards: shards.collect() };
         slot.asked.extend(&nodes);
         for node in nodes {
             self.call(now, node, Target::Locate(id), &request, Vec::new());

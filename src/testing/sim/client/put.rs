@@ -321,6 +321,7 @@ impl Client {
             nodes
         });
         let plan = UploadPlan {
+            vault: *self.keys.vault(),
             segment: coded.segment,
             code,
             len: coded.layout.len(),
@@ -351,7 +352,7 @@ impl Client {
             Answer::Response(Response::Receipt(receipt), body) if body.is_empty() => {
                 let expected = ExpectedReceipt {
                     network: self.network.id,
-                    owner: self.keys.signing().public(),
+                    vault: put.vault,
                     shard: put.shard,
                     root: put.root,
                     len: put.len,
