@@ -9,17 +9,17 @@ use tokio::task::AbortHandle;
 
 use crate::client::context::{Context, guard};
 use crate::client::holders;
-use crate::client::upload::{failure, violation};
+use crate::client::upload::{failure, is_code, violation};
 use crate::client::{Error, ErrorKind};
 use crate::crypto::frame::FrameKey;
 use crate::crypto::tree;
-use crate::message::{Descriptor, ReadShard, ShardSlice, Violation};
+use crate::message::{Descriptor, ReadShard, RefusalCode, ShardSlice, Violation};
 use crate::net::CallError;
 use crate::runtime::Driver;
 use crate::stripe::Layout;
 use crate::transfer::buffer::Buffer;
 use crate::transfer::download::{Columns, Download, DownloadConfig, DownloadError, Effect, Event, ReadPlan};
-use crate::transfer::failure::RequestId;
+use crate::transfer::failure::{Failure, RequestId};
 use crate::transfer::open::{OpenError, ShardBytes, assemble, open_unit};
 use crate::transfer::plan::ReadUnit;
 use crate::types::{Hash, PublicKey};
@@ -145,6 +145,11 @@ fn download_error(ctx: &Context, error: &DownloadError) -> Error {
         segment.short(),
         ctx.name_failures(reasons)
     );
+    let kept_out = |(_, failure): &&(PublicKey, Failure)| is_code(failure, RefusalCode::NotAdmitted);
+    if reasons.iter().filter(kept_out).count() * 2 > reasons.len() {
+        // A few liars among nodes that are down are no reason to blame the key.
+        return Error::new(ErrorKind::Refused, message).with_hint("the vault's owner must let this key read");
+    }
     Error::new(kind, message).with_hint("see `xvault doctor` for the nodes' state, then try again")
 }
 

@@ -12,7 +12,8 @@ use crate::client::sync::read_commit_at;
 use crate::client::vault::Vault;
 use crate::client::{Error, ErrorKind};
 use crate::crypto::frame::sealed_len;
-use crate::message::{Descriptor, HeldShard};
+use crate::message::{Descriptor, HeldShard, RefusalCode};
+use crate::net::CallError;
 use crate::stripe::Layout;
 use crate::transfer::seal::code_segment;
 use crate::types::{Hash, PublicKey, SegmentId};
@@ -54,6 +55,8 @@ async fn list(ctx: &Arc<Context>) -> BTreeMap<SegmentId, Found> {
         loop {
             let page = match ctx.peers.list_shards(&node, ctx.vault_id, after).await {
                 Ok(page) => page,
+                // A node takes nothing from a key that the ledger does not let write: there is nothing to be found.
+                Err(CallError::Refused(refusal)) if refusal.code == RefusalCode::NotAdmitted => break,
                 Err(error) => {
                     ctx.notice(&format!("{} {error}: what only it holds is not found", ctx.node_name(&node)));
                     break;

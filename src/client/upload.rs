@@ -172,7 +172,7 @@ fn upload_error(ctx: &Context, error: &UploadError) -> Error {
         return Error::new(ErrorKind::Config, message).with_hint(hint);
     }
     if reasons.iter().any(|(_, failure)| is_code(failure, RefusalCode::NotAdmitted)) {
-        let hint = "the nodes store only for vaults that are on the ledger: put once with `--ack anchored` while its static nodes can be reached, which registers the vault";
+        let hint = "the nodes store only for owners and writers of vaults that are on the ledger: put once with `--ack anchored` while its static nodes can be reached, which registers the vault";
         return Error::new(ErrorKind::Refused, message).with_hint(hint);
     }
     let kind =
@@ -184,7 +184,8 @@ fn upload_error(ctx: &Context, error: &UploadError) -> Error {
     Error::new(kind, message).with_hint("see `xvault doctor`; what was stored so far is kept, so try again")
 }
 
-fn is_code(failure: &Failure, code: RefusalCode) -> bool {
+/// Whether a node refused with this code.
+pub(crate) fn is_code(failure: &Failure, code: RefusalCode) -> bool {
     matches!(failure, Failure::Refused(refusal) if refusal.code == code)
 }
 
