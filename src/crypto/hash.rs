@@ -89,11 +89,35 @@ pub enum Context {
     SharingPolynomial,
     /// Randomness to the weights of a batch of shares.
     BatchWeights,
+    /// Bytes of a package for the static nodes to the hash that the ledger has of it.
+    Package,
+    /// Commitments of a dealing to the hash that the ledger has of them.
+    Commitments,
+    /// Bytes of a request to open to the hash that answers are bound to.
+    OpenRequest,
+    /// Key that shares are sealed to, to the hash under which they name it.
+    SealKeyHash,
+    /// Head of a vault's access log and an entry to the next head.
+    LogChain,
+    /// Day's key, PRF output, whose line it is, nonce and hint to the key of a line of a list.
+    ListLine,
+    /// Key of what a static node keeps at rest to what tells it from others.
+    RestKeyId,
+    /// Header of a grant to what its body is sealed for.
+    GrantHeader,
+    /// What a keyslot gives to the commitment to where the header is.
+    HeaderCommit,
+    /// Tag key, collection and name to a record's tag.
+    RecordTag,
+    /// Vault root and number of a key package to its signing key.
+    GranteeSigning,
+    /// Vault root and number of a key package to its key to seal to.
+    GranteeSeal,
 }
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 55] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -137,6 +161,18 @@ impl Context {
         Self::DleqNonce,
         Self::SharingPolynomial,
         Self::BatchWeights,
+        Self::Package,
+        Self::Commitments,
+        Self::OpenRequest,
+        Self::SealKeyHash,
+        Self::LogChain,
+        Self::ListLine,
+        Self::RestKeyId,
+        Self::GrantHeader,
+        Self::HeaderCommit,
+        Self::RecordTag,
+        Self::GranteeSigning,
+        Self::GranteeSeal,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -186,6 +222,18 @@ impl Context {
             Self::DleqNonce => "xvault v1 2026-11 dleq nonce",
             Self::SharingPolynomial => "xvault v1 2026-11 sharing polynomial",
             Self::BatchWeights => "xvault v1 2026-11 batch weights",
+            Self::Package => "xvault v1 2026-11 access package",
+            Self::Commitments => "xvault v1 2026-11 dealing commitments",
+            Self::OpenRequest => "xvault v1 2026-11 open request",
+            Self::SealKeyHash => "xvault v1 2026-11 seal key hash",
+            Self::LogChain => "xvault v1 2026-11 access log chain",
+            Self::ListLine => "xvault v1 2026-11 list line",
+            Self::RestKeyId => "xvault v1 2026-11 rest key id",
+            Self::GrantHeader => "xvault v1 2026-11 grant header",
+            Self::HeaderCommit => "xvault v1 2026-11 header commit",
+            Self::RecordTag => "xvault v1 2026-11 record tag",
+            Self::GranteeSigning => "xvault v1 2026-11 grantee signing",
+            Self::GranteeSeal => "xvault v1 2026-11 grantee seal",
         }
     }
 }

@@ -26,6 +26,18 @@ pub enum Domain {
     Vote,
     /// A static node's proposal of a block.
     Proposal,
+    /// A grantee's request that records be opened for it.
+    OpenRequest,
+    /// A static node's answer to that.
+    OpenReply,
+    /// A static node's key to seal shares to.
+    SealKey,
+    /// A static node's word that it has a package or a revocation durably.
+    AccessAck,
+    /// A key package, by the key that the owner knows.
+    KeyPackage,
+    /// A static node's word of how far its access log of a vault is.
+    LogHead,
 }
 
 impl Domain {
@@ -38,6 +50,12 @@ impl Domain {
             Self::Sponsorship => b"xvault v1 sponsorship",
             Self::Vote => b"xvault v1 vote",
             Self::Proposal => b"xvault v1 proposal",
+            Self::OpenRequest => b"xvault v1 open request",
+            Self::OpenReply => b"xvault v1 open reply",
+            Self::SealKey => b"xvault v1 seal key",
+            Self::AccessAck => b"xvault v1 access ack",
+            Self::KeyPackage => b"xvault v1 key package",
+            Self::LogHead => b"xvault v1 access log head",
         }
     }
 }

@@ -6,8 +6,8 @@
 
 use crate::message::Violation;
 use crate::types::{
-    BlockId, CollectionTag, Hash, Height, LogHash, NetworkId, PublicKey, Round, SegmentId, Timestamp,
-    TransactionId, VaultId,
+    BatchId, BlockId, CollectionTag, GrantId, Hash, Height, LogHash, NetworkId, PublicKey, RecordTag, Round,
+    ScopeTag, SegmentId, Timestamp, TransactionId, VaultId,
 };
 
 /// A value with one encoding.
@@ -99,7 +99,11 @@ wrappers!(
     TransactionId,
     VaultId,
     Height,
-    Round
+    Round,
+    BatchId,
+    GrantId,
+    RecordTag,
+    ScopeTag
 );
 
 impl Canonical for Timestamp {
@@ -160,6 +164,21 @@ pub(crate) fn write_bytes(bytes: &[u8], to: &mut Vec<u8>) {
 /// Reads at most `max` bytes.
 pub(crate) fn read_bytes(from: &mut &[u8], max: usize) -> Result<Vec<u8>, Violation> {
     let len = read_len(from, max)?;
+    take(from, len).map(<[u8]>::to_vec)
+}
+
+/// Writes bytes of any length, which is a `u32` before them.
+pub(crate) fn write_long(bytes: &[u8], to: &mut Vec<u8>) {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX).write(to);
+    to.extend_from_slice(bytes);
+}
+
+/// Reads what [`write_long`] wrote, of at most `max` bytes.
+pub(crate) fn read_long(from: &mut &[u8], max: usize) -> Result<Vec<u8>, Violation> {
+    let len = usize::try_from(u32::read(from)?).map_err(|_| Violation::OutOfBounds)?;
+    if len > max {
+        return Err(Violation::OutOfBounds);
+    }
     take(from, len).map(<[u8]>::to_vec)
 }
 

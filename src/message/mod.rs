@@ -3,6 +3,7 @@
 //! `generated` is what `proto/` says; the other files turn it into checked values. What is signed is a
 //! fixed encoding, never protobuf. Nothing downstream accepts an unchecked message.
 
+pub mod access;
 pub mod anchor;
 pub mod anchor_receipt;
 mod base64_lines;
@@ -32,6 +33,10 @@ pub mod violation;
 pub mod vote;
 mod wire;
 
+pub use access::{
+    BatchPackage, DealingPackage, EntryBatch, Grant, GrantedScope, KeySharing, LogHead, RecordEntry, Rights,
+    SlotEntry,
+};
 pub use anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber, Opening, PackCommit};
 pub use anchor_receipt::{AnchorReceipt, Anchored};
 pub use block::{Block, BlockRecord, Header};

@@ -115,6 +115,30 @@ rejections! {
     BeyondTerms(limit: u64) = 39, "the sponsor may let a vault use at most {limit} ledger bytes an epoch";
     /// The vault has used `used` bytes of this epoch already.
     BelowUse(used: u64) = 40, "the vault has used {used} ledger bytes of this epoch already";
+    /// The shares are for other static nodes than those that decide on this block: deal anew.
+    RosterMoved = 60, "the static nodes have changed: the shares must be dealt anew";
+    /// The vault's key that is shared now, or the next, has the number `expected` or the one before.
+    WrongDealing(expected: u32) = 61, "the vault's next key has the number {expected}";
+    /// The vault's key is not shared yet.
+    NotShared = 62, "the vault's key is not shared with the static nodes";
+    /// There is such a grant already, or was.
+    GrantExists = 63, "the grant exists";
+    /// The grantee's key has a grant already: each needs a key of its own.
+    GranteeKnown = 64, "the grantee's key has served for a grant already";
+    /// The vault has as many grants as are allowed.
+    TooManyGrants = 65, "the vault has as many grants as are allowed: revoke those that have expired";
+    /// The vault has no such grant.
+    NoSuchGrant = 66, "no such grant in the vault";
+    /// It is revoked already.
+    AlreadyRevoked = 67, "the grant is revoked already";
+    /// There is such a batch already.
+    BatchExists = 68, "the batch exists";
+    /// It is erased already.
+    AlreadyErased = 69, "the version is erased already";
+    /// The scope's next generation is `expected`.
+    WrongGeneration(expected: u32) = 70, "the scope's next generation is {expected}";
+    /// The log has `size` entries already.
+    LogBehind(size: u64) = 71, "the access log has a head of {size} entries already";
 }
 
 #[cfg(test)]

@@ -63,13 +63,18 @@ pub enum Request {
     SubmitTransaction(Vec<u8>),
     /// A question about the ledger, in its canonical encoding.
     AskLedger(Vec<u8>),
+    /// What is said to a static node about access; it follows.
+    Access {
+        /// Bytes of it.
+        len: u32,
+    },
 }
 
 impl Request {
     /// Whether bulk bytes follow the header.
     #[must_use]
     pub const fn has_body(&self) -> bool {
-        matches!(self, Self::PutShard(_) | Self::Consensus { .. })
+        matches!(self, Self::PutShard(_) | Self::Consensus { .. } | Self::Access { .. })
     }
 
     /// The vault whose shards it is about; none if it is about something else.
@@ -85,7 +90,8 @@ impl Request {
             | Self::Consensus { .. }
             | Self::Cosign { .. }
             | Self::SubmitTransaction(_)
-            | Self::AskLedger(_) => None,
+            | Self::AskLedger(_)
+            | Self::Access { .. } => None,
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::message::request::{
 };
 use crate::message::{CustodyReceipt, Violation, wire};
 use crate::types::limits::{
-    MAX_ANSWER_LEN, MAX_BATCH_ITEMS, MAX_CONSENSUS_MESSAGE_LEN, MAX_READ_LEN, MAX_SHARD_LEN,
-    MAX_TRANSACTION_LEN, SLICE_LEN,
+    MAX_ACCESS_MESSAGE_LEN, MAX_ANSWER_LEN, MAX_BATCH_ITEMS, MAX_CONSENSUS_MESSAGE_LEN, MAX_READ_LEN,
+    MAX_SHARD_LEN, MAX_TRANSACTION_LEN, SLICE_LEN,
 };
 use crate::types::{Hash, Height, NetworkId, Timestamp};
 
@@ -47,6 +47,7 @@ impl Request {
             }),
             Self::GetStatus => request::Kind::GetStatus(wire_format::GetStatus {}),
             Self::Consensus { len } => request::Kind::Consensus(wire_format::Consensus { len: *len }),
+            Self::Access { len } => request::Kind::Access(wire_format::Access { len: *len }),
             Self::Cosign { height, cosignature } => request::Kind::Cosign(wire_format::Cosign {
                 height: height.0,
                 cosignature: cosignature.clone(),
@@ -100,6 +101,10 @@ impl Request {
             request::Kind::Consensus(wire_format::Consensus { len }) => {
                 wire::within(len as usize <= MAX_CONSENSUS_MESSAGE_LEN)?;
                 Self::Consensus { len }
+            }
+            request::Kind::Access(wire_format::Access { len }) => {
+                wire::within(len as usize <= MAX_ACCESS_MESSAGE_LEN)?;
+                Self::Access { len }
             }
             request::Kind::Cosign(wire_format::Cosign { height, cosignature }) => {
                 Self::Cosign { height: Height(height), cosignature }

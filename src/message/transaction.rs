@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
+use crate::message::access::{EntryBatch, Grant, KeySharing, LogHead};
 use crate::message::anchor::{Anchor, NodeNumber};
 use crate::message::canonical::{Canonical, read_bytes, read_label, take, write_bytes};
 use crate::message::checkpoint::{Checkpoint, FalseCosignature};
@@ -12,7 +13,10 @@ use crate::message::evidence::Evidence;
 use crate::message::governance::Governance;
 use crate::message::sponsorship::Sponsorship;
 use crate::types::limits::{MAX_LABEL_LEN, MAX_SHARDS, MAX_TRANSACTION_LEN};
-use crate::types::{CollectionTag, Height, NetworkId, PublicKey, SegmentId, TransactionId, VaultId};
+use crate::types::{
+    CollectionTag, GrantId, Height, NetworkId, PublicKey, RecordTag, ScopeTag, SegmentId, TransactionId,
+    VaultId, VersionId,
+};
 
 /// First byte of a transaction among the leaves of the log; records of blocks begin with another.
 const LEAF_KIND: u8 = 1;
@@ -100,6 +104,39 @@ pub enum Action {
         /// Ledger bytes an epoch.
         quota: u64,
     },
+    /// Gives the shares of the vault's PRF key to the static nodes.
+    ShareKey(KeySharing),
+    /// Lets somebody in.
+    Grant(Grant),
+    /// Takes that back, for good.
+    Revoke {
+        /// The vault.
+        vault: VaultId,
+        /// The grant.
+        grant: GrantId,
+    },
+    /// Brings entries of records into effect.
+    AddEntries(EntryBatch),
+    /// Erases a version: its keyslots go, and no slot of it is ever taken again.
+    Erase {
+        /// The vault.
+        vault: VaultId,
+        /// The record.
+        record: RecordTag,
+        /// The version.
+        version: VersionId,
+    },
+    /// Begins the next generation of a scope: slots of those that come are of it.
+    BumpScope {
+        /// The vault.
+        vault: VaultId,
+        /// The scope.
+        scope: ScopeTag,
+        /// The generation that begins.
+        generation: u32,
+    },
+    /// A static node's head of its access log.
+    LogHead(LogHead),
 }
 
 /// What a transaction's nonce counts. Anchors of different collections do not wait for each other, and two devices of one
@@ -338,6 +375,24 @@ impl Canonical for Action {
                 vault.write(to);
                 quota.write(to);
             }
+            Self::ShareKey(sharing) => sharing.write(to),
+            Self::Grant(grant) => grant.write(to),
+            Self::Revoke { vault, grant } => {
+                vault.write(to);
+                grant.write(to);
+            }
+            Self::AddEntries(batch) => batch.write(to),
+            Self::Erase { vault, record, version } => {
+                vault.write(to);
+                record.write(to);
+                version.write(to);
+            }
+            Self::BumpScope { vault, scope, generation } => {
+                vault.write(to);
+                scope.write(to);
+                generation.write(to);
+            }
+            Self::LogHead(head) => head.write(to),
         }
     }
 
@@ -361,6 +416,21 @@ impl Canonical for Action {
             12 => Self::Accuse { offender: Canonical::read(from)?, height: Canonical::read(from)? },
             13 => Self::Correct,
             14 => Self::SetQuota { vault: Canonical::read(from)?, quota: Canonical::read(from)? },
+            40 => Self::ShareKey(Canonical::read(from)?),
+            41 => Self::Grant(Canonical::read(from)?),
+            42 => Self::Revoke { vault: Canonical::read(from)?, grant: Canonical::read(from)? },
+            43 => Self::AddEntries(Canonical::read(from)?),
+            44 => Self::Erase {
+                vault: Canonical::read(from)?,
+                record: Canonical::read(from)?,
+                version: Canonical::read(from)?,
+            },
+            45 => Self::BumpScope {
+                vault: Canonical::read(from)?,
+                scope: Canonical::read(from)?,
+                generation: Canonical::read(from)?,
+            },
+            46 => Self::LogHead(Canonical::read(from)?),
             _ => return Err(Violation::Malformed),
         })
     }
@@ -399,6 +469,13 @@ impl Action {
             Self::Accuse { .. } => 12,
             Self::Correct => 13,
             Self::SetQuota { .. } => 14,
+            Self::ShareKey(_) => 40,
+            Self::Grant(_) => 41,
+            Self::Revoke { .. } => 42,
+            Self::AddEntries(_) => 43,
+            Self::Erase { .. } => 44,
+            Self::BumpScope { .. } => 45,
+            Self::LogHead(_) => 46,
         }
     }
 }

@@ -56,6 +56,15 @@ pub enum Violation {
     /// A statement is by other static nodes than those of its time.
     #[error("not the static nodes of that time")]
     WrongRoster,
+    /// Made with cryptographic algorithms that are not known here.
+    #[error("of a suite that is not known")]
+    UnknownSuite,
+    /// What came is not what its hash names.
+    #[error("the bytes are not those that the hash names")]
+    WrongHash,
+    /// A share is not the one that its dealing commits to.
+    #[error("a share that its dealing does not commit to")]
+    WrongShare,
 }
 
 impl Violation {
@@ -79,6 +88,9 @@ impl Violation {
             Self::WrongBlock => Code::WrongBlock,
             Self::WrongProof => Code::WrongProof,
             Self::WrongRoster => Code::WrongRoster,
+            Self::UnknownSuite => Code::UnknownSuite,
+            Self::WrongHash => Code::WrongHash,
+            Self::WrongShare => Code::WrongShare,
         };
         code.into()
     }
@@ -108,6 +120,9 @@ impl Violation {
             Code::WrongBlock => Self::WrongBlock,
             Code::WrongProof => Self::WrongProof,
             Code::WrongRoster => Self::WrongRoster,
+            Code::UnknownSuite => Self::UnknownSuite,
+            Code::WrongHash => Self::WrongHash,
+            Code::WrongShare => Self::WrongShare,
         }))
     }
 }

@@ -43,6 +43,15 @@ opaque_id!(
     RecordTag
 );
 
+opaque_id!(
+    /// A grant. The owner draws it at random.
+    GrantId
+);
+opaque_id!(
+    /// A batch of record entries. Whoever writes it draws it at random.
+    BatchId
+);
+
 /// Why text is not a scope's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a scope's path has 1 to {MAX_SCOPE_PATH_LEN} bytes and no NUL: this has {len} bytes")]

@@ -267,6 +267,39 @@ pub const MAX_DAY_NODES: usize = 2 * (DAY_TREE_LEVELS as usize - 1);
 /// wait no longer for theirs.
 pub const MAX_RELEASE_ITEMS: usize = 256;
 
+/// Scopes of one grant. Three hundred bytes of ledger for each ten.
+pub const MAX_GRANT_SCOPES: usize = 32;
+
+/// Grants of one vault that are not revoked: a row of the state each, also when they have expired.
+pub const MAX_VAULT_GRANTS: u32 = 4_096;
+
+/// Entries of one batch: with three slots each a package of 3 MiB, which a static node unpacks in a tenth of a second.
+pub const MAX_BATCH_ENTRIES: usize = 4_096;
+
+/// Keyslots that one entry brings: what a record is in, and some.
+pub const MAX_ENTRY_SLOTS: usize = 32;
+
+/// Bytes of a package for the static nodes that is not on the ledger.
+pub const MAX_PACKAGE_LEN: usize = 8 << 20;
+
+/// Bytes of what is said to a static node about access: a package, and what is around it.
+pub const MAX_ACCESS_MESSAGE_LEN: usize = MAX_PACKAGE_LEN + 1_024;
+
+/// Packages of one vault that a static node keeps: those of its grants, and some that wait for the ledger.
+pub const MAX_VAULT_PACKAGES: usize = MAX_VAULT_GRANTS as usize + 64;
+
+/// Bytes of the sealed body of a grant: thirty nodes of a day tree for each scope, and words.
+pub const MAX_GRANT_BODY_LEN: usize = 256 << 10;
+
+/// Microseconds that the last block may be old for a static node to open anything: three heartbeats and some.
+pub const OPEN_LEASE_MICROS: u64 = 35 * 1_000_000;
+
+/// Microseconds by which a request to open and a static node's clock may differ.
+pub const OPEN_WINDOW_MICROS: u64 = 60 * 1_000_000;
+
+/// Bytes of the sealed line that tells a scope's list of a record: a name, a type and some numbers.
+pub const MAX_LINE_LEN: usize = 2_048;
+
 // A client's shards outlive its patience; and who waits for a block is answered before its caller gives up.
 const _: () = assert!(UNANCHORED_LIFE_MICROS > UPLOAD_LIFE_MICROS);
 const _: () = assert!(BLOCK_WAIT_MILLIS < 30_000);

@@ -14,7 +14,7 @@ pub mod name;
 pub mod network;
 pub mod time;
 
-pub use access::{Day, RecordTag, ScopePath, ScopePathError, ScopeTag, ShareIndex, SlotId};
+pub use access::{BatchId, Day, GrantId, RecordTag, ScopePath, ScopePathError, ScopeTag, ShareIndex, SlotId};
 pub use code::Code;
 pub use committee::{Committee, CommitteeError};
 pub use height::{Height, Round};

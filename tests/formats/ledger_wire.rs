@@ -9,11 +9,14 @@ use std::net::SocketAddr;
 
 use crate::random::{Random, rounds, seeded};
 use data_encoding::HEXLOWER;
+use xvault::crypto::access::{Dealing, KeyShare, Keyslot, PrfKey, Purpose, SealKey, Sharing};
+use xvault::crypto::frame::DekCommit;
 use xvault::crypto::ml_dsa::PqKeyPair;
 use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Fate, FinalBlock, Holdings, Proven, Question};
-use xvault::ledger::rows::{Head, Missing, Node, Standing, Static, Usage, Vault};
+use xvault::ledger::rows::{Access, GrantRow, Head, Missing, Node, Segment, Standing, Static, Usage, Vault};
 use xvault::ledger::snapshot::{Offer, Taking};
+use xvault::message::access::package::{SealedShare, SealedSlot, line_hash};
 use xvault::message::anchor_receipt::{CommitmentProof, LastLeaf, LogProof, RosterStep};
 use xvault::message::block::certificate_hash;
 use xvault::message::checkpoint::{FalseCosignature, vkeys};
@@ -155,7 +158,77 @@ fn actions() -> Vec<(&'static str, Action)> {
         ("accuse", Action::Accuse { offender: old, height: Height(3) }),
         ("correct", Action::Correct),
         ("set_quota", Action::SetQuota { vault, quota: 9_000_000 }),
+        ("share_key", Action::ShareKey(dealing_package().sharing(roster().hash()))),
+        ("grant", Action::Grant(grant())),
+        ("revoke", Action::Revoke { vault, grant: GrantId([2; 16]) }),
+        ("add_entries", Action::AddEntries(batch_package().batch())),
+        ("erase", Action::Erase { vault, record: RecordTag([3; 16]), version: VersionId([4; 16]) }),
+        ("bump_scope", Action::BumpScope { vault, scope: ScopeTag([5; 16]), generation: 6 }),
+        ("log_head", Action::LogHead(LogHead { size: 7, root: LogHash([8; 32]) })),
     ]
+}
+
+fn grant() -> Grant {
+    let scope = |nth| GrantedScope { scope: ScopeTag([nth; 16]), first: 0, last: u32::from(nth) };
+    Grant {
+        vault: VaultId([1; 32]),
+        grant: GrantId([2; 16]),
+        grantee: pair(8).public(),
+        scopes: vec![scope(1), scope(2)],
+        rights: Rights::READ.and(Rights::LIST),
+        not_before: Timestamp::from_unix_millis(1_000),
+        expires: Timestamp::from_unix_millis(2_000),
+        quota: Some(50),
+        body: Hash([9; 32]),
+    }
+}
+
+fn dealing_package() -> DealingPackage {
+    let committee = Committee::new((1..=4).map(|nth| pair(nth).public()).collect()).unwrap();
+    let Dealing { commitments, shares } =
+        PrfKey::from_wide(&[7; 64]).deal(Sharing::among(&committee), &[1; 32]);
+    let seal = |share: &KeyShare| {
+        let key = SealKey::from_seed(&[share.index().get(); 32]);
+        let context = DealingPackage::share_context(&commitments, share.index());
+        let sealed = key.public().seal(Purpose::Share, &context, &*share.to_bytes(), &[5; 64]);
+        SealedShare { to: Hash([share.index().get(); 32]), sealed }
+    };
+    DealingPackage {
+        network: NETWORK,
+        vault: VaultId([1; 32]),
+        dealing: 0,
+        inbox: SealKey::from_seed(&[1; 32]).public().clone(),
+        audit: SealKey::from_seed(&[2; 32]).public().clone(),
+        shares: shares.iter().map(seal).collect(),
+        commitments,
+    }
+}
+
+fn batch_package() -> BatchPackage {
+    let slot = |nth: u8| SealedSlot {
+        slot: Keyslot::from_slice(&[&[1][..], &[nth; Keyslot::LEN - 1]].concat()).unwrap(),
+        line: vec![nth; 40],
+    };
+    let slots = vec![slot(1), slot(2), slot(3)];
+    let entry = |nth: u8, range: std::ops::Range<usize>| RecordEntry {
+        record: RecordTag([nth; 16]),
+        version: VersionId([nth; 16]),
+        dek_commit: DekCommit([nth; 32]),
+        header: Hash([nth; 32]),
+        slots: slots[range]
+            .iter()
+            .zip(1..)
+            .map(|(slot, scope)| SlotEntry {
+                scope: ScopeTag([scope; 16]),
+                generation: 1,
+                slot: slot.slot.hash(),
+                line: line_hash(&slot.line),
+            })
+            .collect(),
+    };
+    let entries = vec![entry(1, 0..2), entry(2, 2..2), entry(3, 2..3)];
+    let slots = slots.into_iter().map(Some).collect();
+    BatchPackage { vault: VaultId([1; 32]), batch: BatchId([6; 16]), entries, slots }
 }
 
 fn sign(action: Action) -> SignedTransaction {
@@ -268,6 +341,68 @@ fn proven() -> Proven {
 }
 
 #[test]
+fn packages_have_one_encoding_and_what_is_in_them_is_what_their_entries_name() {
+    canonical(&[dealing_package()]);
+    canonical(&[batch_package()]);
+    canonical(&batch_package().entries);
+    let good = batch_package();
+    assert_eq!(BatchPackage::decode_bounded(&good.encode()), Ok(good.clone()));
+    let changed = |change: &dyn Fn(&mut BatchPackage)| {
+        let mut package = good.clone();
+        change(&mut package);
+        BatchPackage::decode_bounded(&package.encode())
+    };
+    assert_eq!(changed(&|p| p.slots[0].as_mut().unwrap().line.push(1)), Err(Violation::WrongHash));
+    assert_eq!(changed(&|p| p.slots.swap(0, 1)), Err(Violation::WrongHash));
+    assert_eq!(changed(&|p| p.entries[0].slots[1].slot = Hash([1; 32])), Err(Violation::WrongHash));
+    assert_eq!(changed(&|p| p.entries[0].slots.swap(0, 1)), Err(Violation::Malformed));
+    assert_eq!(changed(&|p| drop(p.slots.pop())), Err(Violation::Malformed));
+    assert_eq!(changed(&|p| p.slots.push(p.slots[0].clone())), Err(Violation::Malformed));
+    let copy = changed(&|p| p.slots[1] = None).unwrap();
+    assert!(good.is_whole() && !copy.is_whole() && copy.batch() == good.batch());
+    let mut suite = good.encode();
+    suite[0] = 2;
+    assert_eq!(BatchPackage::decode(&suite), Err(Violation::UnknownSuite));
+    let mut suite = dealing_package().encode();
+    suite[0] = 2;
+    assert_eq!(DealingPackage::decode(&suite), Err(Violation::UnknownSuite));
+    assert_eq!(BatchPackage::decode_bounded(&vec![1; (8 << 20) + 1]), Err(Violation::TooLong));
+    assert_eq!(DealingPackage::decode_bounded(&vec![1; (8 << 20) + 1]), Err(Violation::TooLong));
+}
+
+#[test]
+fn grants_are_in_bounds() {
+    let changed = |change: &dyn Fn(&mut Grant)| {
+        let mut grant = grant();
+        change(&mut grant);
+        Grant::decode(&grant.encode())
+    };
+    assert_eq!(changed(&|_| ()), Ok(grant()));
+    assert_eq!(changed(&|g| g.scopes.clear()), Err(Violation::OutOfBounds));
+    assert_eq!(changed(&|g| g.scopes.reverse()), Err(Violation::Malformed));
+    assert_eq!(changed(&|g| g.scopes[1] = g.scopes[0]), Err(Violation::Malformed));
+    assert_eq!(changed(&|g| g.scopes[0].first = 9), Err(Violation::OutOfBounds));
+    assert_eq!(changed(&|g| g.expires = g.not_before), Err(Violation::OutOfBounds));
+    assert_eq!(changed(&|g| g.quota = Some(0)), Err(Violation::OutOfBounds));
+    for (bits, violation) in
+        [(0, Violation::OutOfBounds), (8, Violation::Malformed), (255, Violation::Malformed)]
+    {
+        assert_eq!(Rights::decode(&[bits]), Err(violation));
+    }
+    assert_eq!(grant().rights.to_string(), "read, list");
+    assert!(grant().covers(Rights::READ, &ScopeTag([2; 16]), 2));
+    assert!(!grant().covers(Rights::READ, &ScopeTag([2; 16]), 3));
+    assert!(!grant().covers(Rights::READ, &ScopeTag([3; 16]), 0));
+    assert!(!grant().covers(Rights::APPEND, &ScopeTag([2; 16]), 2));
+    let at = |millis| grant().is_in_time(Timestamp::from_unix_millis(millis));
+    assert!(!at(999) && at(1_000) && at(1_999) && !at(2_000));
+    let batch = EntryBatch { count: 0, ..batch_package().batch() };
+    assert_eq!(EntryBatch::decode(&batch.encode()), Err(Violation::OutOfBounds));
+    let batch = EntryBatch { count: 4_097, ..batch };
+    assert_eq!(EntryBatch::decode(&batch.encode()), Err(Violation::OutOfBounds));
+}
+
+#[test]
 fn questions_and_answers_have_one_encoding() {
     let (vault, collection) = (VaultId([5; 32]), CollectionTag([6; 32]));
     canonical(&[
@@ -292,14 +427,45 @@ fn questions_and_answers_have_one_encoding() {
         Question::Archive,
         Question::BlocksAfter { after: Height(8) },
         Question::Height,
+        Question::Access { vault },
+        Question::Grants { vault, after: None },
+        Question::Grants { vault, after: Some(GrantId([4; 16])) },
+        Question::GrantOf { grantee: pair(3).public() },
+        Question::Generation { vault, scope: ScopeTag([5; 16]) },
+        Question::Segments { vault, segments: vec![SegmentId([6; 32]), SegmentId([7; 32])] },
+        Question::Roster { roster: Hash([8; 32]) },
     ]);
     let row = Static { member: member(1), votes: true, standing: Standing::Good, faults: 2, proof: None };
     let node = Node { key: pair(2).public(), entry: entry(), since: Height(1), retired: None };
+    let sharing = xvault::ledger::rows::Sharing {
+        dealing: 1,
+        epoch: 2,
+        roster: Hash([3; 32]),
+        commitments: Hash([4; 32]),
+        package: Hash([5; 32]),
+        height: Height(6),
+    };
+    let segment = anchor().segments[0].clone();
+    let segment = Segment {
+        collection,
+        height: Height(2),
+        code: segment.code,
+        len: segment.len,
+        shards: segment.shards,
+    };
+    let grant_row = |revoked| GrantRow { grant: grant(), height: Height(7), revoked };
     let block = FinalBlock { block: blocks()[0].encode(), certificate: certificate().encode() };
     canonical(&[
         Answer::Tip { header: Box::new(header()), note: "note".into(), waiting: 3 },
         Answer::Blocks(vec![block]),
         Answer::Nonce(4),
+        Answer::Access(None),
+        Answer::Access(Some(Access { sharing, grants: 8, batches: 9 })),
+        Answer::Grants(vec![grant_row(None), grant_row(Some(Height(8)))]),
+        Answer::Generation(3),
+        Answer::Segments(vec![Some(segment), None]),
+        Answer::Roster(None),
+        Answer::Roster(Some(Box::new(roster()))),
         Answer::Head(Some(head())),
         Answer::Head(None),
         Answer::Collections(vec![(collection, head())]),
@@ -493,6 +659,8 @@ fn vectors() -> Vec<(String, Vec<u8>)> {
     );
     add("checkpoint.ed25519", checkpoint().cosignatures()[0].ed25519.to_vec());
     add("checkpoint.ml_dsa.blake3", blake3::hash(&checkpoint().cosignatures()[0].ml_dsa).as_bytes().to_vec());
+    add("dealing_package.hash", dealing_package().hash().0.to_vec());
+    add("batch_package", batch_package().encode());
     add("rejection.head_moved", Rejection::HeadMoved { head: Some(TransactionId([3; 32])) }.encode());
     vectors
 }

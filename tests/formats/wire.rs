@@ -116,6 +116,7 @@ fn requests() -> Vec<Request> {
         Request::AskLedger(vec![3; 33]),
         Request::ListShards { vault: VAULT, after: None },
         Request::ListShards { vault: VAULT, after: Some(shard()) },
+        Request::Access { len: 9 },
     ]
 }
 

@@ -6,7 +6,8 @@ use crate::crypto::access::day_tree::{DayKey, DayNode, DayRange};
 use crate::crypto::access::dprf::PrfKey;
 use crate::crypto::access::seal::SealKey;
 use crate::crypto::hash::{Context, derive_key, length_prefix};
-use crate::types::{Day, ScopePath, ScopeTag, VaultId};
+use crate::crypto::sign::KeyPair;
+use crate::types::{CollectionName, Day, RecordName, RecordTag, ScopePath, ScopeTag, VaultId};
 
 /// The keys of access of one vault, in one generation of the vault's keys.
 #[derive(Clone)]
@@ -77,6 +78,27 @@ impl AccessKeys {
     #[must_use]
     pub fn audit(&self) -> SealKey {
         self.seal_key(Context::VaultAudit)
+    }
+
+    /// A record as static nodes know it. It tells nothing of the name, and nobody without the vault's keys can try names.
+    #[must_use]
+    pub fn record_tag(&self, collection: &CollectionName, name: &RecordName) -> RecordTag {
+        let mut tag = [0; 16];
+        let parts = [&self.tag_key[..], collection.as_str().as_bytes(), name.as_str().as_bytes()];
+        derive_key(Context::RecordTag, &parts, &mut tag);
+        RecordTag(tag)
+    }
+
+    /// The keys by which this vault's owner is let into others' vaults: one pair for each key package.
+    #[must_use]
+    pub fn grantee(&self, package: u32) -> (KeyPair, SealKey) {
+        let secret = |context| {
+            let mut secret = Zeroizing::new([0; 32]);
+            derive_key(context, &[&*self.root, &package.to_le_bytes()], &mut *secret);
+            secret
+        };
+        let signing = KeyPair::from_secret(&secret(Context::GranteeSigning));
+        (signing, SealKey::from_seed(&secret(Context::GranteeSeal)))
     }
 
     fn seal_key(&self, context: Context) -> SealKey {

@@ -90,6 +90,15 @@ impl Kek {
 }
 
 impl SlotContent {
+    /// What a record's entry commits to beside the data key: where the header is. Under one data key the bytes there give one
+    /// header, so two people who hold slots of one entry are told one name. Without the data key it tells nothing.
+    #[must_use]
+    pub fn header_commit(&self) -> Hash {
+        let mut commit = Hash([0; 32]);
+        derive_key(Context::HeaderCommit, &[&*self.encode()], &mut commit.0);
+        commit
+    }
+
     fn encode(&self) -> Zeroizing<[u8; CONTENT_LEN]> {
         let offset = u32::try_from(self.header.offset).unwrap_or_else(|_| panic!("a header past 4 GiB"));
         let fields: [&[u8]; 6] = [

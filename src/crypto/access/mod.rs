@@ -29,7 +29,9 @@ pub mod dprf;
 mod group;
 pub mod keys;
 pub mod keyslot;
+pub mod line;
 pub mod reshare;
+pub mod rest;
 pub mod seal;
 
 pub use day_tree::{DayKey, DayNode, DayRange};
@@ -38,7 +40,9 @@ pub use dprf::{Inputs, Partial, PartialError, PrfKey, PrfOutput, Release};
 pub use group::Element;
 pub use keys::{AccessKeys, ListKey, ScopeKey};
 pub use keyslot::{Kek, Keyslot, SlotContent, SlotError};
+pub use line::{LineOf, SealedLine};
 pub use reshare::{Handoff, ReshareError, verify_shares};
+pub use rest::RestKey;
 pub use seal::{Purpose, SealError, SealKey, SealPublic};
 
 /// The first byte of everything in here that is kept or sent: X-Wing, HKDF-SHA256 and ChaCha20-Poly1305 for sealing,

@@ -208,6 +208,9 @@ pub enum Violation {
     WrongBlock = 24,
     WrongProof = 30,
     WrongRoster = 31,
+    UnknownSuite = 40,
+    WrongHash = 41,
+    WrongShare = 42,
 }
 impl Violation {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -234,6 +237,9 @@ impl Violation {
             Self::WrongBlock => "VIOLATION_WRONG_BLOCK",
             Self::WrongProof => "VIOLATION_WRONG_PROOF",
             Self::WrongRoster => "VIOLATION_WRONG_ROSTER",
+            Self::UnknownSuite => "VIOLATION_UNKNOWN_SUITE",
+            Self::WrongHash => "VIOLATION_WRONG_HASH",
+            Self::WrongShare => "VIOLATION_WRONG_SHARE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -257,6 +263,9 @@ impl Violation {
             "VIOLATION_WRONG_BLOCK" => Some(Self::WrongBlock),
             "VIOLATION_WRONG_PROOF" => Some(Self::WrongProof),
             "VIOLATION_WRONG_ROSTER" => Some(Self::WrongRoster),
+            "VIOLATION_UNKNOWN_SUITE" => Some(Self::UnknownSuite),
+            "VIOLATION_WRONG_HASH" => Some(Self::WrongHash),
+            "VIOLATION_WRONG_SHARE" => Some(Self::WrongShare),
             _ => None,
         }
     }
@@ -272,7 +281,7 @@ pub struct Request {
     /// Version of this protocol; 1. A node refuses others and names those it speaks.
     #[prost(uint32, tag = "1")]
     pub protocol: u32,
-    #[prost(oneof = "request::Kind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "request::Kind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20")]
     pub kind: ::core::option::Option<request::Kind>,
 }
 /// Nested message and enum types in `Request`.
@@ -300,6 +309,8 @@ pub mod request {
         AskLedger(super::AskLedger),
         #[prost(message, tag = "11")]
         ListShards(super::ListShards),
+        #[prost(message, tag = "20")]
+        Access(super::Access),
     }
 }
 /// Store a shard; its bytes follow the header. Answered by Response.receipt once durable.
@@ -395,6 +406,12 @@ pub struct SubmitTransaction {
     /// In the ledger's fixed encoding, signed.
     #[prost(bytes = "vec", tag = "1")]
     pub transaction: ::prost::alloc::vec::Vec<u8>,
+}
+/// What is said to a static node about access; it follows the header, in a fixed encoding. Answered by Response.answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Access {
+    #[prost(uint32, tag = "1")]
+    pub len: u32,
 }
 /// A question about the ledger. Answered by Response.answer.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

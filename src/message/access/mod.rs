@@ -1,0 +1,23 @@
+//! Access as the ledger has it, and what goes to the static nodes beside it.
+//!
+//! The ledger knows of a vault's grants what nodes need to decide by: a key that serves for this grant alone, opaque tags of
+//! scopes, times. Packages ([`package`]) have what is for the static nodes' eyes, and are named on the ledger by their hash.
+
+pub mod body;
+pub mod denial;
+pub mod desk;
+pub mod entry;
+pub mod grant;
+pub mod list_line;
+pub mod open;
+pub mod package;
+pub mod sharing;
+
+pub use body::{BodyScope, GrantBody, KeyPackage};
+pub use denial::Denial;
+pub use desk::DepositKind;
+pub use entry::{EntryBatch, RecordEntry, SlotEntry};
+pub use grant::{Grant, GrantedScope, Rights};
+pub use list_line::ListLine;
+pub use package::{BatchPackage, DealingPackage, SealedShare, SealedSlot};
+pub use sharing::{KeySharing, LogHead};
