@@ -9,13 +9,18 @@ mod codec;
 
 use crate::ledger::query;
 use crate::ledger::read::{Entry, Read, ReadError};
-use crate::ledger::rows::{COUNTERS, Head, Missing, Node, Static, VAULTS, Vault};
+use crate::ledger::rows::{
+    ACCESS, Access, COUNTERS, GENERATIONS, GrantRow, Head, Missing, Node, SEGMENTS, Segment, Static, VAULTS,
+    Vault,
+};
 use crate::ledger::snapshot::{self, Offer, Taking};
 use crate::message::Violation;
 use crate::message::anchor::NodeNumber;
 use crate::message::anchor_receipt::{LogProof, RosterStep};
 use crate::message::block::Header;
-use crate::message::canonical::{Canonical, read_bytes, read_list, take, write_bytes, write_list};
+use crate::message::canonical::{
+    Canonical, read_bytes, read_list, read_long, write_bytes, write_list, write_long,
+};
 use crate::message::checkpoint::{Cosignature, Policy};
 use crate::message::genesis::Genesis;
 use crate::message::member::Roster;
@@ -25,7 +30,9 @@ use crate::types::limits::{
     MAX_ANSWER_BLOCKS, MAX_ANSWER_LEAVES, MAX_ANSWER_LEN, MAX_ANSWER_ROWS, MAX_BLOCK_LEN, MAX_COMMITTEE,
     MAX_RECEIPT_LEN, MAX_RECEIPT_STEPS, MAX_ROW_KEY_LEN, MAX_ROW_LEN, MAX_SNAPSHOT_ROWS,
 };
-use crate::types::{CollectionTag, Height, LogHash, PublicKey, TransactionId, VaultId};
+use crate::types::{
+    CollectionTag, GrantId, Hash, Height, LogHash, PublicKey, ScopeTag, SegmentId, TransactionId, VaultId,
+};
 
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +128,42 @@ pub enum Question {
     },
     /// How high is the ledger?
     Height,
+    /// What of access there is in a vault.
+    Access {
+        /// The vault.
+        vault: VaultId,
+    },
+    /// The grants of a vault, after one.
+    Grants {
+        /// The vault.
+        vault: VaultId,
+        /// The last one known.
+        after: Option<GrantId>,
+    },
+    /// The grant that a key is for.
+    GrantOf {
+        /// The key.
+        grantee: PublicKey,
+    },
+    /// The generation of a scope.
+    Generation {
+        /// The vault.
+        vault: VaultId,
+        /// The scope.
+        scope: ScopeTag,
+    },
+    /// Descriptors of segments of a vault, at most [`MAX_ANSWER_ROWS`].
+    Segments {
+        /// The vault.
+        vault: VaultId,
+        /// The segments.
+        segments: Vec<SegmentId>,
+    },
+    /// The static nodes of some time, by the hash of their roster.
+    Roster {
+        /// The hash.
+        roster: Hash,
+    },
 }
 
 /// How much of the ledger a static node has.
@@ -242,6 +285,16 @@ pub enum Answer {
     Archive(Box<Holdings>),
     /// The height of the last block.
     Height(Height),
+    /// What of access there is in a vault; none if its key was never shared.
+    Access(Option<Access>),
+    /// Grants by their id.
+    Grants(Vec<GrantRow>),
+    /// A generation; 0 of a scope that was never bumped.
+    Generation(u32),
+    /// For each segment that was asked for, its descriptor; none where the vault has no such segment.
+    Segments(Vec<Option<Segment>>),
+    /// A roster; none if there never was one of this hash.
+    Roster(Option<Box<Roster>>),
 }
 
 /// Answers what the state alone can answer; `None` for the questions that need more.
@@ -270,6 +323,21 @@ pub fn answer(state: &impl Read, question: &Question) -> Result<Option<Answer>, 
             Answer::Collections(query::collections(state, vault, after.as_ref(), MAX_ANSWER_ROWS)?)
         }
         Question::Vault { vault } => Answer::Vault(VAULTS.get(state, vault)?),
+        Question::Access { vault } => Answer::Access(ACCESS.get(state, vault)?),
+        Question::Grants { vault, after } => {
+            Answer::Grants(query::grants(state, vault, after.as_ref(), MAX_ANSWER_ROWS)?)
+        }
+        Question::GrantOf { grantee } => {
+            Answer::Grants(query::grant_of(state, grantee)?.into_iter().collect())
+        }
+        Question::Generation { vault, scope } => {
+            Answer::Generation(GENERATIONS.get(state, &(*vault, *scope))?.unwrap_or(0))
+        }
+        Question::Segments { vault, segments } => {
+            let rows = segments.iter().map(|segment| SEGMENTS.get(state, &(*vault, *segment)));
+            Answer::Segments(rows.collect::<Result<_, _>>()?)
+        }
+        Question::Roster { roster } => Answer::Roster(query::roster(state, roster)?.map(Box::new)),
         Question::Statics => Answer::Statics(query::statics(state)?),
         Question::Nodes { after } => Answer::Nodes(query::nodes(state, *after, MAX_ANSWER_ROWS)?),
     }))

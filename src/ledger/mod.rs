@@ -8,6 +8,7 @@
 //! a transaction is carried out once; the rules leave at least
 //! [`MIN_COMMITTEE`](crate::types::limits::MIN_COMMITTEE) static nodes.
 
+pub mod access;
 mod apply;
 pub mod archive;
 pub mod ask;

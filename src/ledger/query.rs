@@ -3,8 +3,9 @@
 use crate::ledger::log;
 use crate::ledger::read::{Read, ReadError};
 use crate::ledger::rows::{
-    AUTHORS, HEADS, Head, LAST_LEAVES, NODE_NUMBERS, NODES, Node, PLACES, ROSTER_CHANGES, ROSTERS, SEGMENTS,
-    STATICS, Segment, Static, TIP, VAULTS, WRITERS,
+    AUTHORS, BATCHES, Batch, ERASED, GRANTEES, GRANTS, GrantRow, Grantee, HEADS, Head, LAST_LEAVES,
+    NODE_NUMBERS, NODES, Node, PLACES, ROSTER_CHANGES, ROSTERS, SEGMENTS, STATICS, Segment, Static, TIP,
+    VAULTS, WRITERS,
 };
 use crate::ledger::rules::turns;
 use crate::message::anchor::NodeNumber;
@@ -12,7 +13,8 @@ use crate::message::block::Header;
 use crate::message::member::Roster;
 use crate::message::transaction::Lane;
 use crate::types::{
-    CollectionTag, Committee, Hash, Height, LogHash, PublicKey, SegmentId, TransactionId, VaultId,
+    CollectionTag, Committee, GrantId, Hash, Height, LogHash, PublicKey, RecordTag, SegmentId, TransactionId,
+    VaultId, VersionId,
 };
 
 /// The header of the last block.
@@ -111,6 +113,58 @@ pub fn segments(
 pub fn may_write(state: &impl Read, vault: &VaultId, key: &PublicKey) -> Result<bool, ReadError> {
     let owner = VAULTS.get(state, vault)?.map(|row| row.owner);
     Ok(owner == Some(*key) || (owner.is_some() && WRITERS.contains(state, &(*vault, *key))?))
+}
+
+/// The batches of a vault's entries in their order, after the one given.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn batches(
+    state: &impl Read,
+    vault: &VaultId,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Vec<(u64, Batch)>, ReadError> {
+    let after = after.map(|number| BATCHES.key(&(*vault, number)));
+    let rows = BATCHES.scan(state, vault, after.as_deref(), limit)?;
+    let number = |key: &[u8]| key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+    Ok(rows.into_iter().filter_map(|(key, row)| Some((number(&key)?, row))).collect())
+}
+
+/// The grants of a vault by their id, after the one given, also those that were revoked.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn grants(
+    state: &impl Read,
+    vault: &VaultId,
+    after: Option<&GrantId>,
+    limit: usize,
+) -> Result<Vec<GrantRow>, ReadError> {
+    let after = after.map(|grant| GRANTS.key(&(*vault, *grant)));
+    Ok(GRANTS.scan(state, vault, after.as_deref(), limit)?.into_iter().map(|(_, row)| row).collect())
+}
+
+/// The grant that a key is for.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn grant_of(state: &impl Read, grantee: &PublicKey) -> Result<Option<GrantRow>, ReadError> {
+    let Some(Grantee { vault, grant }) = GRANTEES.get(state, grantee)? else { return Ok(None) };
+    GRANTS.expect(state, &(vault, grant)).map(Some)
+}
+
+/// Whether a version was erased.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn is_erased(
+    state: &impl Read,
+    vault: &VaultId,
+    record: &RecordTag,
+    version: &VersionId,
+) -> Result<bool, ReadError> {
+    ERASED.contains(state, &(*vault, (*record, *version)))
 }
 
 /// The storage nodes by number, after the one given, also those that retired.

@@ -3,6 +3,7 @@
 pub use crate::ledger::standing::{Fault, Late, Missed, Presence, Standing, Turns};
 use crate::ledger::tables::Table;
 use crate::message::Violation;
+use crate::message::access::{EntryBatch, Grant, LogHead};
 use crate::message::anchor::{AnchoredShard, NodeNumber};
 use crate::message::block::Header;
 use crate::message::canonical::{Canonical, read_bytes, read_list, write_bytes, write_list};
@@ -11,8 +12,8 @@ use crate::message::member::{Member, Roster};
 use crate::message::transaction::NodeEntry;
 use crate::types::limits::{MAX_COMMITTEE, MAX_SHARDS};
 use crate::types::{
-    BlockId, Code, CollectionTag, Hash, Height, LogHash, NetworkId, NodeInfo, PublicKey, SegmentId,
-    TransactionId, VaultId,
+    BatchId, BlockId, Code, CollectionTag, GrantId, Hash, Height, LogHash, NetworkId, NodeInfo, PublicKey,
+    RecordTag, ScopeTag, SegmentId, TransactionId, VaultId, VersionId,
 };
 
 // Beside the state.
@@ -75,6 +76,23 @@ pub const PRESENCE: Table<(), Presence> = Table::new(0x1f, "presence");
 
 /// Whose turn to propose comes last.
 pub const TURNS: Table<(), Turns> = Table::new(0x20, "turns");
+
+/// What of access there is in a vault.
+pub const ACCESS: Table<VaultId, Access> = Table::new(0x30, "access");
+/// Grants, also those that were revoked.
+pub const GRANTS: Table<(VaultId, GrantId), GrantRow> = Table::new(0x31, "grant");
+/// Whose grant a key is for.
+pub const GRANTEES: Table<PublicKey, Grantee> = Table::new(0x32, "grantee");
+/// Batches of entries in their order.
+pub const BATCHES: Table<(VaultId, u64), Batch> = Table::new(0x33, "batch");
+/// Batches by their id.
+pub const BATCH_NUMBERS: Table<(VaultId, BatchId), u64> = Table::new(0x34, "batch number");
+/// Versions that were erased, and when.
+pub const ERASED: Table<(VaultId, (RecordTag, VersionId)), Height> = Table::new(0x35, "erased version");
+/// Generations of scopes, of those that were ever bumped.
+pub const GENERATIONS: Table<(VaultId, ScopeTag), u32> = Table::new(0x36, "generation");
+/// Heads of the access logs of static nodes.
+pub const LOG_HEADS: Table<PublicKey, LogHead> = Table::new(0x37, "log head");
 
 /// An offence: when, whose, in which round, of which kind.
 pub type Offence = (Height, (PublicKey, (u32, u8)));
@@ -287,6 +305,58 @@ rows! {
         log_root: LogHash,
         /// Who decided on it.
         roster: Hash,
+    }
+
+    /// What of access there is in a vault.
+    Access {
+        /// Its key, as the static nodes have it.
+        sharing: Sharing,
+        /// Grants that are not revoked.
+        grants: u32,
+        /// Batches of entries so far.
+        batches: u64,
+    }
+
+    /// A vault's PRF key in the static nodes' care.
+    Sharing {
+        /// Which of the vault's keys.
+        dealing: u32,
+        /// How often it was shared anew: shares of different epochs do not fit together.
+        epoch: u32,
+        /// Whose members have the shares.
+        roster: Hash,
+        /// Hash of the commitments.
+        commitments: Hash,
+        /// Hash of the package.
+        package: Hash,
+        /// Since when.
+        height: Height,
+    }
+
+    /// A grant.
+    GrantRow {
+        /// The grant.
+        grant: Grant,
+        /// Since when.
+        height: Height,
+        /// When it was revoked, if it was.
+        revoked: Option<Height>,
+    }
+
+    /// Whose grant a key is for.
+    Grantee {
+        /// The vault.
+        vault: VaultId,
+        /// The grant.
+        grant: GrantId,
+    }
+
+    /// A batch of entries.
+    Batch {
+        /// The batch.
+        batch: EntryBatch,
+        /// Since when.
+        height: Height,
     }
 
     /// Numbers of the whole network.

@@ -8,7 +8,10 @@ use std::marker::PhantomData;
 
 use crate::ledger::read::{Overlay, Read, ReadError};
 use crate::message::canonical::Canonical;
-use crate::types::{CollectionTag, Hash, Height, PublicKey, SegmentId, TransactionId, VaultId};
+use crate::types::{
+    BatchId, CollectionTag, GrantId, Hash, Height, PublicKey, RecordTag, ScopeTag, SegmentId, TransactionId,
+    VaultId, VersionId,
+};
 
 /// A key of a table, as bytes that sort as the key does.
 pub trait Key {
@@ -26,7 +29,19 @@ macro_rules! plain_keys {
     )*};
 }
 
-plain_keys!(CollectionTag, Hash, PublicKey, SegmentId, TransactionId, VaultId);
+plain_keys!(
+    BatchId,
+    CollectionTag,
+    GrantId,
+    Hash,
+    PublicKey,
+    RecordTag,
+    ScopeTag,
+    SegmentId,
+    TransactionId,
+    VaultId,
+    VersionId
+);
 
 macro_rules! number_keys {
     ($($name:ty),*) => {$(

@@ -74,6 +74,33 @@ impl Canonical for Question {
                 after.write(to);
             }
             Self::Height => to.push(41),
+            Self::Access { vault } => {
+                to.push(60);
+                vault.write(to);
+            }
+            Self::Grants { vault, after } => {
+                to.push(61);
+                vault.write(to);
+                after.write(to);
+            }
+            Self::GrantOf { grantee } => {
+                to.push(62);
+                grantee.write(to);
+            }
+            Self::Generation { vault, scope } => {
+                to.push(63);
+                vault.write(to);
+                scope.write(to);
+            }
+            Self::Segments { vault, segments } => {
+                to.push(64);
+                vault.write(to);
+                write_list(segments, to);
+            }
+            Self::Roster { roster } => {
+                to.push(65);
+                roster.write(to);
+            }
         }
     }
 
@@ -103,23 +130,17 @@ impl Canonical for Question {
             24 => Self::Archive,
             40 => Self::BlocksAfter { after: Canonical::read(from)? },
             41 => Self::Height,
+            60 => Self::Access { vault: Canonical::read(from)? },
+            61 => Self::Grants { vault: Canonical::read(from)?, after: Canonical::read(from)? },
+            62 => Self::GrantOf { grantee: Canonical::read(from)? },
+            63 => Self::Generation { vault: Canonical::read(from)?, scope: Canonical::read(from)? },
+            64 => {
+                Self::Segments { vault: Canonical::read(from)?, segments: read_list(from, MAX_ANSWER_ROWS)? }
+            }
+            65 => Self::Roster { roster: Canonical::read(from)? },
             _ => return Err(Violation::Malformed),
         })
     }
-}
-
-/// Bytes of any length up to `max`, after their length.
-fn write_long(bytes: &[u8], to: &mut Vec<u8>) {
-    u32::try_from(bytes.len()).unwrap_or(u32::MAX).write(to);
-    to.extend_from_slice(bytes);
-}
-
-fn read_long(from: &mut &[u8], max: usize) -> Result<Vec<u8>, Violation> {
-    let len = usize::try_from(u32::read(from)?).map_err(|_| Violation::OutOfBounds)?;
-    if len > max {
-        return Err(Violation::OutOfBounds);
-    }
-    take(from, len).map(<[u8]>::to_vec)
 }
 
 fn read_note(from: &mut &[u8]) -> Result<String, Violation> {
@@ -341,6 +362,29 @@ impl Canonical for Answer {
                 to.push(40);
                 height.write(to);
             }
+            Self::Access(access) => {
+                to.push(60);
+                access.write(to);
+            }
+            Self::Grants(grants) => {
+                to.push(61);
+                write_list(grants, to);
+            }
+            Self::Generation(generation) => {
+                to.push(62);
+                generation.write(to);
+            }
+            Self::Segments(segments) => {
+                to.push(63);
+                write_list(segments, to);
+            }
+            Self::Roster(roster) => {
+                to.push(64);
+                roster.is_some().write(to);
+                if let Some(roster) = roster {
+                    roster.write(to);
+                }
+            }
         }
     }
 
@@ -369,6 +413,11 @@ impl Canonical for Answer {
             22 => Self::LogLeaves(read_list(from, MAX_ANSWER_LEAVES)?),
             23 => Self::Archive(Box::new(Canonical::read(from)?)),
             40 => Self::Height(Canonical::read(from)?),
+            60 => Self::Access(Canonical::read(from)?),
+            61 => Self::Grants(read_list(from, MAX_ANSWER_ROWS)?),
+            62 => Self::Generation(Canonical::read(from)?),
+            63 => Self::Segments(read_list(from, MAX_ANSWER_ROWS)?),
+            64 => Self::Roster(Option::<Roster>::read(from)?.map(Box::new)),
             _ => return Err(Violation::Malformed),
         })
     }

@@ -5,12 +5,13 @@
 
 use crate::ledger::query::next_nonce;
 use crate::ledger::read::{Overlay, Read, ReadError};
-use crate::ledger::rows::{AUTHORS, Author, HEADS, Settings, Usage, VAULTS};
+use crate::ledger::rows::{AUTHORS, Author, HEADS, Settings, Usage, VAULTS, Vault};
 use crate::message::rejection::Rejection;
 use crate::message::transaction::{Action, Lane, SignedTransaction, Transaction};
 use crate::types::limits::MAX_TRANSACTION_LIFE;
 use crate::types::{Committee, Height, PublicKey, VaultId};
 
+mod access;
 mod accusation;
 mod admission;
 mod anchor;
@@ -117,6 +118,17 @@ fn dispatch<R: Read>(state: &mut Overlay<'_, R>, context: &Context, signed: &Sig
         }
         Action::Correct => correction::correct(state, context, author),
         Action::SetQuota { vault, quota } => vault::set_quota(state, context, author, vault, *quota),
+        Action::ShareKey(sharing) => access::share(state, context, author, sharing),
+        Action::Grant(grant) => access::grant(state, context, author, grant),
+        Action::Revoke { vault, grant } => access::revoke(state, context, author, vault, grant),
+        Action::AddEntries(batch) => access::add_entries(state, context, author, batch),
+        Action::Erase { vault, record, version } => {
+            access::erase(state, context, author, vault, *record, *version)
+        }
+        Action::BumpScope { vault, scope, generation } => {
+            access::bump(state, author, vault, *scope, *generation)
+        }
+        Action::LogHead(head) => access::log_head(state, author, head),
     }
 }
 
@@ -126,9 +138,21 @@ const fn vault_of(action: &Action) -> Option<&VaultId> {
         Action::Anchor(anchor) => Some(&anchor.vault),
         Action::PlaceShards { vault, .. }
         | Action::AddWriter { vault, .. }
-        | Action::RemoveWriter { vault, .. } => Some(vault),
+        | Action::RemoveWriter { vault, .. }
+        | Action::Revoke { vault, .. }
+        | Action::Erase { vault, .. }
+        | Action::BumpScope { vault, .. } => Some(vault),
+        Action::ShareKey(sharing) => Some(&sharing.vault),
+        Action::Grant(grant) => Some(&grant.vault),
+        Action::AddEntries(batch) => Some(&batch.vault),
         _ => None,
     }
+}
+
+/// The row of a vault that the author owns.
+fn require_owner(state: &impl Read, author: &PublicKey, vault: &VaultId) -> Result<Vault, Refused> {
+    let row = VAULTS.get(state, vault)?.ok_or(Rejection::NoSuchVault)?;
+    if row.owner == *author { Ok(row) } else { Err(Rejection::NotTheOwner.into()) }
 }
 
 fn charge_vault<R: Read>(

@@ -1,8 +1,8 @@
 //! Letting other keys write to a vault, which only its owner may.
 
 use crate::ledger::read::{Overlay, Read};
-use crate::ledger::rows::{Present, VAULTS, Vault, WRITERS};
-use crate::ledger::rules::{Outcome, Refused};
+use crate::ledger::rows::{Present, VAULTS, WRITERS};
+use crate::ledger::rules::{Outcome, require_owner};
 use crate::message::rejection::Rejection;
 use crate::types::limits::MAX_VAULT_WRITERS;
 use crate::types::{PublicKey, VaultId};
@@ -13,7 +13,7 @@ pub(super) fn add<R: Read>(
     vault: &VaultId,
     writer: &PublicKey,
 ) -> Outcome {
-    let mut row = owned(state, author, vault)?;
+    let mut row = require_owner(state, author, vault)?;
     if *writer == row.owner || WRITERS.contains(state, &(*vault, *writer))? {
         return Err(Rejection::WriterExists.into());
     }
@@ -32,7 +32,7 @@ pub(super) fn remove<R: Read>(
     vault: &VaultId,
     writer: &PublicKey,
 ) -> Outcome {
-    let mut row = owned(state, author, vault)?;
+    let mut row = require_owner(state, author, vault)?;
     if !WRITERS.contains(state, &(*vault, *writer))? {
         return Err(Rejection::NoSuchWriter.into());
     }
@@ -40,9 +40,4 @@ pub(super) fn remove<R: Read>(
     VAULTS.put(state, vault, &row);
     WRITERS.delete(state, &(*vault, *writer));
     Ok(())
-}
-
-fn owned(state: &impl Read, author: &PublicKey, vault: &VaultId) -> Result<Vault, Refused> {
-    let row = VAULTS.get(state, vault)?.ok_or(Rejection::NoSuchVault)?;
-    if row.owner == *author { Ok(row) } else { Err(Rejection::NotTheOwner.into()) }
 }

@@ -20,11 +20,13 @@ use crate::message::transaction::{Action, NodeEntry, SignedTransaction, Transact
 use crate::types::limits::MIN_COMMITTEE;
 use crate::types::*;
 
+mod access;
 mod admission;
 mod anchors;
 mod blocks;
 mod bundles;
 mod governance;
+mod opening;
 mod order;
 mod pool;
 mod receipts;
