@@ -4,6 +4,7 @@
 //! [`disk`] is the seam to the operating system; everything else is written against it and runs on
 //! files and, in tests, on a disk that crashes. Nothing here talks to the network.
 
+pub mod access;
 pub mod chain;
 pub(crate) mod db;
 pub mod disk;
@@ -13,6 +14,7 @@ pub mod shards;
 pub(crate) mod volume;
 pub mod wal;
 
+pub use access::{AccessStore, AccessStoreError};
 pub(crate) use disk::says_full;
 pub use disk::{Disk, DiskFile, FileDisk};
 pub use index::{Index, IndexError, SharedIndex};

@@ -9,6 +9,7 @@ mod commit;
 mod journal;
 mod list;
 mod network;
+mod notes;
 mod shared;
 mod tables;
 #[cfg(test)]

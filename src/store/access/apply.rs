@@ -1,0 +1,286 @@
+//! What comes in: packages before the ledger names them, and what the ledger then brings into effect.
+
+use redb::{ReadableTable as _, WriteTransaction};
+
+use crate::crypto::access::{Commitments, KeyShare, SealPublic};
+use crate::message::Canonical as _;
+use crate::message::access::{BatchPackage, EntryBatch, RecordEntry, SealedSlot};
+use crate::store::access::tables::{
+    self, BATCH_ENTRIES, BATCHES, CURSOR, ENTRIES, LINES, LISTS, MISSING, PACKAGES, PackageKind, REVOKED,
+    SHARES, SLOTS,
+};
+use crate::store::access::{AccessStore, AccessStoreError, Secrets};
+use crate::types::{GrantId, Hash, Height, RecordTag, Timestamp, VaultId, VersionId};
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// Keyslots that are there from now on.
+    pub slots: usize,
+    /// Entries that say something else of a version than one before: they count for nothing.
+    pub refused: usize,
+}
+
+impl AccessStore {
+    /// Keeps a package that the ledger is yet to name.
+    ///
+    /// # Errors
+    /// [`AccessStoreError`].
+    pub fn deposit(
+        &self,
+        vault: &VaultId,
+        hash: &Hash,
+        kind: PackageKind,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Result<(), AccessStoreError> {
+        let txn = self.write()?;
+        let row = (kind.code(), now.unix_micros(), bytes);
+        txn.open_table(PACKAGES)?.insert(&tables::package_key(vault, hash), row)?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// Forgets packages that were brought before a time, but for those of which `is_named` says that the ledger names them.
+    ///
+    /// # Errors
+    /// [`AccessStoreError`].
+    pub fn forget_packages(
+        &self,
+        before: Timestamp,
+        is_named: impl Fn(&VaultId, &Hash) -> Result<bool, AccessStoreError>,
+    ) -> Result<usize, AccessStoreError> {
+        let txn = self.write()?;
+        let mut gone = Vec::new();
+        {
+            let mut packages = txn.open_table(PACKAGES)?;
+            for row in packages.iter()? {
+                let (key, row) = row?;
+                let (mut vault, mut hash) = (VaultId([0; 32]), Hash([0; 32]));
+                vault.0.copy_from_slice(&key.value()[..32]);
+                hash.0.copy_from_slice(&key.value()[32..]);
+                if row.value().1 < before.unix_micros() && !is_named(&vault, &hash)? {
+                    gone.push(*key.value());
+                }
+            }
+            for key in &gone {
+                packages.remove(key)?;
+            }
+        }
+        txn.commit()?;
+        Ok(gone.len())
+    }
+
+    /// Keeps a share of a vault's key that the ledger names, and drops those of sharings before.
+    ///
+    /// # Errors
+    /// [`AccessStoreError`].
+    pub fn take_share(
+        &self,
+        vault: &VaultId,
+        (dealing, epoch): (u32, u32),
+        share: &KeyShare,
+        commitments: &Commitments,
+        audit: &SealPublic,
+    ) -> Result<(), AccessStoreError> {
+        let mut secrets = self.secrets();
+        let txn = self.write()?;
+        {
+            let mut shares = txn.open_table(SHARES)?;
+            let first = tables::share_key(vault, 0, 0);
+            let key = tables::share_key(vault, dealing, epoch);
+            let old: Vec<_> = shares
+                .range::<&[u8; 40]>(&first..&key)?
+                .map(|row| row.map(|(key, _)| *key.value()))
+                .collect::<Result<_, _>>()?;
+            for old in old {
+                shares.remove(&old)?;
+            }
+            let wrapped = secrets.rest.clone().wrap(&key, &*share.to_bytes(), secrets.nonce()?);
+            let audit = audit.to_bytes();
+            shares
+                .insert(&key, (share.index().get(), &commitments.to_bytes()[..], &audit[..], &wrapped[..]))?;
+        }
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// Carries out a batch that is final, whose package is here; `is_erased` tells what the ledger has erased.
+    ///
+    /// Of a version the first entry in the order of the ledger counts: one that says something else of it brings nothing, so
+    /// that no writer shows two people two contents.
+    ///
+    /// # Errors
+    /// [`AccessStoreError`]: then nothing of it is done.
+    pub fn apply_batch(
+        &self,
+        number: u64,
+        package: &BatchPackage,
+        is_erased: impl Fn(&RecordTag, &VersionId) -> Result<bool, AccessStoreError>,
+    ) -> Result<Applied, AccessStoreError> {
+        let mut secrets = self.secrets();
+        let txn = self.write()?;
+        let mut applied = Applied::default();
+        let batch = package.batch();
+        for (entry, slots) in package.with_slots() {
+            if is_erased(&entry.record, &entry.version)? {
+                continue;
+            }
+            if take_entry(&txn, &package.vault, entry)? {
+                applied.slots += take_slots(&txn, &mut secrets, &batch, number, entry, slots)?;
+            } else {
+                applied.refused += 1;
+            }
+        }
+        let key = tables::numbered(&package.vault, number);
+        txn.open_table(BATCHES)?.insert(&key, &batch.root.0)?;
+        {
+            let mut kept = txn.open_table(BATCH_ENTRIES)?;
+            for (entry, at) in package.entries.iter().zip(0..) {
+                kept.insert(&tables::batch_entry_key(&key, at), &entry.encode()[..])?;
+            }
+        }
+        txn.open_table(MISSING)?.remove(&key)?;
+        let named = Hash(batch.root.0);
+        txn.open_table(PACKAGES)?.remove(&tables::package_key(&package.vault, &named))?;
+        txn.commit()?;
+        Ok(applied)
+    }
+
+    /// Notes a batch that is final and whose package is not here.
+    ///
+    /// # Errors
+    /// [`AccessStoreError`].
+    pub fn miss_batch(&self, vault: &VaultId, number: u64) -> Result<(), AccessStoreError> {
+        let txn = self.write()?;
+        txn.open_table(MISSING)?.insert(&tables::numbered(vault, number), ())?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// Deletes the keyslots and lines of a version; how many slots there were. What the database keeps of them in freed pages
+    /// opens until the key of what is at rest is renewed.
+    ///
+    /// # Errors
+    /// [`AccessStoreError`].
+    pub fn erase(
+        &self,
+        vault: &VaultId,
+        record: &RecordTag,
+        version: &VersionId,
+    ) -> Result<usize, AccessStoreError> {
+        let entry = tables::entry_key(vault, record, version);
+        let txn = self.write()?;
+        let mut gone = Vec::new();
+        {
+            let mut slots = txn.open_table(SLOTS)?;
+            let (first, last) = (bounded(&entry, 0), bounded(&entry, 0xff));
+            for row in slots.range::<&[u8; 84]>(&first..=&last)? {
+                let (key, row) = row?;
+                gone.push((*key.value(), row.value().0));
+            }
+            let mut lines = txn.open_table(LINES)?;
+            for (key, number) in &gone {
+                slots.remove(key)?;
+                let (scope, generation) = tables::slot_of(key);
+                let list = tables::list_key(vault, &scope, generation, *number);
+                lines.remove(&tables::line_key(&list, record, version))?;
+            }
+        }
+        txn.commit()?;
+        Ok(gone.len())
+    }
+
+    /// Notes a revocation that was seen, final or not: nothing is opened for the grant from here on.
+    ///
+    /// # Errors
+    /// [`AccessStoreError`].
+    pub fn note_revocation(
+        &self,
+        vault: &VaultId,
+        grant: &GrantId,
+        transaction: &[u8],
+    ) -> Result<(), AccessStoreError> {
+        let txn = self.write()?;
+        txn.open_table(REVOKED)?.insert(&tables::grant_key(vault, grant), transaction)?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// Notes that the ledger is carried out up to a block.
+    ///
+    /// # Errors
+    /// [`AccessStoreError`].
+    pub fn reach(&self, height: Height) -> Result<(), AccessStoreError> {
+        let mut txn = self.write()?;
+        // What is lost is carried out once more, which does nothing.
+        txn.set_durability(redb::Durability::None)?;
+        txn.open_table(CURSOR)?.insert((), height.0)?;
+        txn.commit()?;
+        Ok(())
+    }
+}
+
+/// The slot key of an entry before or after all its slots.
+fn bounded(entry: &[u8; 64], fill: u8) -> [u8; 84] {
+    let mut key = [fill; 84];
+    key[..64].copy_from_slice(entry);
+    key
+}
+
+/// Whether the entry says of its version what was said before, or is the first to say it.
+fn take_entry(
+    txn: &WriteTransaction,
+    vault: &VaultId,
+    entry: &RecordEntry,
+) -> Result<bool, AccessStoreError> {
+    let mut entries = txn.open_table(ENTRIES)?;
+    let key = tables::entry_key(vault, &entry.record, &entry.version);
+    let mut says = [0; 64];
+    says[..32].copy_from_slice(&entry.dek_commit.0);
+    says[32..].copy_from_slice(&entry.header.0);
+    if let Some(known) = entries.get(&key)? {
+        return Ok(*known.value() == says);
+    }
+    entries.insert(&key, &says)?;
+    Ok(true)
+}
+
+/// Takes slots that are not there yet; how many.
+fn take_slots(
+    txn: &WriteTransaction,
+    secrets: &mut Secrets,
+    batch: &EntryBatch,
+    number: u64,
+    entry: &RecordEntry,
+    slots: &[Option<SealedSlot>],
+) -> Result<usize, AccessStoreError> {
+    let mut table = txn.open_table(SLOTS)?;
+    let mut lists = txn.open_table(LISTS)?;
+    let mut lines = txn.open_table(LINES)?;
+    let of = tables::entry_key(&batch.vault, &entry.record, &entry.version);
+    let mut taken = 0;
+    for (named, slot) in entry.slots.iter().zip(slots) {
+        let Some(slot) = slot else { continue };
+        let key = tables::slot_key(&of, &named.scope, named.generation);
+        if table.get(&key)?.is_some() {
+            continue;
+        }
+        let nonce = secrets.nonce()?;
+        let wrapped = secrets.rest.wrap(&key, slot.slot.as_bytes(), nonce);
+        table.insert(&key, (number, &wrapped[..]))?;
+        let list = tables::list_key(&batch.vault, &named.scope, named.generation, number);
+        lists.insert(&list, &batch.batch.0)?;
+        let line = tables::line_key(&list, &entry.record, &entry.version);
+        let nonce = secrets.nonce()?;
+        lines.insert(&line, &secrets.rest.wrap(&line, &slot.line, nonce)[..])?;
+        taken += 1;
+    }
+    Ok(taken)
+}
+
+/// What a batch is kept under before it is final: the root of its entries.
+#[must_use]
+pub fn batch_hash(batch: &EntryBatch) -> Hash {
+    Hash(batch.root.0)
+}

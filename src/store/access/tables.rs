@@ -1,0 +1,169 @@
+//! The tables, and how their keys are made.
+
+use redb::{TableDefinition, WriteTransaction};
+
+use crate::store::access::AccessStoreError;
+use crate::types::{BatchId, GrantId, Hash, RecordTag, ScopeTag, VaultId, VersionId};
+
+/// Place, commitments, audit key, wrapped share.
+type ShareRow<'a> = (u8, &'a [u8], &'a [u8], &'a [u8]);
+
+/// One row: the id of the key that all wrapped rows are under.
+pub(super) const REST_KEY: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("rest key");
+/// One row: the block up to which the ledger was carried out.
+pub(super) const CURSOR: TableDefinition<'_, (), u64> = TableDefinition::new("cursor");
+/// vault 32 ‖ hash 32 → (kind, since when in microseconds, bytes).
+pub(super) const PACKAGES: TableDefinition<'_, &[u8; 64], (u8, u64, &[u8])> =
+    TableDefinition::new("packages");
+/// vault 32 ‖ dealing 4 ‖ epoch 4 → (place, commitments, audit key, wrapped share).
+pub(super) const SHARES: TableDefinition<'_, &[u8; 40], ShareRow<'_>> = TableDefinition::new("shares");
+/// vault 32 ‖ record 16 ‖ version 16 → commitments to the data key 32 and to where the header is 32.
+pub(super) const ENTRIES: TableDefinition<'_, &[u8; 64], &[u8; 64]> = TableDefinition::new("entries");
+/// vault 32 ‖ record 16 ‖ version 16 ‖ scope 16 ‖ generation 4 → (batch's number, wrapped keyslot).
+pub(super) const SLOTS: TableDefinition<'_, &[u8; 84], (u64, &[u8])> = TableDefinition::new("slots");
+/// vault 32 ‖ scope 16 ‖ generation 4 ‖ batch's number 8 → batch.
+pub(super) const LISTS: TableDefinition<'_, &[u8; 60], &[u8; 16]> = TableDefinition::new("lists");
+/// vault 32 ‖ scope 16 ‖ generation 4 ‖ batch's number 8 ‖ record 16 ‖ version 16 → wrapped line.
+pub(super) const LINES: TableDefinition<'_, &[u8; 92], &[u8]> = TableDefinition::new("lines");
+/// vault 32 ‖ batch's number 8 → (), of batches that are final and whose package is not here.
+pub(super) const MISSING: TableDefinition<'_, &[u8; 40], ()> = TableDefinition::new("missing");
+/// vault 32 ‖ batch's number 8 → root of the entries, of batches that were carried out.
+pub(super) const BATCHES: TableDefinition<'_, &[u8; 40], &[u8; 32]> = TableDefinition::new("batches");
+/// vault 32 ‖ batch's number 8 ‖ place 4 → entry, of batches that were carried out: for static nodes that miss them.
+pub(super) const BATCH_ENTRIES: TableDefinition<'_, &[u8; 44], &[u8]> = TableDefinition::new("batch entries");
+/// One row: the wrapped seed of the key that shares are sealed to.
+pub(super) const SEAL_KEY: TableDefinition<'_, (), &[u8]> = TableDefinition::new("seal key");
+/// vault 32 ‖ grant 16 → the signed transaction.
+pub(super) const REVOKED: TableDefinition<'_, &[u8; 48], &[u8]> = TableDefinition::new("revoked");
+/// grant 16 ‖ nonce 16 → microseconds.
+pub(super) const ANSWERED: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("answered");
+/// microseconds ‖ grant ‖ nonce → (), to forget the old ones.
+pub(super) const ANSWERED_AT: TableDefinition<'_, (u64, &[u8; 32]), ()> = TableDefinition::new("answered at");
+/// grant 16 → (day, records opened in it).
+pub(super) const OPENED: TableDefinition<'_, &[u8; 16], (u32, u32)> = TableDefinition::new("opened");
+/// vault 32 ‖ sequence 8 → sealed entry.
+pub(super) const LOG: TableDefinition<'_, &[u8; 40], &[u8]> = TableDefinition::new("log");
+/// vault 32 → (entries, head of their chain).
+pub(super) const LOG_ENDS: TableDefinition<'_, &[u8; 32], (u64, &[u8; 32])> =
+    TableDefinition::new("log ends");
+/// One row: (entries of all vaults, peaks of their tree, 32 bytes each).
+pub(super) const LOG_TREE: TableDefinition<'_, (), (u64, &[u8])> = TableDefinition::new("log tree");
+
+/// What a package is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PackageKind {
+    /// A dealing.
+    Dealing,
+    /// A batch of entries.
+    Batch,
+    /// A grant's body.
+    GrantBody,
+}
+
+impl PackageKind {
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Self::Dealing => 1,
+            Self::Batch => 2,
+            Self::GrantBody => 3,
+        }
+    }
+}
+
+pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), AccessStoreError> {
+    txn.open_table(CURSOR)?;
+    txn.open_table(PACKAGES)?;
+    txn.open_table(SHARES)?;
+    txn.open_table(ENTRIES)?;
+    txn.open_table(SLOTS)?;
+    txn.open_table(LISTS)?;
+    txn.open_table(LINES)?;
+    txn.open_table(MISSING)?;
+    txn.open_table(BATCHES)?;
+    txn.open_table(BATCH_ENTRIES)?;
+    txn.open_table(SEAL_KEY)?;
+    txn.open_table(REVOKED)?;
+    txn.open_table(ANSWERED)?;
+    txn.open_table(ANSWERED_AT)?;
+    txn.open_table(OPENED)?;
+    txn.open_table(LOG)?;
+    txn.open_table(LOG_ENDS)?;
+    txn.open_table(LOG_TREE)?;
+    Ok(())
+}
+
+/// Fields side by side.
+fn joined<const N: usize>(fields: &[&[u8]]) -> [u8; N] {
+    let mut bytes = [0; N];
+    let mut at = 0;
+    for field in fields {
+        bytes[at..at + field.len()].copy_from_slice(field);
+        at += field.len();
+    }
+    bytes
+}
+
+pub(super) fn package_key(vault: &VaultId, hash: &Hash) -> [u8; 64] {
+    joined(&[&vault.0, &hash.0])
+}
+
+pub(super) fn share_key(vault: &VaultId, dealing: u32, epoch: u32) -> [u8; 40] {
+    joined(&[&vault.0, &dealing.to_be_bytes(), &epoch.to_be_bytes()])
+}
+
+pub(super) fn entry_key(vault: &VaultId, record: &RecordTag, version: &VersionId) -> [u8; 64] {
+    joined(&[&vault.0, &record.0, &version.0])
+}
+
+pub(super) fn slot_key(entry: &[u8; 64], scope: &ScopeTag, generation: u32) -> [u8; 84] {
+    joined(&[entry, &scope.0, &generation.to_be_bytes()])
+}
+
+pub(super) fn list_key(vault: &VaultId, scope: &ScopeTag, generation: u32, batch: u64) -> [u8; 60] {
+    joined(&[&vault.0, &scope.0, &generation.to_be_bytes(), &batch.to_be_bytes()])
+}
+
+pub(super) fn line_key(list: &[u8; 60], record: &RecordTag, version: &VersionId) -> [u8; 92] {
+    joined(&[list, &record.0, &version.0])
+}
+
+pub(super) fn numbered(vault: &VaultId, number: u64) -> [u8; 40] {
+    joined(&[&vault.0, &number.to_be_bytes()])
+}
+
+pub(super) fn batch_entry_key(batch: &[u8; 40], at: u32) -> [u8; 44] {
+    joined(&[batch, &at.to_be_bytes()])
+}
+
+pub(super) fn grant_key(vault: &VaultId, grant: &GrantId) -> [u8; 48] {
+    joined(&[&vault.0, &grant.0])
+}
+
+pub(super) fn nonce_key(grant: &GrantId, nonce: &[u8; 16]) -> [u8; 32] {
+    joined(&[&grant.0, nonce])
+}
+
+/// What a slot's key says beside the entry.
+pub(super) fn slot_of(key: &[u8; 84]) -> (ScopeTag, u32) {
+    let (mut scope, mut generation) = (ScopeTag([0; 16]), [0; 4]);
+    scope.0.copy_from_slice(&key[64..80]);
+    generation.copy_from_slice(&key[80..]);
+    (scope, u32::from_be_bytes(generation))
+}
+
+/// The number at the end of a key.
+pub(super) fn number_of(key: &[u8]) -> u64 {
+    key.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Record and version at the end of a line's key.
+pub(super) fn record_of(key: &[u8; 92]) -> (RecordTag, VersionId) {
+    let (mut record, mut version) = (RecordTag([0; 16]), VersionId([0; 16]));
+    record.0.copy_from_slice(&key[60..76]);
+    version.0.copy_from_slice(&key[76..]);
+    (record, version)
+}
+
+pub(super) const fn batch(bytes: &[u8; 16]) -> BatchId {
+    BatchId(*bytes)
+}
