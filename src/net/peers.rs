@@ -257,6 +257,20 @@ impl Peers {
         self.question(node, &Request::AskLedger(question)).await
     }
 
+    /// Says something about access to a static node. Both ways in the canonical encoding; nothing of the answer is verified.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn access(&self, node: &PublicKey, message: Vec<u8>) -> Result<Bytes, CallError> {
+        let len = u32::try_from(message.len()).map_err(|_| Violation::TooLong)?;
+        let body_len = |response: &Response| match response {
+            Response::Answer { len } => Ok(usize::try_from(*len).unwrap_or(usize::MAX)),
+            _ => Err(Violation::WrongResponse),
+        };
+        let body = vec![Bytes::from(message)];
+        Ok(self.exchange(node, &Request::Access { len }, body, body_len, &|| {}).await?.body)
+    }
+
     async fn question(&self, node: &PublicKey, request: &Request) -> Result<Bytes, CallError> {
         let body_len = |response: &Response| match response {
             Response::Answer { len } => Ok(usize::try_from(*len).unwrap_or(usize::MAX)),

@@ -1,9 +1,10 @@
 //! A static node: one of the known set that signs the ledger.
 //!
-//! [`keeper`] decides and makes durable; [`serve`] answers requests, what is about the ledger from the [`library`]; [`http`] has
+//! [`access`] opens records for who has a grant; [`keeper`] decides and makes durable; [`serve`] answers requests, what is about the ledger from the [`library`]; [`http`] has
 //! the log for everybody; [`outbox`] brings the others what the keeper says; [`prove`] makes proofs from the chain; [`snapshots`] holds the states that newcomers take. Consensus and the ledger's rules are pure and live
 //! in [`consensus`](crate::consensus) and [`ledger`](crate::ledger).
 
+mod access;
 mod http;
 pub(crate) mod keeper;
 pub(crate) mod library;
@@ -35,11 +36,14 @@ use crate::net::{EndpointError, Limits, Peers, Server, ServerEndpoint, serve as 
 use crate::roles::storage_node::{NodeFolder, NodeFolderError};
 use crate::runtime::Clock;
 use crate::store::FileDisk;
+use crate::store::access::{AccessStore, AccessStoreError};
 use crate::store::chain::{Chain, ChainError};
+use crate::store::sealed_file::system_entropy;
 use crate::store::wal::{FILE as WAL_FILE, Wal, WalError};
 use crate::types::limits::MAX_BLOCK_WAITERS;
 use crate::types::{Committee, PublicKey};
 
+use access::{AccessDesk, Following};
 use http::{LogDesk, LogServer};
 pub use keeper::KeeperError;
 use keeper::{Command, Keeper, Parts};
@@ -51,6 +55,8 @@ use snapshots::Snapshots;
 
 /// The folder of the ledger, in the node's folder.
 const LEDGER_FOLDER: &str = "ledger";
+/// The folder of what is kept of access, in the node's folder.
+const ACCESS_FOLDER: &str = "access";
 /// Held while a node runs: two processes with one key would sign two votes.
 const LOCK_FILE: &str = "lock";
 /// How long requests under way may take when the node is stopped.
@@ -115,6 +121,15 @@ pub enum StaticError {
         #[source]
         source: WalError,
     },
+    /// What is kept of access cannot be opened.
+    #[error("cannot open what is kept of access in {}", dir.display())]
+    Access {
+        /// The node's folder.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: AccessStoreError,
+    },
     /// The key that is to take the place of its own cannot be used.
     #[error(transparent)]
     Key(#[from] NodeFolderError),
@@ -137,6 +152,7 @@ pub enum StaticError {
 pub struct StaticNode {
     server: Server,
     http: Option<LogServer>,
+    following: Following,
     keeper: SyncSender<Command>,
     thread: JoinHandle<()>,
     ended: watch::Receiver<Option<String>>,
@@ -157,7 +173,7 @@ impl StaticNode {
         let (dir, genesis, key) = (config.dir.clone(), Arc::clone(&config.genesis), config.key);
         let opened = tokio::task::spawn_blocking(move || open(&dir, &genesis, key)).await;
         let panicked = |panic| StaticError::Io { path: config.dir.clone(), source: io::Error::other(panic) };
-        let Opened { lock, key: pair, chain, wal, log } = opened.map_err(panicked)??;
+        let Opened { lock, key: pair, chain, access, wal, log } = opened.map_err(panicked)??;
         let key = pair.public();
         let endpoint = ServerEndpoint::bind(config.listen, &pair)?;
         let shared = Arc::<Shared>::default();
@@ -167,6 +183,10 @@ impl StaticNode {
         let (keeper, queue) = keeper::thread::queue();
         let peers = Peers::new(&static_peers(&config.genesis), &pair);
         let (voters, changed) = watch::channel(None);
+        let unusable = |source| StaticError::Access { dir: config.dir.clone(), source };
+        let access = AccessDesk::new(config.genesis.network, pair.clone(), access, chain.clone());
+        let access = access.map_err(unusable)?;
+        let others = Peers::new(&static_peers(&config.genesis), &pair);
         let parts = Parts {
             outside: Box::new(Outbox::new(key, peers, keeper.clone(), Handle::current())),
             genesis: Arc::clone(&config.genesis),
@@ -187,7 +207,9 @@ impl StaticNode {
             }
         });
         let thread = thread.map_err(|source| StaticError::Io { path: config.dir.clone(), source })?;
+        let following = Following::start(access.clone(), others, shared.news());
         let desk = Desk {
+            access,
             network: config.genesis.network,
             library: Library { chain, shared: Arc::clone(&shared), snapshots },
             keeper: keeper.clone(),
@@ -197,7 +219,19 @@ impl StaticNode {
         };
         let server = serve_endpoint(endpoint, Arc::new(desk), Limits::default());
         let dir = config.dir;
-        Ok(Self { server, http, keeper, thread, ended, voters: changed, shared, dir, key, _lock: lock })
+        Ok(Self {
+            server,
+            http,
+            following,
+            keeper,
+            thread,
+            ended,
+            voters: changed,
+            shared,
+            dir,
+            key,
+            _lock: lock,
+        })
     }
 
     /// Where it listens.
@@ -260,6 +294,7 @@ impl StaticNode {
         }
         self.shared.leave();
         self.server.stop(STOP_GRACE).await;
+        self.following.stop().await;
         let stopped = tokio::task::spawn_blocking(move || {
             // Gone already is as good as stopped.
             drop(self.keeper.send(Command::Stop));
@@ -292,6 +327,7 @@ struct Opened {
     lock: File,
     key: KeyPair,
     chain: Chain,
+    access: AccessStore,
     wal: Wal,
     log: Vec<Vec<u8>>,
 }
@@ -325,7 +361,12 @@ fn open(dir: &Path, genesis: &Genesis, key: KeyPair) -> Result<Opened, StaticErr
         }
         (_, opened) => (key, opened?),
     };
-    Ok(Opened { lock, key, chain, wal, log })
+    let access = dir.join(ACCESS_FOLDER);
+    std::fs::create_dir_all(&access).map_err(at(&access))?;
+    let disk = FileDisk::open(&access).map_err(at(&access))?;
+    let access = AccessStore::open(Arc::new(disk), system_entropy());
+    let access = access.map_err(|source| StaticError::Access { dir: dir.to_owned(), source })?;
+    Ok(Opened { lock, key, chain, access, wal, log })
 }
 
 /// Whether a key is to be used no more and the folder's next one in its place: because the ledger says so, or because the

@@ -7,11 +7,13 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::ledger::ask::{Answer, Fate, Question};
+use crate::message::access::desk::DeskRequest;
 use crate::message::{
     Canonical as _, LedgerTip, NodeStatus, Refusal, RefusalCode, Request, Response, SignedTransaction,
     Violation,
 };
 use crate::net::{Body, Handler, Reply};
+use crate::roles::static_node::access::AccessDesk;
 use crate::roles::static_node::keeper::Command;
 use crate::roles::static_node::library::Library;
 use crate::roles::static_node::tree_heads::SignedHead;
@@ -30,6 +32,7 @@ const WAITERS_RETRY_MS: u32 = 5_000;
 /// Answers requests.
 #[derive(Debug)]
 pub(super) struct Desk {
+    pub(super) access: AccessDesk,
     pub(super) network: NetworkId,
     pub(super) library: Library,
     pub(super) keeper: SyncSender<Command>,
@@ -46,6 +49,7 @@ impl Handler for Desk {
             Request::Cosign { height, cosignature } => self.cosign(from, height, &cosignature).into(),
             Request::SubmitTransaction(bytes) => self.submit(&bytes).await.map_or_else(Reply::from, reply),
             Request::AskLedger(question) => self.ask(&question).await.map_or_else(Reply::from, reply),
+            Request::Access { len } => self.access(from, len, body).await.map_or_else(Reply::from, encoded),
             Request::GetStatus => Response::Status(self.status()).into(),
             Request::PutShard(_)
             | Request::ReadShard(_)
@@ -83,6 +87,14 @@ impl Desk {
             self.tell(Command::Cosignature { from, height, signed: Box::new(signed) })
         });
         told.map_or_else(Response::Refusal, |()| Response::Done)
+    }
+
+    async fn access(&self, from: PublicKey, len: u32, body: Body) -> Result<Vec<u8>, Refusal> {
+        let bytes = body.read(usize::try_from(len).unwrap_or(usize::MAX)).await?;
+        let (desk, request) = (self.access.clone(), DeskRequest::decode(&bytes)?);
+        let answered = tokio::task::spawn_blocking(move || desk.answer(&from, request)).await;
+        let panicked = |_| Refusal::new(RefusalCode::Disk, "the static node failed; its log says why");
+        Ok(answered.map_err(panicked)??.encode())
     }
 
     /// Waits until the transaction is final or refused, but not for ever.
@@ -152,7 +164,11 @@ fn unreadable(error: &ChainError) -> Refusal {
 }
 
 fn reply(answer: Answer) -> Reply {
-    let body = Bytes::from(answer.encode());
+    encoded(answer.encode())
+}
+
+fn encoded(answer: Vec<u8>) -> Reply {
+    let body = Bytes::from(answer);
     let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
     Reply { response: Response::Answer { len }, body: vec![body] }
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::ledger::{Read, ReadError, query};
-use crate::message::{PutShard, Refusal, RefusalCode};
+use crate::message::{PutShard, Refusal, RefusalCode, Rights as GrantedRights};
 use crate::roles::follower::{Behind, Ledger};
 use crate::roles::storage_node::disk_refusal;
 use crate::roles::storage_node::serve::key_namespace;
@@ -182,7 +182,14 @@ impl Gate {
 
 /// Whether the key may read shards of the vault. Whoever may write may; who else may is decided here and nowhere else.
 fn may_read(state: &impl Read, vault: &VaultId, key: &PublicKey) -> Result<bool, ReadError> {
-    query::may_write(state, vault, key)
+    if query::may_write(state, vault, key)? {
+        return Ok(true);
+    }
+    let Some(row) = query::grant_of(state, key)? else { return Ok(false) };
+    // The ledger's time: a grant that ends is over with the next block at the latest.
+    let now = query::tip(state)?.record.time;
+    let stands = row.grant.vault == *vault && row.revoked.is_none() && row.grant.is_in_time(now);
+    Ok(stands && row.grant.rights.include(GrantedRights::READ))
 }
 
 fn not_admitted(ledger: &Ledger, vault: &VaultId, right: Right) -> Refusal {

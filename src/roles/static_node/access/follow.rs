@@ -1,0 +1,369 @@
+//! What the ledger brings into effect at the access desk, and what of it is fetched from the other static nodes.
+//!
+//! Blocks are carried out in order, from where the desk was. A node that took a snapshot has no old blocks: then, and at every
+//! start, the state tells what there is. Everything here does nothing when it is done again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::{AccessDesk, Unanswered};
+use crate::client::ledger::roster_peers;
+use crate::ledger::ask::{Answer, Question};
+use crate::ledger::follow::height_heard;
+use crate::ledger::query;
+use crate::ledger::rows::{ACCESS, BATCH_NUMBERS, BATCHES, ERASED};
+use crate::message::access::desk::{DeskAnswer, DeskRequest};
+use crate::message::access::{BatchPackage, DealingPackage, DepositKind, EntryBatch};
+use crate::message::{Action, Block, Canonical as _};
+use crate::net::Peers;
+use crate::store::access::{AccessStoreError, PackageKind, batch_hash};
+use crate::store::chain::View;
+use crate::types::{Hash, Height, PublicKey, ShareIndex, Timestamp, VaultId};
+
+/// The longest rest between two looks at the ledger.
+const REST: Duration = Duration::from_secs(2);
+/// How long a package that the ledger does not name is kept.
+const PACKAGE_LIFE: Duration = Duration::from_secs(3_600);
+/// Between two looks for packages to forget, and at whether the key of what is at rest is to be renewed.
+const TIDY_INTERVAL: Duration = Duration::from_secs(600);
+/// Batches that are fetched at a time.
+const FETCH_AT_ONCE: usize = 16;
+
+/// The task that keeps a desk up to date.
+#[derive(Debug)]
+pub(in crate::roles::static_node) struct Following {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Following {
+    /// Begins to follow. Needs a tokio runtime; `news` changes with every block.
+    pub(in crate::roles::static_node) fn start(
+        desk: AccessDesk,
+        peers: Peers,
+        news: watch::Receiver<bool>,
+    ) -> Self {
+        let (stop, stopping) = watch::channel(false);
+        let work = Work { desk, peers, wanted: BTreeSet::new(), erased: true };
+        Self { stop, task: tokio::spawn(work.run(news, stopping)) }
+    }
+
+    /// Ends; what it does to the disk is done when this returns.
+    pub(in crate::roles::static_node) async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the access desk's task panicked");
+        }
+    }
+}
+
+struct Work {
+    desk: AccessDesk,
+    peers: Peers,
+    /// Vaults of whose key this node has no share, and may have one.
+    wanted: BTreeSet<VaultId>,
+    /// Whether keyslots were erased since the key of what is at rest was renewed.
+    erased: bool,
+}
+
+/// What was carried out.
+#[derive(Debug, Default)]
+struct Carried {
+    wanted: BTreeSet<VaultId>,
+    erased: bool,
+}
+
+impl Work {
+    async fn run(mut self, mut news: watch::Receiver<bool>, mut stopping: watch::Receiver<bool>) {
+        let mut tidied = tokio::time::Instant::now();
+        let mut reconciled = false;
+        loop {
+            let round = async {
+                if let Err(error) = self.round(&mut reconciled).await {
+                    tracing::error!(%error, "the access desk cannot follow the ledger; it is tried again");
+                }
+                if tidied.elapsed() >= TIDY_INTERVAL {
+                    tidied = tokio::time::Instant::now();
+                    if let Err(error) = self.tidy().await {
+                        tracing::error!(%error, "the access desk cannot tidy up; it is tried again");
+                    }
+                }
+            };
+            tokio::select! {
+                () = round => {}
+                _ = stopping.changed() => return,
+            }
+            tokio::select! {
+                _ = tokio::time::timeout(REST, news.changed()) => {}
+                _ = stopping.changed() => return,
+            }
+        }
+    }
+
+    async fn round(&mut self, reconciled: &mut bool) -> Result<(), Unanswered> {
+        self.learn_height().await?;
+        let (desk, anew) = (self.desk.clone(), !*reconciled);
+        let carried = blocking(move || desk.carry_out(anew)).await?;
+        *reconciled = true;
+        self.wanted.extend(carried.wanted);
+        self.erased |= carried.erased;
+        self.fetch().await
+    }
+
+    /// Until it is known what the others have, nothing is opened: a state that was restored from a copy may not know of
+    /// revocations.
+    async fn learn_height(&self) -> Result<(), Unanswered> {
+        use std::sync::atomic::Ordering;
+        if self.desk.0.is_current.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let view = self.desk.0.chain.view()?;
+        let roster = query::next_roster(&view)?;
+        self.peers.follow(&roster_peers(&roster));
+        let (own, tip) = (self.desk.0.key.public(), query::tip(&view)?.record.height);
+        let mut heights = vec![tip];
+        for key in roster.committee().members().iter().filter(|key| **key != own) {
+            if let Ok(answer) = self.peers.ask_ledger(key, Question::Height.encode()).await
+                && let Ok(Answer::Height(height)) = Answer::decode_bounded(&answer)
+            {
+                heights.push(height);
+            }
+        }
+        let heard = height_heard(&heights, roster.committee());
+        let at = query::tip(&self.desk.0.chain.view()?)?.record.height;
+        if heard.is_some_and(|heard| heard <= at) {
+            self.desk.set_current();
+        }
+        Ok(())
+    }
+
+    /// Asks the others for what the ledger names and is not here.
+    async fn fetch(&mut self) -> Result<(), Unanswered> {
+        let missing = self.desk.0.store.view()?.missing(FETCH_AT_ONCE)?;
+        if missing.is_empty() && self.wanted.is_empty() {
+            return Ok(());
+        }
+        let view = self.desk.0.chain.view()?;
+        let roster = query::next_roster(&view)?;
+        self.peers.follow(&roster_peers(&roster));
+        let own = self.desk.0.key.public();
+        let others: Vec<PublicKey> =
+            roster.committee().members().iter().copied().filter(|key| *key != own).collect();
+        for (vault, number) in missing {
+            let Some(row) = BATCHES.get(&view, &(vault, number))? else { continue };
+            let hash = batch_hash(&row.batch);
+            let Some(bytes) =
+                self.ask(&others, vault, hash, DepositKind::Batch, |bytes| is_batch(bytes, &row.batch)).await
+            else {
+                continue;
+            };
+            let desk = self.desk.clone();
+            blocking(move || desk.apply_batch(&desk.0.chain.view()?, &vault, number, &bytes)).await?;
+        }
+        for vault in self.wanted.clone() {
+            let Some(access) = ACCESS.get(&view, &vault)? else { continue };
+            let hash = access.sharing.package;
+            let is_it =
+                |bytes: &[u8]| DealingPackage::decode_bounded(bytes).is_ok_and(|found| found.hash() == hash);
+            let Some(bytes) = self.ask(&others, vault, hash, DepositKind::Dealing, is_it).await else {
+                continue;
+            };
+            let desk = self.desk.clone();
+            let work = move || {
+                desk.0.store.deposit(&vault, &hash, PackageKind::Dealing, &bytes, desk.0.clock.now())?;
+                desk.take_share(&desk.0.chain.view()?, &vault)
+            };
+            // One that is of no use to this node is not asked for again.
+            blocking(work).await?;
+            self.wanted.remove(&vault);
+        }
+        Ok(())
+    }
+
+    /// The first answer that is what was asked for.
+    async fn ask(
+        &self,
+        others: &[PublicKey],
+        vault: VaultId,
+        hash: Hash,
+        kind: DepositKind,
+        is_it: impl Fn(&[u8]) -> bool,
+    ) -> Option<Vec<u8>> {
+        let question = DeskRequest::Package { vault, hash, kind }.encode();
+        for key in others {
+            let Ok(answer) = self.peers.access(key, question.clone()).await else { continue };
+            if let Ok(DeskAnswer::Package(Some(bytes))) = DeskAnswer::decode(&answer)
+                && is_it(&bytes)
+            {
+                return Some(bytes);
+            }
+        }
+        None
+    }
+
+    async fn tidy(&mut self) -> Result<(), Unanswered> {
+        let (desk, erased) = (self.desk.clone(), std::mem::take(&mut self.erased));
+        let tidied = blocking(move || {
+            desk.forget_packages()?;
+            if erased {
+                desk.0.store.renew_key()?;
+            }
+            Ok(())
+        });
+        let tidied = tidied.await;
+        self.erased |= erased && tidied.is_err();
+        tidied
+    }
+}
+
+fn is_batch(bytes: &[u8], named: &EntryBatch) -> bool {
+    BatchPackage::decode_bounded(bytes).is_ok_and(|package| package.batch() == *named)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Unanswered> + Send + 'static,
+) -> Result<T, Unanswered> {
+    let panicked = |_| Unanswered::Chain(crate::store::chain::ChainError::Panicked);
+    tokio::task::spawn_blocking(work).await.map_err(panicked)?
+}
+
+impl AccessDesk {
+    /// Carries out the blocks since the last time; `anew` looks at the whole state as well.
+    fn carry_out(&self, anew: bool) -> Result<Carried, Unanswered> {
+        let mut carried = Carried::default();
+        let view = self.0.chain.view()?;
+        let tip = query::tip(&view)?.record.height;
+        let from = self.0.store.view()?.cursor()?;
+        let mut next = from.map_or(Height(1), Height::next);
+        let mut all = anew || from.is_none();
+        while next <= tip && !all {
+            match view.block(next)?.map(|bytes| Block::decode_bounded(&bytes)) {
+                Some(Ok(block)) => self.carry_out_block(&view, &block, &mut carried)?,
+                // A snapshot passed over it.
+                _ => all = true,
+            }
+            next = next.next();
+        }
+        if all {
+            self.reconcile(&view, &mut carried)?;
+        }
+        if from != Some(tip) {
+            self.0.store.reach(tip)?;
+        }
+        Ok(carried)
+    }
+
+    fn carry_out_block(&self, view: &View, block: &Block, carried: &mut Carried) -> Result<(), Unanswered> {
+        for signed in &block.transactions {
+            match &signed.transaction().action {
+                Action::ShareKey(sharing) if !self.take_share(view, &sharing.vault)? => {
+                    carried.wanted.insert(sharing.vault);
+                }
+                Action::AddEntries(batch) => self.take_batch(view, batch)?,
+                Action::Erase { vault, record, version } => {
+                    carried.erased |= self.0.store.erase(vault, record, version)? > 0;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares with the whole state.
+    fn reconcile(&self, view: &View, carried: &mut Carried) -> Result<(), Unanswered> {
+        for (key, access) in ACCESS.scan(view, &(), None, usize::MAX)? {
+            let Some(vault) = ACCESS.rest(&key).and_then(VaultId::from_slice) else { continue };
+            if !self.take_share(view, &vault)? {
+                carried.wanted.insert(vault);
+            }
+            for number in 0..access.batches {
+                if let Some(row) = BATCHES.get(view, &(vault, number))? {
+                    self.take_batch(view, &row.batch)?;
+                }
+            }
+            for (key, _) in ERASED.scan(view, &vault, None, usize::MAX)? {
+                let Some((record, version)) = ERASED.rest(&key).and_then(erased) else { continue };
+                carried.erased |= self.0.store.erase(&vault, &record, &version)? > 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes this node's share of a vault's key, if its package is here. Whether nothing is left to do.
+    fn take_share(&self, view: &View, vault: &VaultId) -> Result<bool, Unanswered> {
+        let Some(access) = ACCESS.get(view, vault)? else { return Ok(true) };
+        let (sharing, store) = (access.sharing, self.0.store.view()?);
+        if store.share(vault, (sharing.dealing, sharing.epoch))?.is_some() {
+            return Ok(true);
+        }
+        let roster = query::roster(view, &sharing.roster)?;
+        let place = roster.and_then(|roster| roster.committee().position(&self.0.key.public()));
+        let Some((at, place)) = place.and_then(|at| Some((at, ShareIndex::at(at)?))) else { return Ok(true) };
+        let Some(bytes) = store.package(vault, &sharing.package, PackageKind::Dealing)? else {
+            return Ok(false);
+        };
+        let Ok(package) = DealingPackage::decode_bounded(&bytes) else { return Ok(false) };
+        match self.open_share(&package, at, place) {
+            Ok(share) => {
+                let (of, commitments) = ((sharing.dealing, sharing.epoch), &package.commitments);
+                self.0.store.take_share(vault, of, &share, commitments, &package.audit)?;
+            }
+            // The owner dealt it wrong, and has no use of this node until it deals anew.
+            Err(Unanswered::Refused(refusal)) => {
+                tracing::warn!(vault = %vault.short(), %refusal, "the share of a vault's key is of no use");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    fn take_batch(&self, view: &View, batch: &EntryBatch) -> Result<(), Unanswered> {
+        let Some(number) = BATCH_NUMBERS.get(view, &(batch.vault, batch.batch))? else { return Ok(()) };
+        let store = self.0.store.view()?;
+        if store.applied(&batch.vault, number)?.is_some() {
+            return Ok(());
+        }
+        match store.package(&batch.vault, &batch_hash(batch), PackageKind::Batch)? {
+            Some(bytes) if is_batch(&bytes, batch) => self.apply_batch(view, &batch.vault, number, &bytes),
+            _ => Ok(self.0.store.miss_batch(&batch.vault, number)?),
+        }
+    }
+
+    fn apply_batch(&self, view: &View, vault: &VaultId, number: u64, bytes: &[u8]) -> Result<(), Unanswered> {
+        let package = BatchPackage::decode_bounded(bytes)?;
+        let is_erased = |record: &_, version: &_| {
+            query::is_erased(view, vault, record, version).map_err(AccessStoreError::Ledger)
+        };
+        let applied = self.0.store.apply_batch(number, &package, is_erased)?;
+        if applied.refused > 0 {
+            let refused = applied.refused;
+            tracing::warn!(vault = %vault.short(), refused, "entries contradict earlier ones and count for nothing");
+        }
+        Ok(())
+    }
+
+    fn forget_packages(&self) -> Result<(), Unanswered> {
+        let view = self.0.chain.view()?;
+        let life = u64::try_from(PACKAGE_LIFE.as_micros()).unwrap_or(u64::MAX);
+        let before = Timestamp::from_unix_micros(self.0.clock.now().unix_micros().saturating_sub(life));
+        self.0.store.forget_packages(before, |vault, hash| {
+            let is_dealing = ACCESS.get(&view, vault)?.is_some_and(|access| access.sharing.package == *hash);
+            if is_dealing {
+                return Ok(true);
+            }
+            let grants = query::grants(&view, vault, None, usize::MAX)?;
+            Ok(grants.iter().any(|row| row.revoked.is_none() && row.grant.body == *hash))
+        })?;
+        Ok(())
+    }
+}
+
+/// Record and version at the end of the key of an erased version, after the vault.
+fn erased(rest: &[u8]) -> Option<(crate::types::RecordTag, crate::types::VersionId)> {
+    let rest = rest.strip_prefix(rest.first_chunk::<32>()?)?;
+    let (record, version) = rest.split_first_chunk::<16>()?;
+    Some((crate::types::RecordTag(*record), crate::types::VersionId(version.try_into().ok()?)))
+}

@@ -1,0 +1,279 @@
+//! The access desk of a static node: takes what owners bring, opens what grants allow, and keeps the log of it.
+//!
+//! What is opened is decided by [`ledger::access`](crate::ledger::access), from the finalized state and from what the
+//! [`AccessStore`] has; the desk adds the disk and the keys. An entry of the log is durable before an answer leaves, and a
+//! revocation before it is acknowledged: both under one lock, so that nothing is opened between the two.
+
+mod deposit;
+mod follow;
+mod open;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::crypto::access::SealKey;
+use crate::crypto::sign::KeyPair;
+use crate::ledger::query;
+use crate::ledger::rows::{ACCESS, STATICS, VAULTS};
+use crate::message::access::desk::{Ack, DeskAnswer, DeskRequest, LogPage, SignedSealKey};
+use crate::message::access::{Denial, DepositKind, Rights};
+use crate::message::{Action, Refusal, RefusalCode, SignedTransaction, Violation};
+use crate::runtime::Clock;
+use crate::store::access::{AccessStore, AccessStoreError, PackageKind};
+use crate::store::chain::{Chain, ChainError, View};
+use crate::types::limits::MAX_ANSWER_ROWS;
+use crate::types::{GrantId, Hash, NetworkId, PublicKey, ScopeTag, VaultId};
+
+pub(super) use follow::Following;
+
+/// What who is told to come back should wait.
+const RETRY_AFTER_MS: u32 = 500;
+/// Denials of one grant that are logged in a minute: more tell the owner nothing, and fill the disk.
+const LOGGED_DENIALS: u32 = 30;
+
+/// Why a request is not answered.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error(transparent)]
+    Store(#[from] AccessStoreError),
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+impl From<crate::ledger::ReadError> for Unanswered {
+    fn from(error: crate::ledger::ReadError) -> Self {
+        Self::Chain(error.into())
+    }
+}
+
+impl From<Violation> for Unanswered {
+    fn from(violation: Violation) -> Self {
+        Self::Refused(violation.into())
+    }
+}
+
+impl From<Refusal> for Unanswered {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<std::io::Error> for Unanswered {
+    fn from(error: std::io::Error) -> Self {
+        Self::Store(AccessStoreError::Key(error))
+    }
+}
+
+/// See the module. A clone is another handle on the same.
+#[derive(Debug, Clone)]
+pub(super) struct AccessDesk(Arc<Inner>);
+
+struct Inner {
+    network: NetworkId,
+    key: KeyPair,
+    seal: SealKey,
+    store: AccessStore,
+    chain: Chain,
+    clock: Clock,
+    /// Whether it is known how high the ledger is: until then nothing is opened.
+    is_current: AtomicBool,
+    /// Held while it is decided and logged, and while a revocation is noted.
+    deciding: Mutex<Denials>,
+}
+
+/// Denials of each grant that were logged, and in which minute.
+type Denials = BTreeMap<GrantId, (u64, u32)>;
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AccessDesk")
+    }
+}
+
+impl AccessDesk {
+    /// The desk of a node.
+    ///
+    /// # Errors
+    /// [`AccessStoreError`].
+    pub(super) fn new(
+        network: NetworkId,
+        key: KeyPair,
+        store: AccessStore,
+        chain: Chain,
+    ) -> Result<Self, AccessStoreError> {
+        let seal = store.seal_key()?;
+        let (clock, is_current, deciding) = (Clock::new(), AtomicBool::new(false), Mutex::default());
+        Ok(Self(Arc::new(Inner { network, key, seal, store, chain, clock, is_current, deciding })))
+    }
+
+    /// From here on it is known how high the ledger is.
+    fn set_current(&self) {
+        self.0.is_current.store(true, Ordering::Release);
+    }
+
+    fn deciding(&self) -> MutexGuard<'_, Denials> {
+        // A panic under this lock leaves counters as they were.
+        self.0.deciding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers. Blocks: it reads and writes a disk.
+    pub(super) fn answer(&self, from: &PublicKey, request: DeskRequest) -> Result<DeskAnswer, Refusal> {
+        self.serve(from, request).map_err(|error| match error {
+            Unanswered::Refused(refusal) => refusal,
+            other => {
+                tracing::error!(error = %other, "the access desk failed");
+                Refusal::new(RefusalCode::Disk, "the static node cannot use its disk; its log says why")
+            }
+        })
+    }
+
+    fn serve(&self, from: &PublicKey, request: DeskRequest) -> Result<DeskAnswer, Unanswered> {
+        let view = self.0.chain.view()?;
+        Ok(match request {
+            DeskRequest::SealKey => {
+                let key = self.0.seal.public().clone();
+                DeskAnswer::SealKey(SignedSealKey::sign(&self.0.network, key, &self.0.key))
+            }
+            DeskRequest::Deposit { vault, kind, bytes } => self.deposit(&view, from, &vault, kind, &bytes)?,
+            DeskRequest::Revoke(transaction) => self.revoke(&view, &transaction)?,
+            DeskRequest::Open(request) => self.open(&view, &request)?,
+            DeskRequest::GrantBody { body } => self.grant_body(&view, from, &body)?,
+            DeskRequest::Batches { scope, generation, after } => {
+                self.batches(&view, from, &scope, generation, after)?
+            }
+            DeskRequest::Commitments { vault } => self.commitments(&view, from, &vault)?,
+            DeskRequest::Log { vault, after, nonce } => self.log_page(&view, from, &vault, after, &nonce)?,
+            DeskRequest::Package { vault, hash, kind } => self.package(&view, from, &vault, &hash, kind)?,
+        })
+    }
+
+    fn ack(&self, what: &[u8; 32]) -> DeskAnswer {
+        DeskAnswer::Done(Ack::sign(&self.0.network, what, &self.0.key))
+    }
+
+    /// A revocation counts as soon as it is durable here, whatever becomes of its transaction.
+    fn revoke(&self, view: &View, bytes: &[u8]) -> Result<DeskAnswer, Unanswered> {
+        let signed = SignedTransaction::decode(bytes)?;
+        signed.verify(&self.0.network)?;
+        let Action::Revoke { vault, grant } = &signed.transaction().action else {
+            return Err(Violation::OutOfBounds.into());
+        };
+        require_owner(view, &signed.transaction().author, vault)?;
+        let _nothing_is_opened_meanwhile = self.deciding();
+        self.0.store.note_revocation(vault, grant, bytes)?;
+        Ok(self.ack(&signed.id().0))
+    }
+
+    fn grant_body(&self, view: &View, from: &PublicKey, body: &Hash) -> Result<DeskAnswer, Unanswered> {
+        let row = query::grant_of(view, from)?.filter(|row| row.grant.body == *body);
+        let Some(row) = row else { return Ok(DeskAnswer::Denied(Denial::NoSuchGrant)) };
+        let found = self.0.store.view()?.package(&row.grant.vault, body, PackageKind::GrantBody)?;
+        Ok(DeskAnswer::GrantBody(found))
+    }
+
+    /// Only who has a grant that stands learns which batches there are.
+    fn batches(
+        &self,
+        view: &View,
+        from: &PublicKey,
+        scope: &ScopeTag,
+        generation: u32,
+        after: Option<u64>,
+    ) -> Result<DeskAnswer, Unanswered> {
+        use crate::ledger::access::Facts as _;
+        let Some(row) = query::grant_of(view, from)? else {
+            return Ok(DeskAnswer::Denied(Denial::NoSuchGrant));
+        };
+        let (grant, store) = (&row.grant, self.0.store.view()?);
+        if row.revoked.is_some() || store.is_revocation_seen(&grant.vault, &grant.grant)? {
+            return Ok(DeskAnswer::Denied(Denial::Revoked));
+        }
+        let now = self.0.clock.now().max(query::tip(view)?.record.time);
+        if !grant.is_in_time(now) {
+            let denial = if now < grant.not_before { Denial::NotYet } else { Denial::Expired };
+            return Ok(DeskAnswer::Denied(denial));
+        }
+        if !grant.covers(Rights::LIST, scope, generation) {
+            return Ok(DeskAnswer::Denied(Denial::NotGranted));
+        }
+        let found = store.lists(&grant.vault, scope, generation, after, MAX_ANSWER_ROWS)?;
+        Ok(DeskAnswer::Batches(found))
+    }
+
+    /// Only who has a grant of the vault, or owns it.
+    fn commitments(&self, view: &View, from: &PublicKey, vault: &VaultId) -> Result<DeskAnswer, Unanswered> {
+        let is_grantee = query::grant_of(view, from)?.is_some_and(|row| row.grant.vault == *vault);
+        if !is_grantee {
+            require_owner(view, from, vault)?;
+        }
+        let Some(access) = ACCESS.get(view, vault)? else { return Ok(DeskAnswer::Commitments(None)) };
+        let of = (access.sharing.dealing, access.sharing.epoch);
+        let held = self.0.store.view()?.share(vault, of)?;
+        Ok(DeskAnswer::Commitments(held.map(|held| held.commitments.to_bytes())))
+    }
+
+    fn log_page(
+        &self,
+        view: &View,
+        from: &PublicKey,
+        vault: &VaultId,
+        after: Option<u64>,
+        nonce: &[u8; 16],
+    ) -> Result<DeskAnswer, Unanswered> {
+        require_owner(view, from, vault)?;
+        let store = self.0.store.view()?;
+        let first = after.map_or(0, |after| after.saturating_add(1));
+        let rows = store.log_rows(vault, first, MAX_ANSWER_ROWS)?;
+        let end = store.log_end(vault)?;
+        let statement = LogPage::statement(&self.0.network, vault, end.size, &end.head, nonce);
+        let signature = self.0.key.sign(crate::crypto::sign::Domain::LogHead, &statement);
+        let entries = rows.into_iter().map(|row| row.sealed).collect();
+        Ok(DeskAnswer::Log(LogPage { first, entries, size: end.size, head: end.head, signature }))
+    }
+
+    fn package(
+        &self,
+        view: &View,
+        from: &PublicKey,
+        vault: &VaultId,
+        hash: &Hash,
+        kind: DepositKind,
+    ) -> Result<DeskAnswer, Unanswered> {
+        use crate::message::Canonical as _;
+        if !STATICS.get(view, from)?.is_some_and(|row| row.votes) {
+            return Err(Violation::NotAMember.into());
+        }
+        let store = self.0.store.view()?;
+        if let Some(found) = store.package(vault, hash, kind_of(kind))? {
+            return Ok(DeskAnswer::Package(Some(found)));
+        }
+        if kind != DepositKind::Batch {
+            return Ok(DeskAnswer::Package(None));
+        }
+        let named = query::batches(view, vault, None, usize::MAX)?;
+        let Some((number, row)) = named.into_iter().find(|(_, row)| row.batch.root.0 == hash.0) else {
+            return Ok(DeskAnswer::Package(None));
+        };
+        let copy = store.batch(vault, number, row.batch.batch)?;
+        Ok(DeskAnswer::Package(copy.map(|copy| copy.encode())))
+    }
+}
+
+const fn kind_of(kind: DepositKind) -> PackageKind {
+    match kind {
+        DepositKind::Dealing => PackageKind::Dealing,
+        DepositKind::Batch => PackageKind::Batch,
+        DepositKind::GrantBody => PackageKind::GrantBody,
+    }
+}
+
+fn require_owner(view: &View, key: &PublicKey, vault: &VaultId) -> Result<(), Unanswered> {
+    match VAULTS.get(view, vault)? {
+        Some(row) if row.owner == *key => Ok(()),
+        Some(_) => Err(Refusal::new(RefusalCode::NotAdmitted, "only the vault's owner may do this").into()),
+        None => Err(Refusal::busy("the ledger has no such vault here yet", RETRY_AFTER_MS).into()),
+    }
+}

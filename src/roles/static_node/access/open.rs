@@ -1,0 +1,144 @@
+//! Opening: decide, log, then answer, in this order.
+
+use std::sync::atomic::Ordering;
+
+use zeroize::Zeroizing;
+
+use super::{AccessDesk, Denials, LOGGED_DENIALS, Unanswered};
+use crate::crypto::access::Purpose;
+use crate::ledger::access::{Decision, decide};
+use crate::message::Canonical as _;
+use crate::message::access::Denial;
+use crate::message::access::desk::{DeskAnswer, LogEntry};
+use crate::message::access::open::{OpenItem, OpenReply, OpenedItem, SignedOpenRequest};
+use crate::store::access::{AccessStoreError, AccessView, HeldShare, Logged};
+use crate::store::chain::View;
+use crate::types::{GrantId, Timestamp};
+
+/// Microseconds of a minute.
+const MINUTE_MICROS: u64 = 60_000_000;
+
+/// What was decided, once it is in the log.
+struct Opening {
+    held: HeldShare,
+    epoch: u32,
+    log_sequence: u64,
+    store: AccessView,
+}
+
+impl AccessDesk {
+    /// Answers a grantee's request.
+    pub(super) fn open(&self, view: &View, bytes: &[u8]) -> Result<DeskAnswer, Unanswered> {
+        let signed = SignedOpenRequest::decode(bytes)?;
+        match self.decide(view, &signed)? {
+            Ok(opening) => self.release(&opening, &signed),
+            Err(denial) => Ok(DeskAnswer::Denied(denial)),
+        }
+    }
+
+    /// Decides, and has it in the log durably. From here on the request is answered.
+    fn decide(&self, view: &View, signed: &SignedOpenRequest) -> Result<Result<Opening, Denial>, Unanswered> {
+        let request = signed.request();
+        let mut denials = self.deciding();
+        let (store, now) = (self.0.store.view()?, self.0.clock.now());
+        let is_booting = !self.0.is_current.load(Ordering::Acquire);
+        let decision = decide(view, &store, now, is_booting, signed)?;
+        let held = store.share(&request.vault, (request.dealing, request.epoch))?;
+        let (denied, records, epoch) = match decision {
+            Decision::Deny { denial, is_known: false } => return Ok(Err(denial)),
+            Decision::Deny { denial, is_known: true } => (Some(denial), 0, 0),
+            Decision::Open { sharing, records } => (None, records, sharing.epoch),
+        };
+        let Some(held) = held else { return Ok(Err(denied.unwrap_or(Denial::NoShare))) };
+        if let Some(denial) = denied
+            && !may_log(&mut denials, &request.grant, now)
+        {
+            return Ok(Err(denial));
+        }
+        let entry = LogEntry {
+            time: now,
+            grant: request.grant,
+            request: signed.hash(),
+            items: request.items.clone(),
+            purpose: request.purpose.clone(),
+            denied,
+        };
+        let log_sequence = store.log_end(&request.vault)?.size;
+        let context = LogEntry::context(&self.0.key.public(), log_sequence);
+        let sealed = held.audit.seal(Purpose::Audit, &context, &entry.encode(), &*random::<64>()?);
+        self.0.store.log(&Logged {
+            vault: &request.vault,
+            grant: &request.grant,
+            nonce: &request.nonce,
+            sequence: log_sequence,
+            sealed: &sealed,
+            records,
+            now,
+        })?;
+        Ok(match denied {
+            Some(denial) => Err(denial),
+            None => Ok(Opening { held, epoch, log_sequence, store }),
+        })
+    }
+
+    /// This node's part of the release, and what it has of each item.
+    fn release(&self, opening: &Opening, signed: &SignedOpenRequest) -> Result<DeskAnswer, Unanswered> {
+        let request = signed.request();
+        let Some(inputs) = request.inputs() else { return Ok(DeskAnswer::Denied(Denial::NoSuchEntry)) };
+        let partial = opening.held.share.evaluate(&inputs, &*random::<32>()?);
+        let place = opening.held.share.index();
+        let with_lines = request.lines_from == place;
+        let items = request.items.iter().map(|item| self.item(opening, signed, item, with_lines));
+        let reply = OpenReply {
+            request: signed.hash(),
+            partial: partial.to_bytes().to_vec(),
+            items: items.collect::<Result<_, _>>()?,
+            log_sequence: opening.log_sequence,
+        };
+        let context = OpenReply::context(&reply.request, place, opening.epoch);
+        let plain = Zeroizing::new(reply.sign(&self.0.key));
+        let sealed = request.reply_to.seal(Purpose::Partial, &context, &plain, &*random::<64>()?);
+        Ok(DeskAnswer::Opened(sealed))
+    }
+
+    fn item(
+        &self,
+        opening: &Opening,
+        signed: &SignedOpenRequest,
+        item: &OpenItem,
+        with_lines: bool,
+    ) -> Result<OpenedItem, AccessStoreError> {
+        let (vault, store) = (&signed.request().vault, &opening.store);
+        match item {
+            OpenItem::Record { record, version, scope, generation } => {
+                let gone = || AccessStoreError::Damaged("slots");
+                let entry = store.entry(vault, record, version)?.ok_or_else(gone)?;
+                let slot = store.slot(vault, record, version, scope, *generation)?.ok_or_else(gone)?;
+                let (dek_commit, header) = (entry.dek_commit, entry.header);
+                Ok(OpenedItem::Record { dek_commit, header, slot: Box::new(slot) })
+            }
+            OpenItem::List { batch, scope, generation } if with_lines => {
+                let number = store.list_number(vault, batch, scope, *generation)?;
+                let lines =
+                    number.map(|number| store.lines(vault, number, scope, *generation)).transpose()?;
+                Ok(OpenedItem::List(lines.unwrap_or_default()))
+            }
+            OpenItem::List { .. } => Ok(OpenedItem::List(Vec::new())),
+        }
+    }
+}
+
+/// Whether one more denial of a grant goes into the log in this minute.
+fn may_log(denials: &mut Denials, grant: &GrantId, now: Timestamp) -> bool {
+    let minute = now.unix_micros() / MINUTE_MICROS;
+    denials.retain(|_, (of, _)| *of == minute);
+    let (_, count) = denials.entry(*grant).or_insert((minute, 0));
+    *count += 1;
+    *count <= LOGGED_DENIALS
+}
+
+fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Unanswered> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(&mut *bytes).map_err(std::io::Error::other)?;
+    Ok(bytes)
+}
