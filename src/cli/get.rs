@@ -13,13 +13,15 @@ use tokio::sync::mpsc::{Sender, channel};
 use crate::cli::batch::{self, Tally};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::folder::{self, Folder};
+use crate::cli::grant::parse_grant;
 use crate::cli::output::{Output, escape};
 use crate::cli::session::Session;
 use crate::cli::{address, format};
+use crate::client::access::{Shared, SharedRecord};
 use crate::client::{
     ByteRange, Client, Download, GetOptions, ListEntry, ListOptions, Progress, RecordAddress,
 };
-use crate::types::{CollectionName, RecordPath, VersionId};
+use crate::types::{CollectionName, GrantId, RecordPath, VersionId};
 
 /// Names asked for at once.
 const PAGE_LEN: usize = 1_000;
@@ -49,6 +51,78 @@ pub(crate) struct Args {
     /// Records to transfer at once, with -r.
     #[arg(short, long, value_name = "N", default_value = "8")]
     jobs: NonZeroUsize,
+    /// Of what this grant lets be read, which `xvault access accept` accepted.
+    #[arg(long, value_name = "GRANT", value_parser = parse_grant, conflicts_with = "version")]
+    pub(crate) grant: Option<GrantId>,
+}
+
+/// Gets what a grant lets be read.
+pub(crate) async fn run_shared(session: &Session, shared: &Shared, args: Args) -> anyhow::Result<Exit> {
+    let (progress, watched) = Progress::new();
+    let _meter = session.meter("get", watched);
+    let begun = Instant::now();
+    let mut tally = Tally::default();
+    if !args.recursive {
+        let name = args.source.record_name()?;
+        let at = RecordAddress { collection: args.source.collection.clone(), name };
+        let record = shared.find(&at).await?;
+        let options = GetOptions { version: None, range: args.range, progress };
+        let mut download = shared.get(&record, options).await?;
+        if args.target.as_deref() == Some(Path::new("-")) {
+            while let Some(bytes) = download.next().await? {
+                session.output().bytes(&bytes)?;
+            }
+            return Ok(Exit::Ok);
+        }
+        let (folder, name) = place(&args, &at)?;
+        let got = fill(at, download, folder, &name, args.force).await?;
+        tally.done(got.bytes);
+        show(session.output(), &got, false)?;
+        summary(session.output(), &tally, begun)?;
+        return Ok(Exit::Ok);
+    }
+    let target = args.target.clone().unwrap_or_else(|| PathBuf::from("."));
+    std::fs::create_dir_all(&target).map_err(|error| folder::full_or_failed(&target, &error))?;
+    let (root, prefix) = (Folder::open(&target)?, address::folder_prefix(&args.source.rest));
+    for record in shared.list().await? {
+        let line = &record.line;
+        if line.collection != args.source.collection || !line.name.as_str().starts_with(&prefix) {
+            continue;
+        }
+        let at = RecordAddress { collection: line.collection.clone(), name: line.name.clone() };
+        let got = get_one_shared(shared, &root, prefix.len(), at, &record, args.force, &progress).await;
+        match got.and_then(|got| show(session.output(), &got, session.output().is_verbose()).map(|()| got)) {
+            Ok(got) => tally.done(got.bytes),
+            Err(error) => {
+                if tally.fail(session.output(), &error).is_break() {
+                    break;
+                }
+            }
+        }
+    }
+    if tally.done == 0 && tally.failed == 0 {
+        let message = format!("the grant lets nothing be read in {}", escape(&args.source.to_string()));
+        return Err(Failure::new(Exit::NotFound, message).into());
+    }
+    summary(session.output(), &tally, begun)?;
+    tally.result("got")
+}
+
+async fn get_one_shared(
+    shared: &Shared,
+    root: &Folder,
+    skip: usize,
+    at: RecordAddress,
+    record: &SharedRecord,
+    force: bool,
+    progress: &Progress,
+) -> anyhow::Result<Got> {
+    let options = GetOptions { progress: progress.clone(), ..GetOptions::default() };
+    let download = shared.get(record, options).await?;
+    let parts = folder::parts(&at.name.as_str()[skip..])?;
+    let name = parts.last().copied().unwrap_or_default().to_owned();
+    let folder = root.parent_of(&parts)?;
+    fill(at, download, folder, &name, force).await
 }
 
 pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyhow::Result<Exit> {

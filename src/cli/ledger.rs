@@ -150,6 +150,13 @@ fn kind(action: &Action) -> &'static str {
         Action::Accuse { .. } => "accuse",
         Action::Correct => "correct",
         Action::SetQuota { .. } => "set quota",
+        Action::ShareKey(_) => "share-key",
+        Action::Grant(_) => "grant",
+        Action::Revoke { .. } => "revoke",
+        Action::AddEntries(_) => "add-entries",
+        Action::Erase { .. } => "erase",
+        Action::BumpScope { .. } => "bump-scope",
+        Action::LogHead(_) => "log-head",
     }
 }
 

@@ -5,10 +5,12 @@ use serde_json::json;
 use crate::cli::address;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::format::{self, RecordJson};
+use crate::cli::grant::parse_grant;
 use crate::cli::output::{Output, escape};
 use crate::cli::session::Session;
+use crate::client::access::{Shared, SharedRecord};
 use crate::client::{Client, ListEntry, ListOptions, RecordInfo};
-use crate::types::{CollectionName, RecordPath};
+use crate::types::{CollectionName, GrantId, RecordPath};
 
 /// Names asked for at once.
 const PAGE_LEN: usize = 1_000;
@@ -34,6 +36,40 @@ pub(crate) struct Args {
     /// Go on after this name: the one that a listing cut by --limit ends with.
     #[arg(long, value_name = "NAME")]
     after: Option<String>,
+    /// Of what this grant lets be read, which `xvault access accept` accepted.
+    #[arg(long, value_name = "GRANT", value_parser = parse_grant)]
+    pub(crate) grant: Option<GrantId>,
+}
+
+/// Lists what a grant lets be seen.
+pub(crate) async fn run_shared(session: &Session, shared: &Shared, args: Args) -> anyhow::Result<Exit> {
+    let output = session.output();
+    let within = |record: &&SharedRecord| match &args.path {
+        Some(Listed::Records(path)) => {
+            record.line.collection == path.collection && record.line.name.as_str().starts_with(&path.rest)
+        }
+        _ => true,
+    };
+    let records = shared.list().await?;
+    for record in records.iter().filter(within).take(args.limit.unwrap_or(usize::MAX)) {
+        let line = &record.line;
+        if output.is_json() {
+            output.json(&json!({
+                "v": 1, "collection": line.collection.as_str(), "name": line.name.as_str(), "size": line.size,
+                "version": record.version.to_string(), "created": format::time(line.created), "scope": record.scope,
+                "content_type": line.content_type,
+            }))?;
+            continue;
+        }
+        let address = escape(&format!("xv://{}/{}", line.collection, line.name)).to_string();
+        if args.long {
+            let (created, size) = (format::time(line.created), format::size(line.size));
+            output.line(format_args!("{}  {created}  {size:>12}  {address}", record.version))?;
+        } else {
+            output.line(address)?;
+        }
+    }
+    Ok(Exit::Ok)
 }
 
 /// What to list.

@@ -5,6 +5,7 @@
 //! become exit codes, [`output`] what goes to stdout and what to stderr, and [`session`] how a command
 //! gets from folders and passphrases to an open vault.
 
+mod access;
 mod address;
 mod anchor;
 mod batch;
@@ -18,6 +19,7 @@ mod folder;
 mod format;
 mod get;
 mod govern;
+mod grant;
 mod input;
 mod key;
 mod ledger;
@@ -136,6 +138,13 @@ enum Command {
     Ls(ls::Args),
     Stat(stat::Args),
     Versions(versions::Args),
+    #[command(subcommand)]
+    Access(access::Command),
+    Grant(grant::Args),
+    Grants(grant::ListArgs),
+    Revoke(grant::RevokeArgs),
+    #[command(subcommand)]
+    Scope(grant::ScopeCommand),
     Cp(cp::Args),
     Rm(rm::Args),
     #[command(subcommand)]
@@ -212,12 +221,38 @@ fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
             let hint = args.interrupted_hint();
             session.with_client_hinting(hint, async |client| put::run(session, client, args).await)
         }
-        Command::Get(args) => session.with_client(async |client| get::run(session, client, args).await),
-        Command::Cat(args) => session.with_client(async |client| cat::run(session, client, args).await),
-        Command::Ls(args) => session.with_client(async |client| ls::run(session, client, args).await),
+        Command::Get(args) => match args.grant {
+            Some(grant) => {
+                session.with_shared(grant, async |shared| get::run_shared(session, shared, args).await)
+            }
+            None => session.with_client(async |client| get::run(session, client, args).await),
+        },
+        Command::Cat(args) => match args.grant {
+            Some(grant) => {
+                session.with_shared(grant, async |shared| cat::run_shared(session, shared, args).await)
+            }
+            None => session.with_client(async |client| cat::run(session, client, args).await),
+        },
+        Command::Ls(args) => match args.grant {
+            Some(grant) => {
+                session.with_shared(grant, async |shared| ls::run_shared(session, shared, args).await)
+            }
+            None => session.with_client(async |client| ls::run(session, client, args).await),
+        },
         Command::Stat(args) => session.with_client(async |client| stat::run(session, client, args).await),
         Command::Versions(args) => {
             session.with_client(async |client| versions::run(session, client, args).await)
+        }
+        Command::Access(command) => access::run(session, command),
+        Command::Grant(args) => session.with_client(async |client| grant::run(session, client, args).await),
+        Command::Grants(args) => {
+            session.with_client(async |client| grant::list(session, client, &args).await)
+        }
+        Command::Revoke(args) => {
+            session.with_client(async |client| grant::revoke(session, client, &args).await)
+        }
+        Command::Scope(command) => {
+            session.with_client(async |client| grant::scope(session, client, command).await)
         }
         Command::Cp(args) => session.with_client(async |client| cp::run(session, client, args).await),
         Command::Rm(args) => session.with_client(async |client| rm::run(session, client, args).await),

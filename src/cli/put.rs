@@ -152,7 +152,7 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
     let (to, found) = channel(batch::QUEUE_LEN);
     let output = Arc::clone(session.output());
     let walking = tokio::task::spawn_blocking(move || walk::send_files(tasks, &output, &to));
-    let (mut tally, mut degraded) = (Tally::default(), Degraded::default());
+    let (mut tally, mut degraded, mut put) = (Tally::default(), Degraded::default(), Vec::new());
     let output = session.output();
     let collection = args.target.collection.clone();
     let work = |file: Found| put_file(client.clone(), collection.clone(), Arc::clone(&options), file);
@@ -162,6 +162,7 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
                 tally.done(done.report.size);
                 tally.resumed += done.report.resumed_bytes;
                 degraded.add(&done);
+                put.push(done.at);
                 ControlFlow::Continue(())
             }
             Err(error) => tally.fail(output, &error),
@@ -170,8 +171,20 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
     .await;
     tally.left = left;
     walking.await?;
+    join_scopes(session, client, &args, &put).await;
     summary(output, &tally, &degraded, begun, args.ack)?;
     tally.result("put")
+}
+
+/// Brings what was put into the scopes that were granted. If that fails the records are put all the same.
+async fn join_scopes(session: &Session, client: &Client, args: &Args, records: &[RecordAddress]) {
+    if Ack::from(args.ack) != Ack::Anchored {
+        return;
+    }
+    if let Err(error) = client.join_scopes(Some(records)).await {
+        let what = "those who were let in do not see it yet, `xvault sync` tries again";
+        session.output().warn(format_args!("{what}: {error}"));
+    }
 }
 
 async fn put_file(
@@ -216,6 +229,7 @@ async fn put_stdin(
     tally.done(done.report.size);
     degraded.add(&done);
     show(session.output(), &done, true)?;
+    join_scopes(session, client, args, &[done.at]).await;
     summary(session.output(), &tally, &degraded, begun, args.ack)?;
     Ok(Exit::Ok)
 }

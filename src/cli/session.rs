@@ -14,11 +14,12 @@ use crate::cli::output::Output;
 use crate::cli::passphrase::{self, Given};
 use crate::cli::progress::Meter;
 use crate::cli::static_node::{GENESIS_FILE, read_genesis};
+use crate::client::access::Shared;
 use crate::client::keystore::{Keystore, KeystoreError, vault_keys};
 use crate::client::{AtomicProgress, Client, ClientConfig, LedgerClient, Nodes};
 use crate::crypto::seed::Seed;
 use crate::crypto::sign::KeyPair;
-use crate::types::Network;
+use crate::types::{GrantId, Network};
 
 /// How often a passphrase may be mistyped.
 const PASSPHRASE_TRIES: u32 = 3;
@@ -162,6 +163,17 @@ impl Session {
             let result = command(&client).await;
             client.close().await;
             result
+        }))
+    }
+
+    /// Runs a command on what a grant lets be read; Ctrl-C ends it.
+    pub(crate) fn with_shared<F>(&self, grant: GrantId, command: F) -> anyhow::Result<Exit>
+    where
+        F: AsyncFnOnce(&Shared) -> anyhow::Result<Exit>,
+    {
+        self.run(interruptible(None, async {
+            let shared = crate::cli::access::open(self, grant).await?;
+            command(&shared).await
         }))
     }
 

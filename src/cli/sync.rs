@@ -14,8 +14,9 @@ pub(crate) struct Args {}
 pub(crate) async fn run(session: &Session, client: &Client, _args: Args) -> anyhow::Result<Exit> {
     let output = session.output();
     let done = client.settle().await?;
+    let joined = client.join_scopes(None).await?;
     if output.is_json() {
-        output.json(&json!({ "staged": done.staged, "stored": done.stored }))?;
+        output.json(&json!({ "staged": done.staged, "stored": done.stored, "joined_scopes": joined }))?;
         return Ok(Exit::Ok);
     }
     let (staged, stored) =

@@ -5,6 +5,7 @@
 //! machines of [`transfer`](crate::transfer) over real connections. Whom to ask is in `members` and [`ledger`], and in `kept` what
 //! the next process begins with.
 
+pub mod access;
 mod agreed;
 mod anchored;
 mod anchorer;

@@ -7,6 +7,7 @@
     reason = "tests are shells: they wait and start tasks"
 )]
 
+mod access;
 mod anchors;
 mod behind;
 mod client;

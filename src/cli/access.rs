@@ -1,0 +1,235 @@
+//! `xvault access`: being let in, and who was.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::format;
+use crate::cli::output::escape;
+use crate::cli::session::Session;
+use crate::client::access::{AccessEvent, Shared, grantee};
+use crate::client::{Client, Error, ErrorKind};
+use crate::message::access::KeyPackage;
+use crate::runtime::wall_time;
+use crate::types::{GrantId, Timestamp};
+
+/// Microseconds of a day.
+const DAY_MICROS: u64 = 86_400_000_000;
+/// Bytes of a key package's text that is read: a real one has two thousand.
+const MAX_PACKAGE_TEXT: u64 = 64 << 10;
+
+/// Being let into other people's vaults, and seeing who was let into yours.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Make a key package to give to an owner, who grants with `xvault grant`. It serves for one grant.
+    Request(Request),
+    /// Take a grant that was given for a key package of this home; then `ls`, `get` and `cat` read with --grant.
+    Accept(Accept),
+    /// List the grants that this home accepted.
+    Held,
+    /// Show who opened what in your vault, when and under which grant, and who was denied.
+    Log(Log),
+}
+
+/// Arguments of `access request`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Request {
+    /// Who asks: what the owner sees.
+    #[arg(long, value_name = "WORDS")]
+    name: String,
+    /// Days for which the owner may use the package.
+    #[arg(long, value_name = "DAYS", default_value = "30")]
+    valid: u32,
+    /// Write to this new file [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Arguments of `access accept`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Accept {
+    /// The key package that you gave to the owner.
+    #[arg(value_name = "PACKAGE")]
+    package: PathBuf,
+}
+
+/// Arguments of `access log`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Log {
+    /// As comma-separated values, for a spreadsheet.
+    #[arg(long)]
+    csv: bool,
+}
+
+pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Request(args) => request(session, &args),
+        Command::Accept(args) => accept(session, &args),
+        Command::Held => held(session),
+        Command::Log(args) => session.with_client(async |client| log(session, client, &args).await),
+    }
+}
+
+fn request(session: &Session, args: &Request) -> anyhow::Result<Exit> {
+    let config = session.client_config()?;
+    let expires = wall_time().unix_micros().saturating_add(u64::from(args.valid).saturating_mul(DAY_MICROS));
+    let package = session.run(async {
+        Ok(grantee::key_package(&config, &args.name, Timestamp::from_unix_micros(expires))?)
+    })?;
+    let (text, output) = (package.to_text(), session.output());
+    if let Some(path) = &args.output {
+        let made = std::fs::File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
+        made.map_err(|error| cannot_write(path, &error))?;
+        output.note(format_args!("wrote {}: give it to the vault's owner", path.display()));
+    }
+    if output.is_json() {
+        output.json(
+            &json!({ "v": 1, "path": args.output, "package": args.output.is_none().then_some(text) }),
+        )?;
+    } else if args.output.is_none() {
+        output.bytes(text.as_bytes())?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> Failure {
+    let shown = path.display();
+    if error.kind() == std::io::ErrorKind::AlreadyExists {
+        return Failure::refused(format!("{shown} exists")).hint("name another file");
+    }
+    Failure::new(Exit::Failed, format!("cannot write {shown}: {error}"))
+}
+
+/// Reads the file of a key package.
+pub(crate) fn read_package(path: &std::path::Path) -> Result<KeyPackage, Failure> {
+    use std::io::Read as _;
+    let shown = path.display();
+    let mut text = String::new();
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(MAX_PACKAGE_TEXT).read_to_string(&mut text));
+    read.map_err(|error| {
+        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
+        Failure::new(exit, format!("cannot read {shown}: {error}"))
+    })?;
+    let package = KeyPackage::from_text(&text).ok().filter(|package| package.verify().is_ok());
+    package.ok_or_else(|| {
+        Failure::new(Exit::Corrupt, format!("{shown} is no key package, or was changed"))
+            .hint("one is made with `xvault access request`")
+    })
+}
+
+fn accept(session: &Session, args: &Accept) -> anyhow::Result<Exit> {
+    let package = read_package(&args.package)?;
+    let config = session.client_config()?;
+    session.run(async {
+        let shared = Shared::open(config.clone(), &package).await?;
+        grantee::hold(&config, &shared, &package).await?;
+        let (output, row) = (session.output(), shared.grant());
+        let scopes: Vec<&str> = shared.scopes().collect();
+        if output.is_json() {
+            output.json(&json!({
+                "v": 1, "grant": row.grant.grant.to_string(), "vault": row.grant.vault.to_string(),
+                "rights": row.grant.rights.to_string(), "scopes": scopes, "note": shared.note(),
+                "not_before": format::time(row.grant.not_before), "expires": format::time(row.grant.expires),
+                "quota": row.grant.quota, "revoked": row.revoked.is_some(),
+            }))?;
+            return Ok(Exit::Ok);
+        }
+        let grant = row.grant.grant;
+        output.line(format_args!("grant    {grant}"))?;
+        output.line(format_args!("scopes   {}", escape(&scopes.join(", "))))?;
+        output.line(format_args!("rights   {}", row.grant.rights))?;
+        output.line(format_args!(
+            "until    {}, from {}",
+            format::time(row.grant.expires),
+            format::time(row.grant.not_before)
+        ))?;
+        if let Some(quota) = row.grant.quota {
+            output.line(format_args!("quota    {quota} records a day"))?;
+        }
+        if !shared.note().is_empty() {
+            output.line(format_args!("note     {}", escape(shared.note())))?;
+        }
+        if row.revoked.is_some() {
+            output.warn("the owner has taken the grant back");
+        }
+        output.note(format_args!("see what there is with: xvault ls --grant {grant}"));
+        Ok(Exit::Ok)
+    })
+}
+
+fn held(session: &Session) -> anyhow::Result<Exit> {
+    let config = session.client_config()?;
+    let held = session.run(async { Ok(grantee::held(&config).await?) })?;
+    let output = session.output();
+    for (grant, package) in held {
+        if output.is_json() {
+            output.json(&json!({ "v": 1, "grant": grant.to_string(), "name": package.name }))?;
+        } else {
+            output.line(format_args!("{grant}  {}", escape(&package.name)))?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// Opens an accepted grant by its id.
+pub(crate) async fn open(session: &Session, grant: GrantId) -> anyhow::Result<Shared> {
+    let config = session.client_config()?;
+    let held = grantee::held(&config).await?;
+    let package = held.into_iter().find(|(found, _)| *found == grant).map(|(_, package)| package);
+    let package = package.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("this home has accepted no grant {grant}"))
+            .with_hint("`xvault access accept` accepts one, `xvault access held` lists them")
+    })?;
+    Ok(Shared::open(config, &package).await?)
+}
+
+async fn log(session: &Session, client: &Client, args: &Log) -> anyhow::Result<Exit> {
+    let output = session.output();
+    let names = client.grants().await?;
+    let name_of = |grant: &GrantId| {
+        names.iter().find(|found| found.row.grant.grant == *grant).and_then(|found| found.name.clone())
+    };
+    let events = client.access_log().await?;
+    if args.csv && !output.is_json() {
+        output.line("time,grant,grantee,what,purpose,denied,nodes")?;
+    }
+    for event in &events {
+        show(session, event, name_of(&event.grant).as_deref(), args.csv)?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn show(session: &Session, event: &AccessEvent, name: Option<&str>, csv: bool) -> anyhow::Result<()> {
+    let output = session.output();
+    let (time, denied) = (format::time(event.time), event.denied.map(|denial| denial.to_string()));
+    if output.is_json() {
+        output.json(&json!({
+            "v": 1, "time": time, "grant": event.grant.to_string(), "grantee": name, "items": event.items,
+            "purpose": event.purpose, "denied": denied, "nodes": event.nodes, "request": event.request.to_string(),
+        }))?;
+        return Ok(());
+    }
+    if csv {
+        let fields = [
+            time,
+            event.grant.to_string(),
+            name.unwrap_or_default().to_owned(),
+            event.items.join(" "),
+            event.purpose.clone(),
+            denied.unwrap_or_default(),
+            event.nodes.join(" "),
+        ];
+        let quoted: Vec<String> =
+            fields.iter().map(|field| format!("\"{}\"", field.replace('"', "\"\""))).collect();
+        output.line(quoted.join(","))?;
+        return Ok(());
+    }
+    let who = name.map_or_else(|| event.grant.to_string(), escape);
+    let what = escape(&event.items.join(", "));
+    let outcome = denied.map_or_else(|| "opened".to_owned(), |denial| format!("denied: {denial}"));
+    output.line(format_args!("{time}  {who}  {what}  {outcome}  ({} nodes)", event.nodes.len()))?;
+    Ok(())
+}

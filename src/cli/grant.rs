@@ -1,0 +1,256 @@
+//! `xvault grant`, `grants`, `revoke` and `scope`: the owner decides who reads what.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use crate::cli::access::read_package;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::format;
+use crate::cli::output::escape;
+use crate::cli::session::Session;
+use crate::client::Client;
+use crate::client::access::owner::every_day;
+use crate::client::access::{GrantTerms, Granted, Scope};
+use crate::crypto::access::DayRange;
+use crate::message::access::Rights;
+use crate::runtime::wall_time;
+use crate::types::{Day, GrantId, ScopePath, Timestamp};
+
+/// Let somebody read records of this vault.
+///
+/// The key package comes from them (`xvault access request`). Scopes are names that `xvault scope define` gave, or
+/// expressions: in:COLLECTION, name:PREFIX, record:COLLECTION/NAME, label:WORD, KEY=VALUE of a record's metadata, joined by
+/// and, or, not and brackets. Records that are put later join the scopes by themselves, when this home next syncs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The key package of who is let in.
+    #[arg(value_name = "PACKAGE")]
+    package: PathBuf,
+    /// What they are let into; may be given several times.
+    #[arg(long, required = true, value_name = "SCOPE")]
+    scope: Vec<String>,
+    /// They may open records. This and --list are what is granted if nothing is said.
+    #[arg(long)]
+    read: bool,
+    /// They may see which records there are.
+    #[arg(long)]
+    list: bool,
+    /// From when on: YYYY-MM-DD [default: now].
+    #[arg(long, value_name = "DATE", value_parser = parse_date)]
+    from: Option<Timestamp>,
+    /// Until the beginning of this day: YYYY-MM-DD.
+    #[arg(long, required = true, value_name = "DATE", value_parser = parse_date)]
+    until: Timestamp,
+    /// Only records of these days: YYYY-MM-DD..YYYY-MM-DD.
+    #[arg(long, value_name = "A..B", value_parser = parse_days)]
+    days: Option<DayRange>,
+    /// Records that they may open in a day.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    quota: Option<u32>,
+    /// What you tell them with it; only they can read it.
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    note: String,
+}
+
+/// List the grants of this vault.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    /// Also those that have ended.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Take a grant back. From the moment that this says so, nothing is opened for it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RevokeArgs {
+    /// The grant, as `xvault grants` lists it.
+    #[arg(value_name = "GRANT", value_parser = parse_grant)]
+    grant: GrantId,
+}
+
+/// Names for sets of records.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum ScopeCommand {
+    /// Give a name to what an expression means, for `xvault grant --scope NAME`.
+    Define(Define),
+    /// List the names.
+    Ls,
+}
+
+/// Arguments of `scope define`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Define {
+    /// The name.
+    #[arg(value_name = "NAME")]
+    name: ScopePath,
+    /// Which records: see `xvault grant --help`.
+    #[arg(value_name = "EXPRESSION")]
+    expression: Scope,
+}
+
+pub(crate) fn parse_grant(text: &str) -> Result<GrantId, String> {
+    let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.map(GrantId).ok_or_else(|| "a grant's id has 32 hexadecimal digits".to_owned())
+}
+
+fn seconds_of(text: &str) -> Result<i64, String> {
+    let date: jiff::civil::Date = text.parse().map_err(|_| "say a day as YYYY-MM-DD".to_owned())?;
+    let midnight = date.to_datetime(jiff::civil::Time::midnight());
+    let found = jiff::tz::TimeZone::UTC.to_timestamp(midnight).map_err(|error| error.to_string())?;
+    Ok(found.as_second())
+}
+
+fn parse_date(text: &str) -> Result<Timestamp, String> {
+    let seconds = u64::try_from(seconds_of(text)?).map_err(|_| "a day after 1970".to_owned())?;
+    Ok(Timestamp::from_unix_micros(seconds.saturating_mul(1_000_000)))
+}
+
+fn parse_days(text: &str) -> Result<DayRange, String> {
+    let (first, last) = text.split_once("..").ok_or_else(|| "say two days as A..B".to_owned())?;
+    let (first, last) = (Day::of(parse_date(first)?), Day::of(parse_date(last)?));
+    DayRange::new(first, last).ok_or_else(|| "the first day comes before the last".to_owned())
+}
+
+pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyhow::Result<Exit> {
+    let package = read_package(&args.package)?;
+    let defined = client.defined_scopes().await?;
+    let mut scopes = Vec::new();
+    for text in &args.scope {
+        scopes.push(scope_of(text, &defined)?);
+    }
+    let rights = match (args.read, args.list) {
+        (false, false) | (true, true) => Rights::READ.and(Rights::LIST),
+        (true, false) => Rights::READ,
+        (false, true) => Rights::LIST,
+    };
+    let terms = GrantTerms {
+        scopes,
+        rights,
+        not_before: args.from.unwrap_or_else(wall_time),
+        expires: args.until,
+        days: args.days.unwrap_or_else(every_day),
+        quota: args.quota,
+        note: args.note,
+    };
+    let report = client.grant(&package, terms).await?;
+    let output = session.output();
+    if output.is_json() {
+        output.json(&json!({
+            "v": 1, "grant": report.grant.to_string(), "height": report.height.0, "records_brought": report.brought,
+            "grantee": package.name, "identity": package.identity.to_string(),
+        }))?;
+        return Ok(Exit::Ok);
+    }
+    output.line(report.grant)?;
+    let (name, brought) = (escape(&package.name), format::count(u64::try_from(report.brought)?, "record"));
+    output.note(format_args!(
+        "{name} is let in, as of block {}; {brought} joined the scopes; `xvault revoke {}` takes it back",
+        report.height, report.grant
+    ));
+    Ok(Exit::Ok)
+}
+
+fn scope_of(text: &str, defined: &[(ScopePath, Scope)]) -> anyhow::Result<(ScopePath, Scope)> {
+    if let Some(found) = defined.iter().find(|(path, _)| path.as_str() == text) {
+        return Ok(found.clone());
+    }
+    let scope: Scope = text.parse().map_err(|error| {
+        Failure::usage(format!("--scope {text}: {error}"))
+            .hint("define a name with `xvault scope define`, or see `xvault grant --help` for expressions")
+    })?;
+    let path = scope.to_string().parse().with_context(|| format!("--scope {text}"))?;
+    Ok((path, scope))
+}
+
+pub(crate) async fn list(session: &Session, client: &Client, args: &ListArgs) -> anyhow::Result<Exit> {
+    let now = wall_time();
+    for granted in client.grants().await? {
+        let state = state_of(&granted, now);
+        if args.all || matches!(state, "in force" | "not yet") {
+            show(session, &granted, state)?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn state_of(granted: &Granted, now: Timestamp) -> &'static str {
+    match granted.row.revoked {
+        Some(_) => "revoked",
+        None if now < granted.row.grant.not_before => "not yet",
+        None if granted.row.grant.expires <= now => "expired",
+        None => "in force",
+    }
+}
+
+fn show(session: &Session, granted: &Granted, state: &str) -> anyhow::Result<()> {
+    let (output, grant) = (session.output(), &granted.row.grant);
+    if output.is_json() {
+        output.json(&json!({
+            "v": 1, "grant": grant.grant.to_string(), "grantee": granted.name, "scopes": granted.scopes,
+            "rights": grant.rights.to_string(), "state": state, "height": granted.row.height.0,
+            "revoked": granted.row.revoked.map(|height| height.0),
+            "not_before": format::time(grant.not_before), "expires": format::time(grant.expires),
+            "quota": grant.quota,
+        }))?;
+        return Ok(());
+    }
+    let (name, scopes) =
+        (granted.name.as_deref().unwrap_or("(given elsewhere)"), escape(&granted.scopes.join(", ")));
+    let until = format::time(grant.expires);
+    output.line(format_args!("{}  {state:8}  until {until}  {}  {scopes}", grant.grant, escape(name)))?;
+    Ok(())
+}
+
+pub(crate) async fn revoke(session: &Session, client: &Client, args: &RevokeArgs) -> anyhow::Result<Exit> {
+    let output = session.output();
+    let told = |after: Duration| {
+        output.note(format_args!(
+            "revoked after {} ms: nothing is opened for it from here on",
+            after.as_millis()
+        ));
+    };
+    let revoked = client.revoke(args.grant, told).await?;
+    if output.is_json() {
+        output.json(&json!({
+            "v": 1, "grant": args.grant.to_string(), "height": revoked.height.0,
+            "acknowledged_ms": revoked.acknowledged.as_secs_f64() * 1e3, "final_ms": revoked.settled.as_secs_f64() * 1e3,
+        }))?;
+    } else {
+        let (ms, height) = (revoked.settled.as_millis(), revoked.height);
+        output.line(format_args!("revoked; final after {ms} ms, in block {height}"))?;
+    }
+    Ok(Exit::Ok)
+}
+
+pub(crate) async fn scope(session: &Session, client: &Client, command: ScopeCommand) -> anyhow::Result<Exit> {
+    let output = session.output();
+    match command {
+        ScopeCommand::Define(args) => {
+            client.define_scope(&args.name, &args.expression).await?;
+            output.note(format_args!(
+                "{} is {}",
+                escape(args.name.as_str()),
+                escape(&args.expression.to_string())
+            ));
+            if output.is_json() {
+                let (name, expression) = (args.name.to_string(), args.expression.to_string());
+                output.json(&json!({ "v": 1, "name": name, "expression": expression }))?;
+            }
+        }
+        ScopeCommand::Ls => {
+            for (name, scope) in client.defined_scopes().await? {
+                if output.is_json() {
+                    output.json(
+                        &json!({ "v": 1, "name": name.to_string(), "expression": scope.to_string() }),
+                    )?;
+                } else {
+                    output.line(format_args!("{}  {}", escape(name.as_str()), escape(&scope.to_string())))?;
+                }
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,14 @@
+//! Access as its parties use it: an owner lets others in, and sees what they open; a grantee reads what it was let into.
+//!
+//! [`scope`] is how owners say which records they mean; [`owner`] deals keys, writes keyslots, grants and revokes; [`grantee`]
+//! accepts and reads; [`desk`] has the calls to the static nodes' access desks that both need.
+
+pub(crate) mod desk;
+pub mod grantee;
+pub mod owner;
+pub mod scope;
+mod slots;
+
+pub use grantee::{Shared, SharedRecord};
+pub use owner::{AccessEvent, GrantReport, GrantTerms, Granted, Revoked};
+pub use scope::{Scope, ScopeError, Subject};

@@ -1,0 +1,218 @@
+//! Owners let others in, on a real network: grants, lists, reads, revocations and the log of it, over QUIC.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use xvault::client::access::{GrantTerms, Scope, Shared, SharedRecord, grantee, owner::every_day};
+use xvault::client::{Client, ClientConfig, Error, ErrorKind, GetOptions, PutOptions, RecordAddress, Source};
+use xvault::crypto::access::DayRange;
+use xvault::crypto::seed::Seed;
+use xvault::message::access::{Denial, KeyPackage, Rights};
+use xvault::roles::{Devnet, DevnetConfig};
+use xvault::types::{Day, Network, Timestamp};
+
+async fn devnet(dir: &Path) -> Devnet {
+    let dir = dir.join("devnet");
+    Devnet::start(DevnetConfig { dir, nodes: None, code: None, statics: None, base_port: None })
+        .await
+        .unwrap()
+}
+
+fn config(dir: &Path, network: &Network, person: u8) -> ClientConfig {
+    let keys = Seed::from_entropy([person; 32]).vault(0, 0);
+    ClientConfig { network: network.clone(), keys, home: dir.join(format!("home-{person}")) }
+}
+
+fn at(path: &str) -> RecordAddress {
+    let (collection, name) = path.split_once('/').unwrap();
+    RecordAddress { collection: collection.parse().unwrap(), name: name.parse().unwrap() }
+}
+
+fn content(path: &str, len: usize) -> Bytes {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(path.as_bytes()).finalize_xof().fill(&mut bytes);
+    bytes.into()
+}
+
+async fn put(client: &Client, path: &str, len: usize, options: PutOptions) {
+    client.put(&at(path), Source::Bytes(content(path, len)), options).await.unwrap();
+}
+
+fn labelled(labels: &str) -> PutOptions {
+    PutOptions { metadata: [("labels".to_owned(), labels.to_owned())].into(), ..PutOptions::default() }
+}
+
+fn on_day(day: u16) -> PutOptions {
+    let micros = (u64::from(day) + 10_957) * 86_400_000_000;
+    PutOptions { modified: Some(Timestamp::from_unix_micros(micros)), ..PutOptions::default() }
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Timestamp::from_unix_micros(u64::try_from(since.as_micros()).unwrap())
+}
+
+fn later(seconds: u64) -> Timestamp {
+    Timestamp::from_unix_micros(now().unix_micros() + seconds * 1_000_000)
+}
+
+fn terms(scopes: &[&str]) -> GrantTerms {
+    let scope = |text: &&str| (text.parse().unwrap(), text.parse::<Scope>().unwrap());
+    GrantTerms {
+        scopes: scopes.iter().map(scope).collect(),
+        rights: Rights::READ.and(Rights::LIST),
+        not_before: Timestamp::from_unix_micros(0),
+        expires: later(3_600),
+        days: every_day(),
+        quota: None,
+        note: "for the knee".to_owned(),
+    }
+}
+
+fn package(config: &ClientConfig) -> KeyPackage {
+    grantee::key_package(config, "Dr Knee", later(3_600)).unwrap()
+}
+
+fn names(records: &[SharedRecord]) -> Vec<String> {
+    records.iter().map(|record| format!("{}/{}", record.line.collection, record.line.name)).collect()
+}
+
+async fn read(shared: &Shared, record: &SharedRecord) -> Result<Bytes, Error> {
+    let mut download = shared.get(record, GetOptions::default()).await?;
+    let mut bytes = Vec::new();
+    while let Some(more) = download.next().await? {
+        bytes.extend_from_slice(&more);
+    }
+    Ok(bytes.into())
+}
+
+fn denial(error: &Error) -> Option<Denial> {
+    std::error::Error::source(error).and_then(|source| source.downcast_ref::<Denial>()).copied()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grantee_reads_what_it_was_let_into_and_the_owner_sees_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = devnet(dir.path()).await;
+    let network = devnet.network().clone();
+    let owner = Client::open(config(dir.path(), &network, 1)).await.unwrap();
+    put(&owner, "imaging/knee.dcm", 3_000_000, labelled("knee, imaging")).await;
+    put(&owner, "imaging/head.dcm", 5_000, labelled("head, imaging")).await;
+    put(&owner, "labs/knee-fluid", 700, labelled("knee")).await;
+    put(&owner, "counselling/notes", 900, labelled("knee, private")).await;
+
+    let specialist = config(dir.path(), &network, 2);
+    let asked = package(&specialist);
+    let before = Shared::open(specialist.clone(), &asked).await.unwrap_err();
+    assert_eq!(before.kind(), ErrorKind::NotFound);
+    let knee = terms(&["label:knee and not label:private"]);
+    let report = owner.grant(&asked, knee.clone()).await.unwrap();
+    assert_eq!(report.brought, 2);
+    // A package serves once.
+    let again = owner.grant(&asked, knee).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Refused);
+
+    let shared = Shared::open(specialist.clone(), &asked).await.unwrap();
+    assert_eq!(shared.note(), "for the knee");
+    let records = shared.list().await.unwrap();
+    assert_eq!(names(&records), ["imaging/knee.dcm", "labs/knee-fluid"]);
+    assert_eq!(records[0].line.size, 3_000_000);
+    for record in &records {
+        let path = format!("{}/{}", record.line.collection, record.line.name);
+        let len = usize::try_from(record.line.size).unwrap();
+        assert_eq!(read(&shared, record).await.unwrap(), content(&path, len), "{path}");
+    }
+
+    // What comes later joins the scope.
+    put(&owner, "imaging/knee-2.dcm", 100_000, labelled("knee")).await;
+    assert_eq!(
+        owner.join_scopes(Some(&[at("imaging/head.dcm"), at("imaging/knee-2.dcm")])).await.unwrap(),
+        1
+    );
+    assert_eq!(owner.join_scopes(None).await.unwrap(), 0);
+    let records = shared.list().await.unwrap();
+    assert_eq!(names(&records), ["imaging/knee-2.dcm", "imaging/knee.dcm", "labs/knee-fluid"]);
+
+    // Somebody else's keys open nothing with the same package.
+    let stranger = Shared::open(config(dir.path(), &network, 3), &asked).await.unwrap_err();
+    assert_eq!(stranger.kind(), ErrorKind::Refused);
+
+    let log = owner.access_log().await.unwrap();
+    let opened: Vec<&str> = log
+        .iter()
+        .filter(|event| event.denied.is_none())
+        .flat_map(|event| &event.items)
+        .map(String::as_str)
+        .collect();
+    for path in ["xv://imaging/knee.dcm", "xv://labs/knee-fluid"] {
+        assert!(opened.contains(&path), "{opened:?}");
+    }
+    // f + 1 honest entries of each: with none faulty, as many as it takes to open.
+    assert!(log.iter().all(|event| event.nodes.len() >= 3 && event.grant == report.grant), "{log:?}");
+
+    let revoked = owner.revoke(report.grant, |_| ()).await.unwrap();
+    assert!(revoked.acknowledged <= revoked.settled);
+    let refused = read(&shared, &records[0]).await.unwrap_err();
+    assert_eq!(denial(&refused), Some(Denial::Revoked), "{refused}");
+    assert!(shared.list().await.is_err());
+    let log = owner.access_log().await.unwrap();
+    assert!(log.iter().any(|event| event.denied == Some(Denial::Revoked)), "denials are in it too: {log:?}");
+    let twice = owner.revoke(report.grant, |_| ()).await.unwrap_err();
+    assert_eq!(twice.kind(), ErrorKind::Refused);
+    let grants = owner.grants().await.unwrap();
+    assert_eq!((grants.len(), grants[0].name.as_deref()), (1, Some("Dr Knee")));
+    assert!(grants[0].row.revoked.is_some());
+    owner.close().await;
+    devnet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_quotas_times_and_rights_bind() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = devnet(dir.path()).await;
+    let network = devnet.network().clone();
+    let owner = Client::open(config(dir.path(), &network, 1)).await.unwrap();
+    for day in [9_000, 9_001, 9_002, 9_003] {
+        put(&owner, &format!("labs/day-{day}"), 1_000, on_day(day)).await;
+    }
+    let doctor = config(dir.path(), &network, 2);
+    let grant = async |change: &dyn Fn(&mut GrantTerms)| {
+        let (asked, mut terms) = (package(&doctor), terms(&["in:labs"]));
+        change(&mut terms);
+        owner.grant(&asked, terms).await.unwrap();
+        Shared::open(doctor.clone(), &asked).await.unwrap()
+    };
+
+    let some = grant(&|terms| terms.days = DayRange::new(Day(9_001), Day(9_002)).unwrap()).await;
+    let records = some.list().await.unwrap();
+    assert_eq!(names(&records), ["labs/day-9001", "labs/day-9002"], "of other days not even names");
+    assert_eq!(read(&some, &records[0]).await.unwrap(), content("labs/day-9001", 1_000));
+
+    let all = grant(&|_| ()).await;
+    let every = all.list().await.unwrap();
+    assert_eq!(every.len(), 4);
+    // A record that another grant of the same person shows: the days of the grant count.
+    let outside = read(&some, &every[0]).await.unwrap_err();
+    assert_eq!(outside.kind(), ErrorKind::Refused);
+
+    let few = grant(&|terms| terms.quota = Some(2)).await;
+    for record in &every[..2] {
+        read(&few, record).await.unwrap();
+    }
+    assert_eq!(denial(&read(&few, &every[2]).await.unwrap_err()), Some(Denial::OverQuota));
+
+    let lists = grant(&|terms| terms.rights = Rights::LIST).await;
+    assert_eq!(lists.list().await.unwrap().len(), 4);
+    assert_eq!(denial(&read(&lists, &every[0]).await.unwrap_err()), Some(Denial::NotGranted));
+
+    let early = grant(&|terms| terms.not_before = later(1_800)).await;
+    assert_eq!(denial(&early.list().await.unwrap_err()), Some(Denial::NotYet));
+    assert_eq!(denial(&read(&early, &every[0]).await.unwrap_err()), Some(Denial::NotYet));
+
+    let short = grant(&|terms| terms.expires = later(8)).await;
+    read(&short, &every[0]).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(9)).await;
+    assert_eq!(denial(&read(&short, &every[0]).await.unwrap_err()), Some(Denial::Expired));
+    owner.close().await;
+    devnet.stop().await;
+}
