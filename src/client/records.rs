@@ -376,8 +376,11 @@ impl Client {
             Which::All => true,
             Which::Version(version) => entry.version == version,
         };
+        let versions: Vec<_> = versions.into_iter().filter(goes).collect();
+        // Before the record itself: if we stop here it is still in the index, and erased again.
+        self.erase_slots(at, &versions).await?;
         let mut erasing = JoinSet::new();
-        for entry in versions.into_iter().filter(goes) {
+        for entry in versions {
             let (packer, at) = (self.packer.clone(), at.clone());
             let what = ItemKind::Erase(entry.version);
             erasing.spawn(async move {

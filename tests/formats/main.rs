@@ -5,6 +5,7 @@
     reason = "tests that take their seed from outside and rewrite their vectors"
 )]
 
+mod access_wire;
 mod fuzz;
 mod ledger_wire;
 mod random;

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
+use crate::statics::eventually;
 use bytes::Bytes;
 use xvault::client::access::{GrantTerms, Scope, Shared, SharedRecord, grantee, owner::every_day};
-use xvault::client::{Client, ClientConfig, Error, ErrorKind, GetOptions, PutOptions, RecordAddress, Source};
+use xvault::client::{
+    Client, ClientConfig, Error, ErrorKind, GetOptions, PutOptions, RecordAddress, Remove, Source,
+};
 use xvault::crypto::access::DayRange;
 use xvault::crypto::seed::Seed;
 use xvault::message::access::{Denial, KeyPackage, Rights};
@@ -149,6 +152,15 @@ async fn a_grantee_reads_what_it_was_let_into_and_the_owner_sees_it() {
     }
     // f + 1 honest entries of each: with none faulty, as many as it takes to open.
     assert!(log.iter().all(|event| event.nodes.len() >= 3 && event.grant == report.grant), "{log:?}");
+
+    // What is erased for good opens for nobody, whatever they were let into.
+    owner.remove(&at("labs/knee-fluid"), Remove::AllVersions).await.unwrap();
+    let gone = read(&shared, &records[2]).await.unwrap_err();
+    assert_eq!(denial(&gone), Some(Denial::Erased), "{gone}");
+    eventually("its name is gone too", async || {
+        names(&shared.list().await.unwrap()) == ["imaging/knee-2.dcm", "imaging/knee.dcm"]
+    })
+    .await;
 
     let revoked = owner.revoke(report.grant, |_| ()).await.unwrap();
     assert!(revoked.acknowledged <= revoked.settled);

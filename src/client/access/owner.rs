@@ -24,7 +24,10 @@ use crate::message::access::package::{SealedShare, commitments_hash};
 use crate::message::access::{
     BodyScope, DealingPackage, Denial, DepositKind, Grant, GrantBody, GrantedScope, KeyPackage, Rights,
 };
-use crate::message::{Action, Canonical as _, Member, Roster, SignedTransaction, Transaction, VersionState};
+use crate::message::{
+    Action, Canonical as _, Member, Rejection, Roster, SignedTransaction, Transaction, VersionEntry,
+    VersionState,
+};
 use crate::store::Index;
 use crate::store::access::batch_hash;
 use crate::types::limits::{MAX_BATCH_ENTRIES, MAX_GRANT_SCOPES};
@@ -202,6 +205,29 @@ impl Client {
         Ok(parsed.collect())
     }
 
+    /// Has the keyslots of versions deleted, where the vault's key was ever shared: nobody opens them any more, whoever was let
+    /// in.
+    pub(in crate::client) async fn erase_slots(
+        &self,
+        at: &RecordAddress,
+        versions: &[VersionEntry],
+    ) -> Result<(), Error> {
+        let owner = self.owner()?;
+        if versions.is_empty() || owner.desks.access(owner.id()).await?.is_none() {
+            return Ok(());
+        }
+        let record = owner.vault.keys.access().record_tag(&at.collection, &at.name);
+        for entry in versions {
+            let action = Action::Erase { vault: owner.id(), record, version: entry.version };
+            match owner.carry_out(action).await {
+                // By an attempt before this one.
+                Err(error) if is_rejection(&error, Rejection::AlreadyErased) => {}
+                done => drop(done?),
+            }
+        }
+        Ok(())
+    }
+
     /// Who opened what, and who was denied, as a quorum of the static nodes have it.
     ///
     /// # Errors
@@ -209,6 +235,11 @@ impl Client {
     pub async fn access_log(&self) -> Result<Vec<AccessEvent>, Error> {
         self.owner()?.access_log().await
     }
+}
+
+fn is_rejection(error: &Error, rejection: Rejection) -> bool {
+    let source = std::error::Error::source(error);
+    source.and_then(|source| source.downcast_ref::<Rejection>()) == Some(&rejection)
 }
 
 /// Names that were given to scopes.
@@ -525,7 +556,6 @@ impl Owner<'_> {
 
     /// Has the transaction final, or another of the same action if its number was taken.
     async fn settle(&self, signed: &SignedTransaction, action: Action) -> Result<Height, Error> {
-        use crate::message::Rejection;
         let notice = |text: &str| self.client.ctx.notice(text);
         match self.vault.ledger.settle(signed, &notice).await? {
             Verdict::Final { height } => Ok(height),

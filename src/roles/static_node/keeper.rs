@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Gathered { height: Height, cosignatures: Vec<Cosignature> },
     /// An answer to what was asked under this number; none if none came.
     Answered { from: PublicKey, number: u64, answer: Option<Box<Answer>> },
+    /// This node has something to say on the ledger.
+    Say(Box<Action>),
     /// The node is to stop.
     Stop,
 }
@@ -336,6 +338,7 @@ impl Keeper {
             }
             Command::Gathered { height, cosignatures } => self.gathered(height, cosignatures)?,
             Command::Answered { from, number, answer } => self.answered(from, number, answer)?,
+            Command::Say(action) => self.say(*action)?,
             Command::Stop => {}
         }
         self.carry_out()

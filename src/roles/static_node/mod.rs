@@ -207,7 +207,7 @@ impl StaticNode {
             }
         });
         let thread = thread.map_err(|source| StaticError::Io { path: config.dir.clone(), source })?;
-        let following = Following::start(access.clone(), others, shared.news());
+        let following = Following::start(access.clone(), others, keeper.clone(), shared.news());
         let desk = Desk {
             access,
             network: config.genesis.network,

@@ -4,6 +4,7 @@
 //! start, the state tells what there is. Everything here does nothing when it is done again.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -14,11 +15,12 @@ use crate::client::ledger::roster_peers;
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::follow::height_heard;
 use crate::ledger::query;
-use crate::ledger::rows::{ACCESS, BATCH_NUMBERS, BATCHES, ERASED};
+use crate::ledger::rows::{ACCESS, BATCH_NUMBERS, BATCHES, ERASED, LOG_HEADS};
 use crate::message::access::desk::{DeskAnswer, DeskRequest};
-use crate::message::access::{BatchPackage, DealingPackage, DepositKind, EntryBatch};
+use crate::message::access::{BatchPackage, DealingPackage, DepositKind, EntryBatch, LogHead};
 use crate::message::{Action, Block, Canonical as _};
 use crate::net::Peers;
+use crate::roles::static_node::keeper::Command;
 use crate::store::access::{AccessStoreError, PackageKind, batch_hash};
 use crate::store::chain::View;
 use crate::types::{Hash, Height, PublicKey, ShareIndex, Timestamp, VaultId};
@@ -29,6 +31,8 @@ const REST: Duration = Duration::from_secs(2);
 const PACKAGE_LIFE: Duration = Duration::from_secs(3_600);
 /// Between two looks for packages to forget, and at whether the key of what is at rest is to be renewed.
 const TIDY_INTERVAL: Duration = Duration::from_secs(600);
+/// Between two heads of the access log on the ledger: what is younger a node could still deny having logged.
+const HEAD_INTERVAL: Duration = Duration::from_secs(60);
 /// Batches that are fetched at a time.
 const FETCH_AT_ONCE: usize = 16;
 
@@ -44,10 +48,11 @@ impl Following {
     pub(in crate::roles::static_node) fn start(
         desk: AccessDesk,
         peers: Peers,
+        keeper: SyncSender<Command>,
         news: watch::Receiver<bool>,
     ) -> Self {
         let (stop, stopping) = watch::channel(false);
-        let work = Work { desk, peers, wanted: BTreeSet::new(), erased: true };
+        let work = Work { desk, peers, keeper, wanted: BTreeSet::new(), erased: true };
         Self { stop, task: tokio::spawn(work.run(news, stopping)) }
     }
 
@@ -63,6 +68,7 @@ impl Following {
 struct Work {
     desk: AccessDesk,
     peers: Peers,
+    keeper: SyncSender<Command>,
     /// Vaults of whose key this node has no share, and may have one.
     wanted: BTreeSet<VaultId>,
     /// Whether keyslots were erased since the key of what is at rest was renewed.
@@ -78,12 +84,18 @@ struct Carried {
 
 impl Work {
     async fn run(mut self, mut news: watch::Receiver<bool>, mut stopping: watch::Receiver<bool>) {
-        let mut tidied = tokio::time::Instant::now();
+        let (mut tidied, mut anchored) = (tokio::time::Instant::now(), tokio::time::Instant::now());
         let mut reconciled = false;
         loop {
             let round = async {
                 if let Err(error) = self.round(&mut reconciled).await {
                     tracing::error!(%error, "the access desk cannot follow the ledger; it is tried again");
+                }
+                if anchored.elapsed() >= HEAD_INTERVAL {
+                    anchored = tokio::time::Instant::now();
+                    if let Err(error) = self.desk.log_head_to_say().map(|head| self.say(head)) {
+                        tracing::error!(%error, "the head of the access log cannot be read");
+                    }
                 }
                 if tidied.elapsed() >= TIDY_INTERVAL {
                     tidied = tokio::time::Instant::now();
@@ -100,6 +112,13 @@ impl Work {
                 _ = tokio::time::timeout(REST, news.changed()) => {}
                 _ = stopping.changed() => return,
             }
+        }
+    }
+
+    /// Has a head of the access log put on the ledger. If the keeper is busy the next one says as much.
+    fn say(&self, head: Option<LogHead>) {
+        if let Some(head) = head {
+            drop(self.keeper.try_send(Command::Say(Box::new(Action::LogHead(head)))));
         }
     }
 
@@ -343,6 +362,13 @@ impl AccessDesk {
             tracing::warn!(vault = %vault.short(), refused, "entries contradict earlier ones and count for nothing");
         }
         Ok(())
+    }
+
+    /// The head of the access log, if the ledger has an older one.
+    fn log_head_to_say(&self) -> Result<Option<LogHead>, Unanswered> {
+        let head = self.0.store.view()?.log_head()?;
+        let known = LOG_HEADS.get(&self.0.chain.view()?, &self.0.key.public())?;
+        Ok(Some(head).filter(|head| head.size > known.map_or(0, |known| known.size)))
     }
 
     fn forget_packages(&self) -> Result<(), Unanswered> {

@@ -1,0 +1,314 @@
+//! What is said of access to static nodes, and their answers, against damage; what is signed, changed byte by byte.
+
+use std::fmt::Debug;
+
+use crate::random::{rounds, seeded};
+use xvault::crypto::access::{AccessKeys, DayRange, Keyslot, PrfKey, SealKey};
+use xvault::crypto::frame::DekCommit;
+use xvault::crypto::seed::Seed;
+use xvault::crypto::sign::KeyPair;
+use xvault::message::access::desk::{
+    Ack, DeskAnswer, DeskRequest, LogEntry, LogPage, SignedSealKey, body_hash, chain,
+};
+use xvault::message::access::open::{
+    ListedLine, OpenItem, OpenReply, OpenRequest, OpenedItem, SignedOpenRequest,
+};
+use xvault::message::access::{
+    BodyScope, Denial, DepositKind, Grant, GrantBody, GrantedScope, KeyPackage, ListLine, Rights,
+};
+use xvault::message::{Canonical, Violation};
+use xvault::types::*;
+
+const NETWORK: NetworkId = NetworkId([0x4e; 32]);
+const VAULT: VaultId = VaultId([1; 32]);
+
+fn pair(nth: u8) -> KeyPair {
+    KeyPair::from_secret(&[nth; 32])
+}
+
+fn seal(nth: u8) -> SealKey {
+    SealKey::from_seed(&[nth; 32])
+}
+
+/// A value reads back, its encoding is the only one, and neither damage nor noise makes the decoder panic.
+fn canonical<T: Canonical + Debug>(values: &[T]) {
+    let mut random = seeded();
+    for value in values {
+        let bytes = value.encode();
+        assert_eq!(T::decode(&bytes).unwrap().encode(), bytes);
+        for len in (0..bytes.len()).step_by(1 + bytes.len() / 400) {
+            assert!(T::decode(&bytes[..len]).is_err(), "{len} of {} bytes", bytes.len());
+        }
+        assert_eq!(T::decode(&[&bytes[..], &[0]].concat()).map(drop), Err(Violation::Malformed));
+    }
+    for round in 0..rounds(1) {
+        let bytes = random.input(round, &values[round % values.len()].encode());
+        if let Ok(value) = T::decode(&bytes) {
+            assert_eq!(value.encode(), bytes, "one encoding for a value");
+        }
+    }
+}
+
+fn items() -> Vec<OpenItem> {
+    let scope = ScopeTag([7; 16]);
+    vec![
+        OpenItem::Record { record: RecordTag([1; 16]), version: VersionId([2; 16]), scope, generation: 3 },
+        OpenItem::List { batch: BatchId([4; 16]), scope, generation: 5 },
+    ]
+}
+
+fn request() -> OpenRequest {
+    OpenRequest {
+        network: NETWORK,
+        vault: VAULT,
+        dealing: 1,
+        epoch: 2,
+        grant: GrantId([3; 16]),
+        nonce: [4; 16],
+        time: Timestamp::from_unix_millis(5),
+        reply_to: seal(6).public().clone(),
+        items: items(),
+        lines_from: ShareIndex::new(2).unwrap(),
+        purpose: "read".into(),
+    }
+}
+
+fn reply() -> OpenReply {
+    let slot = Keyslot::from_slice(&[&[1][..], &[9; Keyslot::LEN - 1]].concat()).unwrap();
+    let line = ListedLine { record: RecordTag([1; 16]), version: VersionId([2; 16]), line: vec![3; 60] };
+    OpenReply {
+        request: Hash([1; 32]),
+        partial: vec![1; 100],
+        items: vec![
+            OpenedItem::Record {
+                dek_commit: DekCommit([2; 32]),
+                header: Hash([3; 32]),
+                slot: Box::new(slot),
+            },
+            OpenedItem::List(vec![line]),
+            OpenedItem::List(vec![]),
+        ],
+        log_sequence: 9,
+    }
+}
+
+fn entry(denied: Option<Denial>) -> LogEntry {
+    LogEntry {
+        time: Timestamp::from_unix_millis(8),
+        grant: GrantId([3; 16]),
+        request: Hash([4; 32]),
+        items: items(),
+        purpose: "list".into(),
+        denied,
+    }
+}
+
+fn keys() -> AccessKeys {
+    Seed::from_entropy([1; 32]).vault(0, 0).access()
+}
+
+fn body() -> GrantBody {
+    let path: ScopePath = "label:knee".parse().unwrap();
+    let key = keys().scope_key(&path, 2);
+    let days = DayRange::new(Day(9_000), Day(9_100)).unwrap();
+    let scope = BodyScope {
+        scope: keys().scope_tag(&path),
+        path,
+        generation: 2,
+        list: key.list_key(),
+        days: key.cover(days),
+    };
+    GrantBody {
+        vault: VAULT,
+        owner: pair(1).public(),
+        dealing: 0,
+        key: *PrfKey::from_wide(&[7; 64]).public().as_bytes(),
+        scopes: vec![scope],
+        note: "for the operation".into(),
+    }
+}
+
+fn package() -> KeyPackage {
+    let package = KeyPackage {
+        network: NETWORK,
+        number: 7,
+        auth: pair(2).public(),
+        seal: seal(3).public().clone(),
+        name: "Dr Knee".into(),
+        expires: Timestamp::from_unix_millis(9),
+        identity: pair(4).public(),
+        signature: [0; 64],
+    };
+    package.sign(&pair(4))
+}
+
+#[test]
+fn what_desks_are_told_and_answer_has_one_encoding() {
+    let (vault, hash, nonce) = (VAULT, Hash([2; 32]), [3; 16]);
+    canonical(&[
+        DeskRequest::SealKey,
+        DeskRequest::Deposit { vault, kind: DepositKind::Batch, bytes: vec![4; 70_000] },
+        DeskRequest::Deposit { vault, kind: DepositKind::Dealing, bytes: vec![] },
+        DeskRequest::Revoke(vec![5; 200]),
+        DeskRequest::Open(request().sign(&pair(1)).bytes().to_vec()),
+        DeskRequest::GrantBody { body: hash },
+        DeskRequest::Batches { scope: ScopeTag([6; 16]), generation: 1, after: None },
+        DeskRequest::Batches { scope: ScopeTag([6; 16]), generation: 1, after: Some(7) },
+        DeskRequest::Commitments { vault },
+        DeskRequest::Log { vault, after: Some(1), nonce },
+        DeskRequest::Package { vault, hash, kind: DepositKind::GrantBody },
+    ]);
+    let page =
+        LogPage { first: 1, entries: vec![vec![1; 30], vec![]], size: 3, head: hash, signature: [4; 64] };
+    canonical(&[
+        DeskAnswer::SealKey(SignedSealKey::sign(&NETWORK, seal(1).public().clone(), &pair(1))),
+        DeskAnswer::Done(Ack::sign(&NETWORK, &[1; 32], &pair(1))),
+        DeskAnswer::Opened(vec![1; 3_000]),
+        DeskAnswer::Denied(Denial::Revoked),
+        DeskAnswer::GrantBody(None),
+        DeskAnswer::GrantBody(Some(vec![1; 100])),
+        DeskAnswer::Batches(vec![(1, BatchId([2; 16])), (3, BatchId([4; 16]))]),
+        DeskAnswer::Log(page),
+        DeskAnswer::Commitments(Some(vec![1; 90])),
+        DeskAnswer::Package(Some(vec![2; 90])),
+        DeskAnswer::Package(None),
+    ]);
+    canonical(&[reply()]);
+    canonical(&[request()]);
+    canonical(&[entry(None), entry(Some(Denial::OverQuota))]);
+    canonical(&[body()]);
+    canonical(&[package()]);
+    canonical(Denial::ALL);
+    assert_eq!(DeskRequest::decode(&[0]), Err(Violation::Malformed));
+    assert_eq!(DeskRequest::decode(&[99]), Err(Violation::Malformed));
+}
+
+#[test]
+fn lines_of_lists_are_padded_and_read_back() {
+    let line = |name: &str, content_type: Option<&str>| ListLine {
+        collection: "imaging".parse().unwrap(),
+        name: name.parse().unwrap(),
+        size: 9,
+        created: Timestamp::from_unix_millis(1),
+        modified: Some(Timestamp::from_unix_millis(2)),
+        content_type: content_type.map(str::to_owned),
+    };
+    for line in [line("a", None), line(&"x".repeat(1_024), Some("application/dicom"))] {
+        let padded = line.to_padded();
+        assert!(padded.len().is_multiple_of(64));
+        assert_eq!(ListLine::from_padded(&padded), Ok(line));
+        assert_eq!(ListLine::from_padded(&[&padded[..], &[0; 64]].concat()), Err(Violation::Malformed));
+        let mut dirty = padded.clone();
+        *dirty.last_mut().unwrap() = 1;
+        assert!(ListLine::from_padded(&dirty).is_err() || !padded.ends_with(&[0]));
+    }
+    let long = line("a", Some(&"y".repeat(4_000)));
+    assert_eq!(ListLine::from_padded(&long.to_padded()).unwrap().content_type, None, "too long is left out");
+}
+
+/// C15: no byte of what is signed can be changed, and nothing signed for one purpose, network or node is good for another.
+#[test]
+fn no_byte_of_what_is_signed_can_be_changed() {
+    let signed = request().sign(&pair(1));
+    assert_eq!(signed.verify(&pair(1).public()), Ok(()));
+    assert_eq!(signed.verify(&pair(2).public()), Err(Violation::BadSignature));
+    for at in 0..signed.bytes().len() {
+        let mut bytes = signed.bytes().to_vec();
+        bytes[at] ^= 1;
+        let verified = SignedOpenRequest::decode(&bytes).and_then(|found| found.verify(&pair(1).public()));
+        assert!(verified.is_err(), "byte {at}");
+    }
+    let hash = Hash([1; 32]);
+    let answer = reply().sign(&pair(3));
+    assert_eq!(OpenReply::verify(&answer, &pair(3).public(), &hash), Ok(reply()));
+    assert_eq!(OpenReply::verify(&answer, &pair(4).public(), &hash), Err(Violation::BadSignature));
+    assert_eq!(OpenReply::verify(&answer, &pair(3).public(), &Hash([2; 32])), Err(Violation::WrongResponse));
+    for at in 0..answer.len() {
+        let mut bytes = answer.clone();
+        bytes[at] ^= 1;
+        assert!(OpenReply::verify(&bytes, &pair(3).public(), &hash).is_err(), "byte {at}");
+    }
+    let ack = Ack::sign(&NETWORK, &[1; 32], &pair(5));
+    assert_eq!(ack.verify(&NETWORK, &[1; 32], &pair(5).public()), Ok(()));
+    assert!(ack.verify(&NetworkId([2; 32]), &[1; 32], &pair(5).public()).is_err());
+    assert!(ack.verify(&NETWORK, &[2; 32], &pair(5).public()).is_err());
+    let key = SignedSealKey::sign(&NETWORK, seal(1).public().clone(), &pair(5));
+    assert_eq!(key.verify(&NETWORK, &pair(5).public()), Ok(()));
+    assert!(key.verify(&NetworkId([2; 32]), &pair(5).public()).is_err());
+    let swapped = SignedSealKey { key: seal(2).public().clone(), ..key };
+    assert!(swapped.verify(&NETWORK, &pair(5).public()).is_err());
+}
+
+#[test]
+fn a_key_package_is_text_that_cannot_be_changed() {
+    let text = package().to_text();
+    assert_eq!(KeyPackage::from_text(&text), Ok(package()));
+    assert_eq!(package().verify(), Ok(()));
+    assert_eq!(KeyPackage::from_text(&format!("\n {} \n", text.replace('\n', "\r\n"))), Ok(package()));
+    let bytes = package().encode();
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        let is_good = KeyPackage::decode(&changed).is_ok_and(|found| found.verify().is_ok());
+        assert!(!is_good, "byte {at}");
+    }
+    for wrong in
+        ["", "-----BEGIN XVAULT KEY PACKAGE-----", &text.replace("KEY", "CAT"), &text[..text.len() / 2]]
+    {
+        assert!(KeyPackage::from_text(wrong).is_err());
+    }
+    let shown = KeyPackage { name: "a\x1b[2Jb".into(), ..package() };
+    assert_eq!(KeyPackage::decode(&shown.encode()).map(drop), Err(Violation::OutOfBounds));
+}
+
+#[test]
+fn a_log_page_is_of_its_vault_node_and_question() {
+    let (vault, nonce, head) = (VAULT, [3; 16], chain(&Hash([0; 32]), b"entry"));
+    let statement = LogPage::statement(&NETWORK, &vault, 1, &head, &nonce);
+    let signature = pair(1).sign(xvault::crypto::sign::Domain::LogHead, &statement);
+    let page = LogPage { first: 0, entries: vec![b"entry".to_vec()], size: 1, head, signature };
+    assert_eq!(page.verify(&NETWORK, &vault, &nonce, &pair(1).public()), Ok(()));
+    let bad = Err(Violation::BadSignature);
+    assert_eq!(page.verify(&NetworkId([2; 32]), &vault, &nonce, &pair(1).public()), bad);
+    assert_eq!(page.verify(&NETWORK, &VaultId([2; 32]), &nonce, &pair(1).public()), bad);
+    assert_eq!(page.verify(&NETWORK, &vault, &[4; 16], &pair(1).public()), bad);
+    assert_eq!(page.verify(&NETWORK, &vault, &nonce, &pair(2).public()), bad);
+    let longer = LogPage { size: 2, ..page };
+    assert_eq!(longer.verify(&NETWORK, &vault, &nonce, &pair(1).public()), bad);
+    assert_ne!(chain(&head, b"a"), chain(&head, b"b"));
+}
+
+#[test]
+fn what_a_body_is_sealed_for_is_the_whole_grant_but_its_own_hash() {
+    let grant = Grant {
+        vault: VAULT,
+        grant: GrantId([1; 16]),
+        grantee: pair(1).public(),
+        scopes: vec![GrantedScope { scope: ScopeTag([1; 16]), first: 0, last: 1 }],
+        rights: Rights::READ,
+        not_before: Timestamp::from_unix_millis(1),
+        expires: Timestamp::from_unix_millis(2),
+        quota: None,
+        body: body_hash(b"body"),
+    };
+    let context = GrantBody::context(&grant);
+    assert_eq!(GrantBody::context(&Grant { body: Hash([9; 32]), ..grant.clone() }), context);
+    let others = [
+        Grant { vault: VaultId([2; 32]), ..grant.clone() },
+        Grant { grant: GrantId([2; 16]), ..grant.clone() },
+        Grant { grantee: pair(2).public(), ..grant.clone() },
+        Grant { rights: Rights::LIST, ..grant.clone() },
+        Grant { expires: Timestamp::from_unix_millis(3), ..grant.clone() },
+        Grant { quota: Some(1), ..grant },
+    ];
+    assert!(others.iter().all(|other| GrantBody::context(other) != context));
+}
+
+/// Nothing secret of a grant's body shows in debug output.
+#[test]
+fn debug_output_of_a_body_shows_no_key() {
+    let text = format!("{:?}", body());
+    let list =
+        body().scopes[0].list.as_bytes()[..4].iter().map(|byte| format!("{byte}, ")).collect::<String>();
+    assert!(!text.contains(&list) && text.contains("ListKey(..)"), "{text}");
+}
