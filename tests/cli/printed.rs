@@ -77,7 +77,12 @@ fn an_anchor_is_shown_with_what_it_contains() {
         assert!(text.text().contains(shown), "{shown}: {}", text.text());
     }
     let block = user.run(["ledger", "show", &height(&found[0]).to_string()]).ends(0);
-    assert!(block.text().contains("1 segment of "), "{}", block.text());
+    // Packs that were stored meanwhile share an anchor.
+    let segments = match first["segments"].as_array().unwrap().len() {
+        1 => "1 segment of ".to_owned(),
+        more => format!("{more} segments of "),
+    };
+    assert!(block.text().contains(&segments), "{}", block.text());
 }
 
 #[test]

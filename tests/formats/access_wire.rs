@@ -147,6 +147,7 @@ fn what_desks_are_told_and_answer_has_one_encoding() {
     let (vault, hash, nonce) = (VAULT, Hash([2; 32]), [3; 16]);
     canonical(&[
         DeskRequest::SealKey,
+        DeskRequest::SealKeys,
         DeskRequest::Deposit { vault, kind: DepositKind::Batch, bytes: vec![4; 70_000] },
         DeskRequest::Deposit { vault, kind: DepositKind::Dealing, bytes: vec![] },
         DeskRequest::Revoke(vec![5; 200]),
@@ -162,6 +163,10 @@ fn what_desks_are_told_and_answer_has_one_encoding() {
         LogPage { first: 1, entries: vec![vec![1; 30], vec![]], size: 3, head: hash, signature: [4; 64] };
     canonical(&[
         DeskAnswer::SealKey(SignedSealKey::sign(&NETWORK, seal(1).public().clone(), &pair(1))),
+        DeskAnswer::SealKeys(vec![(
+            pair(1).public(),
+            SignedSealKey::sign(&NETWORK, seal(1).public().clone(), &pair(1)),
+        )]),
         DeskAnswer::Done(Ack::sign(&NETWORK, &[1; 32], &pair(1))),
         DeskAnswer::Opened(vec![1; 3_000]),
         DeskAnswer::Denied(Denial::Revoked),

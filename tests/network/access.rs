@@ -1,18 +1,23 @@
 //! Owners let others in, on a real network: grants, lists, reads, revocations and the log of it, over QUIC.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::statics::eventually;
 use bytes::Bytes;
 use xvault::client::access::{GrantTerms, Scope, Shared, SharedRecord, grantee, owner::every_day};
 use xvault::client::{
-    Client, ClientConfig, Error, ErrorKind, GetOptions, PutOptions, RecordAddress, Remove, Source,
+    Client, ClientConfig, Error, ErrorKind, GetOptions, LedgerClient, PutOptions, RecordAddress, Remove,
+    Source,
 };
+use xvault::consensus::Timing;
 use xvault::crypto::access::DayRange;
 use xvault::crypto::seed::Seed;
 use xvault::message::access::{Denial, KeyPackage, Rights};
-use xvault::roles::{Devnet, DevnetConfig};
-use xvault::types::{Day, Network, Timestamp};
+use xvault::message::{Action, Block, Genesis};
+use xvault::roles::{Devnet, DevnetConfig, NodeConfig, NodeFolder, StaticConfig, StaticNode, StorageNode};
+use xvault::types::limits::SNAPSHOT_GAP;
+use xvault::types::{Day, Height, Network, Timestamp};
 
 async fn devnet(dir: &Path) -> Devnet {
     let dir = dir.join("devnet");
@@ -227,4 +232,174 @@ async fn days_quotas_times_and_rights_bind() {
     assert_eq!(denial(&read(&short, &every[0]).await.unwrap_err()), Some(Denial::Expired));
     owner.close().await;
     devnet.stop().await;
+}
+
+/// C12 and C14: who reads the whole ledger learns no name, no word, and not whether two grants are one person's; and nothing
+/// there would tell the vault's key to somebody who computes discrete logarithms.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_observer_of_the_ledger_learns_no_name_and_links_no_grants() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = devnet(dir.path()).await;
+    let network = devnet.network().clone();
+    let owner = Client::open(config(dir.path(), &network, 1)).await.unwrap();
+    put(&owner, "orthopedics/kneecap", 500, labelled("kneecap")).await;
+    let doctor = config(dir.path(), &network, 2);
+    let (first, second) = (package(&doctor), package(&doctor));
+    for (asked, scope) in [(&first, "label:kneecap"), (&second, "in:orthopedics")] {
+        owner.grant(asked, terms(&[scope])).await.unwrap();
+    }
+    let ledger = LedgerClient::new(&network, doctor.keys.signing()).unwrap();
+    let (mut bytes, mut grants, mut next) = (Vec::new(), Vec::new(), Height(1));
+    loop {
+        let found = ledger.blocks(next).await.unwrap();
+        if found.is_empty() {
+            break;
+        }
+        for block in found {
+            for signed in Block::decode_bounded(&block.block).unwrap().transactions {
+                if let Action::Grant(grant) = &signed.transaction().action {
+                    grants.push(grant.clone());
+                }
+            }
+            bytes.extend_from_slice(&block.block);
+            next = next.next();
+        }
+    }
+    let has = |wanted: &[u8]| bytes.windows(wanted.len()).any(|at| at == wanted);
+    assert_eq!(grants.len(), 2);
+    assert!(has(&grants[0].grantee.0), "the search finds what is there");
+    for word in ["kneecap", "orthopedics", "Dr Knee", "for the knee", "label:"] {
+        assert!(!has(word.as_bytes()), "{word} is on the ledger");
+    }
+    let prf = Seed::from_entropy([1; 32]).vault(0, 0).access().prf_key(0).public();
+    let identity = doctor.keys.signing().public();
+    for secret in
+        [&identity.0[..], prf.as_bytes(), &first.seal.to_bytes()[..32], &second.seal.to_bytes()[..32]]
+    {
+        assert!(!has(secret));
+    }
+    // But for the vault, which is the owner's, the two have nothing in common.
+    let (one, other) = (&grants[0], &grants[1]);
+    assert!(one.grantee != other.grantee && one.grant != other.grant && one.body != other.body);
+    assert_ne!(one.scopes[0].scope, other.scopes[0].scope);
+    owner.close().await;
+    devnet.stop().await;
+}
+
+/// C2 and C5: whoever pools what several grants give has the union of them, and a record outside of all stays closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn grants_together_are_their_union() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = devnet(dir.path()).await;
+    let network = devnet.network().clone();
+    let owner = Client::open(config(dir.path(), &network, 1)).await.unwrap();
+    for path in ["a/one", "b/two", "c/three"] {
+        put(&owner, path, 400, PutOptions::default()).await;
+    }
+    let mut shared = Vec::new();
+    for (person, scope) in [(2, "in:a"), (3, "in:b"), (4, "in:c")] {
+        let config = config(dir.path(), &network, person);
+        let asked = package(&config);
+        owner.grant(&asked, terms(&[scope])).await.unwrap();
+        shared.push(Shared::open(config, &asked).await.unwrap());
+    }
+    let records: Vec<SharedRecord> = {
+        let mut found = Vec::new();
+        for shared in &shared {
+            found.extend(shared.list().await.unwrap());
+        }
+        found
+    };
+    assert_eq!(names(&records), ["a/one", "b/two", "c/three"]);
+    for (at, shared) in shared.iter().enumerate() {
+        for (of, record) in records.iter().enumerate() {
+            match read(shared, record).await {
+                Ok(bytes) => {
+                    assert_eq!(of, at);
+                    assert_eq!(bytes, content(["a/one", "b/two", "c/three"][of], 400));
+                }
+                Err(error) => {
+                    assert_ne!(of, at, "{error}");
+                    assert_eq!(denial(&error), Some(Denial::NotGranted));
+                }
+            }
+        }
+    }
+    owner.close().await;
+    devnet.stop().await;
+}
+
+/// The nodes of a devnet, each by itself.
+struct Apart {
+    dir: PathBuf,
+    genesis: Arc<Genesis>,
+    statics: Vec<Option<StaticNode>>,
+    nodes: Vec<StorageNode>,
+}
+
+impl Apart {
+    /// Takes over a devnet's folder.
+    async fn from(devnet: Devnet, dir: &Path) -> Self {
+        let (dir, network) = (dir.join("devnet"), devnet.network().clone());
+        devnet.stop().await;
+        let genesis = Arc::new(Genesis::from_text(network.genesis.as_ref().unwrap()).unwrap());
+        let mut apart = Self { dir, genesis, statics: (0..4).map(|_| None).collect(), nodes: Vec::new() };
+        for nth in 0..4 {
+            apart.start(nth).await;
+        }
+        for node in &network.nodes {
+            let folder = NodeFolder::open(&apart.dir.join(&node.name)).unwrap();
+            let config = NodeConfig::new(folder, Some(Arc::clone(&apart.genesis)));
+            apart.nodes.push(StorageNode::start(config).await.unwrap());
+        }
+        apart
+    }
+
+    async fn start(&mut self, nth: usize) {
+        let folder = NodeFolder::open(&self.dir.join(&self.genesis.roster.members()[nth].label)).unwrap();
+        let config = StaticConfig {
+            dir: folder.dir,
+            listen: folder.listen,
+            http: None,
+            genesis: Arc::clone(&self.genesis),
+            key: folder.key,
+            timing: Timing::default(),
+            snapshot_gap: SNAPSHOT_GAP,
+        };
+        self.statics[nth] = Some(StaticNode::start(config).await.unwrap());
+    }
+
+    async fn stop(&mut self, nth: usize) {
+        self.statics[nth].take().unwrap().stop().await;
+    }
+}
+
+/// A grant opens while one static node of four is gone, and says so when two are; one that was away catches up with what it missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_static_node_may_be_gone_and_takes_what_it_missed_when_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = devnet(dir.path()).await;
+    let network = devnet.network().clone();
+    let mut devnet = Apart::from(devnet, dir.path()).await;
+    let owner = Client::open(config(dir.path(), &network, 1)).await.unwrap();
+    put(&owner, "labs/one", 500, PutOptions::default()).await;
+    devnet.stop(0).await;
+    let doctor = config(dir.path(), &network, 2);
+    let asked = package(&doctor);
+    owner.grant(&asked, terms(&["in:labs"])).await.unwrap();
+    let shared = Shared::open(doctor, &asked).await.unwrap();
+    let records = shared.list().await.unwrap();
+    assert_eq!(read(&shared, &records[0]).await.unwrap(), content("labs/one", 500));
+    devnet.start(0).await;
+    // Of the other three two alone do not open: the one that was away has to have its share and the batch by now.
+    devnet.stop(1).await;
+    eventually(
+        "the one that was away opens too",
+        async || matches!(read(&shared, &records[0]).await, Ok(bytes) if bytes == content("labs/one", 500)),
+    )
+    .await;
+    devnet.stop(2).await;
+    let refused = read(&shared, &records[0]).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    owner.close().await;
 }

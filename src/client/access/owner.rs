@@ -325,17 +325,17 @@ impl Owner<'_> {
         &self,
         roster: &Roster,
     ) -> Result<Vec<Option<crate::crypto::access::SealPublic>>, Error> {
-        let mut asked = self.desks.say_to_all(roster, &DeskRequest::SealKey);
+        let mut asked = self.desks.say_to_all(roster, &DeskRequest::SealKeys);
         let network = self.vault.ledger.genesis().network;
         let mut keys = vec![None; roster.members().len()];
         while let Some(answered) = asked.join_next().await {
-            let Ok((member, Ok(DeskAnswer::SealKey(signed)))) = answered else { continue };
-            let at = roster
-                .committee()
-                .position(&member.key)
-                .filter(|_| signed.verify(&network, &member.key).is_ok());
-            if let Some(slot) = at.and_then(|at| keys.get_mut(at)) {
-                *slot = Some(signed.key);
+            let Ok((_, Ok(DeskAnswer::SealKeys(found)))) = answered else { continue };
+            for (node, signed) in found {
+                let at =
+                    roster.committee().position(&node).filter(|_| signed.verify(&network, &node).is_ok());
+                if let Some(slot) = at.and_then(|at| keys.get_mut(at)) {
+                    *slot = Some(signed.key);
+                }
             }
         }
         let have = keys.iter().flatten().count();

@@ -11,7 +11,7 @@ use crate::message::canonical::{
     Canonical, read_bytes, read_label, read_list, read_long, write_bytes, write_list, write_long,
 };
 use crate::types::limits::{
-    MAX_ANSWER_ROWS, MAX_GRANT_BODY_LEN, MAX_LABEL_LEN, MAX_PACKAGE_LEN, MAX_RELEASE_ITEMS,
+    MAX_ANSWER_ROWS, MAX_COMMITTEE, MAX_GRANT_BODY_LEN, MAX_LABEL_LEN, MAX_PACKAGE_LEN, MAX_RELEASE_ITEMS,
     MAX_TRANSACTION_LEN,
 };
 use crate::types::{BatchId, GrantId, Hash, NetworkId, PublicKey, ScopeTag, Timestamp, VaultId};
@@ -39,6 +39,8 @@ pub enum DepositKind {
 pub enum DeskRequest {
     /// Which key are shares sealed to?
     SealKey,
+    /// Which keys are shares sealed to, of all static nodes that are known here? One that is away gets its share all the same.
+    SealKeys,
     /// Keep what the ledger is about to name.
     Deposit {
         /// The vault.
@@ -96,6 +98,8 @@ pub enum DeskRequest {
 pub enum DeskAnswer {
     /// The key, signed.
     SealKey(SignedSealKey),
+    /// The keys of static nodes, each signed by its own.
+    SealKeys(Vec<(PublicKey, SignedSealKey)>),
     /// It is kept durably.
     Done(Ack),
     /// Sealed to the request's key.
@@ -286,6 +290,7 @@ impl Canonical for DeskRequest {
     fn write(&self, to: &mut Vec<u8>) {
         match self {
             Self::SealKey => to.push(1),
+            Self::SealKeys => to.push(10),
             Self::Deposit { vault, kind, bytes } => {
                 to.push(2);
                 vault.write(to);
@@ -332,6 +337,7 @@ impl Canonical for DeskRequest {
     fn read(from: &mut &[u8]) -> Result<Self, Violation> {
         Ok(match u8::read(from)? {
             1 => Self::SealKey,
+            10 => Self::SealKeys,
             2 => Self::Deposit {
                 vault: Canonical::read(from)?,
                 kind: Canonical::read(from)?,
@@ -378,6 +384,20 @@ impl Canonical for Blob {
 struct Numbered(u64, BatchId);
 
 impl Canonical for Numbered {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.0.write(to);
+        self.1.write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(Self(Canonical::read(from)?, Canonical::read(from)?))
+    }
+}
+
+/// A key and whose it is.
+struct NodeKey(PublicKey, SignedSealKey);
+
+impl Canonical for NodeKey {
     fn write(&self, to: &mut Vec<u8>) {
         self.0.write(to);
         self.1.write(to);
@@ -440,6 +460,11 @@ impl Canonical for DeskAnswer {
                 to.push(1);
                 key.write(to);
             }
+            Self::SealKeys(keys) => {
+                to.push(10);
+                let keys: Vec<_> = keys.iter().map(|(node, key)| NodeKey(*node, key.clone())).collect();
+                write_list(&keys, to);
+            }
             Self::Done(ack) => {
                 to.push(2);
                 ack.signature.write(to);
@@ -480,6 +505,10 @@ impl Canonical for DeskAnswer {
     fn read(from: &mut &[u8]) -> Result<Self, Violation> {
         Ok(match u8::read(from)? {
             1 => Self::SealKey(Canonical::read(from)?),
+            10 => {
+                let keys: Vec<NodeKey> = read_list(from, MAX_COMMITTEE)?;
+                Self::SealKeys(keys.into_iter().map(|found| (found.0, found.1)).collect())
+            }
             2 => Self::Done(Ack { signature: Canonical::read(from)? }),
             3 => Self::Opened(read_long(from, MAX_OPENED_LEN)?),
             4 => Self::Denied(Canonical::read(from)?),

@@ -8,7 +8,7 @@
 //! | request | who may |
 //! |---|---|
 //! | put, list, release | the vault's owner and its writers |
-//! | read, have | whom [`may_read`] lets in |
+//! | read, have | they, and who has a grant to read that stands ([`has_grant`]) |
 //!
 //! On a network without a ledger everybody may, each key in a namespace of its own
 //! ([`key_namespace`]).
@@ -114,14 +114,13 @@ impl Gate {
             return Ok(true);
         }
         let view = ledger.view()?;
-        let may = match right {
-            Right::Read => may_read(view.state(), vault, key)?,
-            Right::Write => query::may_write(view.state(), vault, key)?,
-        };
-        if may {
+        if query::may_write(view.state(), vault, key)? {
             rights().insert(at, key, vault, right);
+            return Ok(true);
         }
-        Ok(may)
+        // Not remembered, since it ends with time, and not by a state that may be of before a revocation.
+        let now = self.clock.now();
+        Ok(right == Right::Read && ledger.is_fresh(now) && has_grant(view.state(), vault, key, now)?)
     }
 
     /// Whether a shard of this key is taken: where it is kept, and the ledger's time at which it is stored, zero where there
@@ -180,15 +179,13 @@ impl Gate {
     }
 }
 
-/// Whether the key may read shards of the vault. Whoever may write may; who else may is decided here and nowhere else.
-fn may_read(state: &impl Read, vault: &VaultId, key: &PublicKey) -> Result<bool, ReadError> {
-    if query::may_write(state, vault, key)? {
-        return Ok(true);
-    }
+/// Whether the key has a grant that lets it read in the vault: who may read and not write is decided here and nowhere else.
+fn has_grant(state: &impl Read, vault: &VaultId, key: &PublicKey, now: Timestamp) -> Result<bool, ReadError> {
     let Some(row) = query::grant_of(state, key)? else { return Ok(false) };
-    // The ledger's time: a grant that ends is over with the next block at the latest.
-    let now = query::tip(state)?.record.time;
-    let stands = row.grant.vault == *vault && row.revoked.is_none() && row.grant.is_in_time(now);
+    // The later of both clocks ends it, the ledger's begins it: a wrong clock opens nothing.
+    let time = query::tip(state)?.record.time;
+    let is_in_time = row.grant.not_before <= time && now.max(time) < row.grant.expires;
+    let stands = row.grant.vault == *vault && row.revoked.is_none() && is_in_time;
     Ok(stands && row.grant.rights.include(GrantedRights::READ))
 }
 

@@ -4,13 +4,14 @@ use redb::{ReadableTable as _, WriteTransaction};
 
 use crate::crypto::access::{Commitments, KeyShare, SealPublic};
 use crate::message::Canonical as _;
+use crate::message::access::desk::SignedSealKey;
 use crate::message::access::{BatchPackage, EntryBatch, RecordEntry, SealedSlot};
 use crate::store::access::tables::{
-    self, BATCH_ENTRIES, BATCHES, CURSOR, ENTRIES, LINES, LISTS, MISSING, PACKAGES, PackageKind, REVOKED,
-    SHARES, SLOTS,
+    self, BATCH_ENTRIES, BATCHES, CURSOR, ENTRIES, LINES, LISTS, MISSING, PACKAGES, PEER_KEYS, PackageKind,
+    REVOKED, SHARES, SLOTS,
 };
 use crate::store::access::{AccessStore, AccessStoreError, Secrets};
-use crate::types::{GrantId, Hash, Height, RecordTag, Timestamp, VaultId, VersionId};
+use crate::types::{GrantId, Hash, Height, PublicKey, RecordTag, Timestamp, VaultId, VersionId};
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -203,6 +204,17 @@ impl AccessStore {
     ) -> Result<(), AccessStoreError> {
         let txn = self.write()?;
         txn.open_table(REVOKED)?.insert(&tables::grant_key(vault, grant), transaction)?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// Keeps the key to which shares for another static node are sealed.
+    ///
+    /// # Errors
+    /// [`AccessStoreError`].
+    pub fn keep_peer_key(&self, node: &PublicKey, key: &SignedSealKey) -> Result<(), AccessStoreError> {
+        let txn = self.write()?;
+        txn.open_table(PEER_KEYS)?.insert(&node.0, &key.encode()[..])?;
         txn.commit()?;
         Ok(())
     }

@@ -6,17 +6,18 @@ use crate::crypto::access::{Commitments, KeyShare, Keyslot, RestKey, SealPublic}
 use crate::crypto::frame::DekCommit;
 use crate::ledger::access::Facts;
 use crate::message::Canonical as _;
+use crate::message::access::desk::SignedSealKey;
 use crate::message::access::open::ListedLine;
 use crate::message::access::{BatchPackage, LogHead, RecordEntry, SealedSlot, SlotEntry};
 use crate::store::access::log::{self, LogEnd, LogRow};
 use crate::store::access::tables::{
     self, ANSWERED, ANSWERED_AT, BATCH_ENTRIES, BATCHES, CURSOR, ENTRIES, LINES, LISTS, LOG, LOG_ENDS,
-    LOG_TREE, MISSING, OPENED, PACKAGES, PackageKind, REVOKED, SHARES, SLOTS,
+    LOG_TREE, MISSING, OPENED, PACKAGES, PEER_KEYS, PackageKind, REVOKED, SHARES, SLOTS,
 };
 use crate::store::access::{AccessStore, AccessStoreError};
 use crate::types::limits::OPEN_WINDOW_MICROS;
 use crate::types::{
-    BatchId, GrantId, Hash, Height, LogHash, RecordTag, ScopeTag, Timestamp, VaultId, VersionId,
+    BatchId, GrantId, Hash, Height, LogHash, PublicKey, RecordTag, ScopeTag, Timestamp, VaultId, VersionId,
 };
 
 /// Microseconds of a day.
@@ -343,6 +344,21 @@ impl AccessView {
     pub fn applied(&self, vault: &VaultId, number: u64) -> Result<Option<LogHash>, AccessStoreError> {
         let row = self.txn.open_table(BATCHES)?.get(&tables::numbered(vault, number))?;
         Ok(row.map(|row| LogHash(*row.value())))
+    }
+
+    /// The keys to which shares for other static nodes are sealed.
+    ///
+    /// # Errors
+    /// [`AccessStoreError`].
+    pub fn peer_keys(&self) -> Result<Vec<(PublicKey, SignedSealKey)>, AccessStoreError> {
+        let mut found = Vec::new();
+        for row in self.txn.open_table(PEER_KEYS)?.iter()? {
+            let (node, key) = row?;
+            let key =
+                SignedSealKey::decode(key.value()).map_err(|_| AccessStoreError::Damaged("peer keys"))?;
+            found.push((PublicKey(*node.value()), key));
+        }
+        Ok(found)
     }
 
     /// The block up to which the ledger was carried out.

@@ -33,6 +33,8 @@ pub(super) const BATCHES: TableDefinition<'_, &[u8; 40], &[u8; 32]> = TableDefin
 pub(super) const BATCH_ENTRIES: TableDefinition<'_, &[u8; 44], &[u8]> = TableDefinition::new("batch entries");
 /// One row: the wrapped seed of the key that shares are sealed to.
 pub(super) const SEAL_KEY: TableDefinition<'_, (), &[u8]> = TableDefinition::new("seal key");
+/// Static node → the key that shares for it are sealed to, signed by it.
+pub(super) const PEER_KEYS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("peer keys");
 /// vault 32 ‖ grant 16 → the signed transaction.
 pub(super) const REVOKED: TableDefinition<'_, &[u8; 48], &[u8]> = TableDefinition::new("revoked");
 /// grant 16 ‖ nonce 16 → microseconds.
@@ -82,6 +84,7 @@ pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), AccessStoreError>
     txn.open_table(BATCHES)?;
     txn.open_table(BATCH_ENTRIES)?;
     txn.open_table(SEAL_KEY)?;
+    txn.open_table(PEER_KEYS)?;
     txn.open_table(REVOKED)?;
     txn.open_table(ANSWERED)?;
     txn.open_table(ANSWERED_AT)?;

@@ -127,6 +127,7 @@ impl Work {
         let (desk, anew) = (self.desk.clone(), !*reconciled);
         let carried = blocking(move || desk.carry_out(anew)).await?;
         *reconciled = true;
+        self.learn_keys().await?;
         self.wanted.extend(carried.wanted);
         self.erased |= carried.erased;
         self.fetch().await
@@ -155,6 +156,25 @@ impl Work {
         let at = query::tip(&self.desk.0.chain.view()?)?.record.height;
         if heard.is_some_and(|heard| heard <= at) {
             self.desk.set_current();
+        }
+        Ok(())
+    }
+
+    /// Learns the keys to which shares for the others are sealed, while they are there.
+    async fn learn_keys(&self) -> Result<(), Unanswered> {
+        let known = self.desk.0.store.view()?.peer_keys()?;
+        let roster = query::next_roster(&self.desk.0.chain.view()?)?;
+        let (own, network) = (self.desk.0.key.public(), self.desk.0.network);
+        let is_known = |key: &PublicKey| *key == own || known.iter().any(|(node, _)| node == key);
+        for key in roster.committee().members().iter().filter(|key| !is_known(key)) {
+            self.peers.follow(&roster_peers(&roster));
+            let Ok(answer) = self.peers.access(key, DeskRequest::SealKey.encode()).await else { continue };
+            if let Ok(DeskAnswer::SealKey(signed)) = DeskAnswer::decode(&answer)
+                && signed.verify(&network, key).is_ok()
+            {
+                let (desk, node) = (self.desk.clone(), *key);
+                blocking(move || Ok(desk.0.store.keep_peer_key(&node, &signed)?)).await?;
+            }
         }
         Ok(())
     }

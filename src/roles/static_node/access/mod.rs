@@ -133,9 +133,13 @@ impl AccessDesk {
     fn serve(&self, from: &PublicKey, request: DeskRequest) -> Result<DeskAnswer, Unanswered> {
         let view = self.0.chain.view()?;
         Ok(match request {
-            DeskRequest::SealKey => {
-                let key = self.0.seal.public().clone();
-                DeskAnswer::SealKey(SignedSealKey::sign(&self.0.network, key, &self.0.key))
+            DeskRequest::SealKey => DeskAnswer::SealKey(self.own_seal_key()),
+            DeskRequest::SealKeys => {
+                let mut keys = self.0.store.view()?.peer_keys()?;
+                let voters = query::next_roster(&view)?;
+                keys.retain(|(node, _)| voters.committee().contains(node));
+                keys.push((self.0.key.public(), self.own_seal_key()));
+                DeskAnswer::SealKeys(keys)
             }
             DeskRequest::Deposit { vault, kind, bytes } => self.deposit(&view, from, &vault, kind, &bytes)?,
             DeskRequest::Revoke(transaction) => self.revoke(&view, &transaction)?,
@@ -148,6 +152,10 @@ impl AccessDesk {
             DeskRequest::Log { vault, after, nonce } => self.log_page(&view, from, &vault, after, &nonce)?,
             DeskRequest::Package { vault, hash, kind } => self.package(&view, from, &vault, &hash, kind)?,
         })
+    }
+
+    fn own_seal_key(&self) -> SignedSealKey {
+        SignedSealKey::sign(&self.0.network, self.0.seal.public().clone(), &self.0.key)
     }
 
     fn ack(&self, what: &[u8; 32]) -> DeskAnswer {
