@@ -117,6 +117,9 @@ impl LedgerClient {
                     return Ok(Verdict::Final { height: proven.height });
                 }
                 Ok(Fate::Final(_)) => reasons.push(format!("{label} gives a wrong proof")),
+                Ok(Fate::Rejected(rejection)) if is_behind(&rejection, signed) => {
+                    reasons.push(format!("{label} is behind"));
+                }
                 Ok(Fate::Rejected(rejection)) => rejections.push(rejection),
                 Ok(Fate::Waiting) => reasons.push(format!("{label} waits for others")),
                 Ok(Fate::Busy { .. }) => reasons.push(format!("{label} is busy")),
@@ -132,6 +135,16 @@ impl LedgerClient {
         }
         reasons.extend(rejections.iter().map(|rejection| format!("one says: {rejection}")));
         Err(reasons.join("; "))
+    }
+}
+
+/// Whether a refusal only says that the static node has not come to what the transaction builds on.
+fn is_behind(rejection: &Rejection, signed: &SignedTransaction) -> bool {
+    match (rejection, &signed.transaction().action) {
+        (Rejection::WrongSequence { expected }, Action::Govern(governance)) => {
+            *expected < governance.sequence
+        }
+        _ => false,
     }
 }
 

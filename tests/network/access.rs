@@ -15,7 +15,10 @@ use xvault::crypto::access::DayRange;
 use xvault::crypto::seed::Seed;
 use xvault::message::access::{Denial, KeyPackage, Rights};
 use xvault::message::{Action, Block, Genesis};
-use xvault::roles::{Devnet, DevnetConfig, NodeConfig, NodeFolder, StaticConfig, StaticNode, StorageNode};
+use xvault::roles::{
+    Devnet, DevnetConfig, NodeConfig, NodeError, NodeFolder, StaticConfig, StaticError, StaticNode,
+    StorageNode,
+};
 use xvault::types::limits::SNAPSHOT_GAP;
 use xvault::types::{Day, Height, Network, Timestamp};
 
@@ -350,7 +353,14 @@ impl Apart {
         for node in &network.nodes {
             let folder = NodeFolder::open(&apart.dir.join(&node.name)).unwrap();
             let config = NodeConfig::new(folder, Some(Arc::clone(&apart.genesis)));
-            apart.nodes.push(StorageNode::start(config).await.unwrap());
+            eventually("it starts", async || match StorageNode::start(config.clone()).await {
+                Err(NodeError::Endpoint(_)) => false,
+                started => {
+                    apart.nodes.push(started.unwrap());
+                    true
+                }
+            })
+            .await;
         }
         apart
     }
@@ -366,7 +376,15 @@ impl Apart {
             timing: Timing::default(),
             snapshot_gap: SNAPSHOT_GAP,
         };
-        self.statics[nth] = Some(StaticNode::start(config).await.unwrap());
+        // The system frees a port a moment after its socket.
+        eventually("it starts", async || match StaticNode::start(config.clone()).await {
+            Err(StaticError::Endpoint(_)) => false,
+            started => {
+                self.statics[nth] = Some(started.unwrap());
+                true
+            }
+        })
+        .await;
     }
 
     async fn stop(&mut self, nth: usize) {
