@@ -5,6 +5,7 @@
 //! are what this run saw. The limit model is the sum of the stage costs measured just before, in [`model`].
 #![expect(clippy::disallowed_methods, reason = "a benchmark is a shell: it starts programs and reads clocks")]
 
+mod access;
 mod large;
 mod ledger;
 mod model;
@@ -89,6 +90,9 @@ fn run(options: &Options) -> report::Outcome<()> {
     }
     if options.wants("ledger") {
         ledger::run(options, &report, &runtime)?;
+    }
+    if options.wants("access") {
+        access::run(options, &report, &runtime)?;
     }
     for (name, workload) in small::WORKLOADS {
         if options.wants(name) {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(clippy::disallowed_methods, reason = "a test is a shell: it touches files and starts programs")]
 
+mod access;
 mod faults;
 mod ledger;
 mod members;

@@ -1,0 +1,89 @@
+//! Letting others in by commands: an owner and a specialist, each with a home of their own.
+
+use serde_json::Value;
+
+use crate::user::{Ran, User, content};
+
+/// The owner's devnet, as somebody else uses it.
+fn other(owner: &User) -> User {
+    let user = User::new();
+    let network = std::fs::read(owner.path("home/devnet/network.toml")).unwrap();
+    user.write("home/network.toml", &network);
+    user.run(["key", "new"]).ends(0);
+    user
+}
+
+fn rows(ran: &Ran) -> Vec<Value> {
+    ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn an_owner_lets_a_specialist_in_limits_what_is_seen_and_ends_it() {
+    let owner = User::with_key();
+    let _devnet = owner.devnet();
+    let specialist = other(&owner);
+    for (name, labels) in [("knee.dcm", "labels=knee,imaging"), ("head.dcm", "labels=head,imaging")] {
+        owner.write(name, &content(1, 40_000));
+        owner.run(["put", name, "xv://imaging/", "--meta", labels]).ends(0);
+    }
+    specialist.run(["access", "request", "--name", "Dr Knee", "-o", "knee.package"]).ends(0);
+    specialist.run(["access", "request", "--name", "Dr Knee", "-o", "knee.package"]).ends(7);
+    let early = specialist.run(["access", "accept", "knee.package"]).ends(6);
+    assert!(early.stderr.contains("xvault grant"), "{}", early.stderr);
+    let package = std::fs::read(specialist.path("knee.package")).unwrap();
+    owner.write("knee.package", &package);
+
+    owner.run(["scope", "define", "knee", "label:knee and not label:private"]).ends(0);
+    let wrong = owner.run(["scope", "define", "x", "label:a and"]).ends(2);
+    assert!(wrong.stderr.contains("character"), "{}", wrong.stderr);
+    assert!(owner.run(["scope", "ls"]).ends(0).text().starts_with("knee  label:knee"));
+    owner.write("junk", b"not a package");
+    owner.run(["grant", "junk", "--scope", "knee", "--until", "2099-01-01"]).ends(5);
+    owner.run(["grant", "missing", "--scope", "knee", "--until", "2099-01-01"]).ends(6);
+    owner.run(["grant", "knee.package", "--scope", "knee", "--until", "2001-01-01"]).ends(2);
+    let granted = owner
+        .run(["grant", "knee.package", "--scope", "knee", "--until", "2099-01-01", "--note", "for the knee"])
+        .ends(0);
+    let grant = granted.text().trim().to_owned();
+    owner.run(["grant", "knee.package", "--scope", "knee", "--until", "2099-01-01"]).ends(7);
+
+    let accepted = specialist.run(["access", "accept", "knee.package"]).ends(0);
+    for shown in [&grant, "knee", "read, list", "2099-01-01", "for the knee"] {
+        assert!(accepted.text().contains(shown), "{shown}: {}", accepted.text());
+    }
+    let list = ["ls", "--grant", &grant];
+    assert_eq!(specialist.run(list).ends(0).text(), "xv://imaging/knee.dcm\n");
+    let read = specialist.run(["cat", "--grant", &grant, "xv://imaging/knee.dcm"]).ends(0);
+    assert_eq!(read.stdout, content(1, 40_000));
+    specialist.run(["cat", "--grant", &grant, "xv://imaging/head.dcm"]).ends(6);
+    specialist.run(["cat", "xv://imaging/knee.dcm"]).ends(6);
+
+    // What is put later joins by itself.
+    owner.write("knee-2.dcm", &content(2, 1_000));
+    owner.run(["put", "knee-2.dcm", "xv://imaging/", "--meta", "labels=knee"]).ends(0);
+    specialist.run(["get", "-r", "--grant", &grant, "xv://imaging/", "out"]).ends(0);
+    assert_eq!(std::fs::read(specialist.path("out/knee-2.dcm")).unwrap(), content(2, 1_000));
+    assert!(!specialist.path("out/head.dcm").exists());
+
+    let listed = rows(&owner.run(["--json", "grants"]).ends(0));
+    assert_eq!((&listed[0]["grant"], &listed[0]["grantee"]), (&grant.as_str().into(), &"Dr Knee".into()));
+    let revoked = rows(&owner.run(["--json", "revoke", &grant]).ends(0)).remove(0);
+    assert!(revoked["acknowledged_ms"].as_f64() <= revoked["final_ms"].as_f64(), "{revoked}");
+    let refused = specialist.run(["cat", "--grant", &grant, "xv://imaging/knee.dcm"]).ends(7);
+    assert!(refused.stderr.contains("revoked"), "{}", refused.stderr);
+    assert_eq!(owner.run(["grants"]).ends(0).text(), "");
+    assert!(owner.run(["grants", "--all"]).ends(0).text().contains("revoked"));
+
+    let log = rows(&owner.run(["--json", "access", "log"]).ends(0));
+    let opened = |path: &str| {
+        log.iter().any(|row| {
+            row["denied"].is_null()
+                && row["grantee"] == "Dr Knee"
+                && row["items"].as_array().unwrap().contains(&path.into())
+        })
+    };
+    assert!(opened("xv://imaging/knee.dcm") && opened("xv://imaging/knee-2.dcm"), "{log:?}");
+    assert!(!opened("xv://imaging/head.dcm"));
+    let csv = owner.run(["access", "log", "--csv"]).ends(0);
+    assert!(csv.text().starts_with("time,grant,grantee,what,purpose,denied,nodes\n"), "{}", csv.text());
+}
