@@ -343,20 +343,26 @@ impl LedgerClient {
         })?;
         let chain = Chain::open(&disk, &self.genesis).map_err(chain_error)?;
         let (mut blocks, mut transactions) = (0, 0);
-        loop {
-            let next = chain.view().and_then(|view| view.tip()).map_err(chain_error)?.record.height.next();
-            let found = self.blocks(next).await?;
-            if found.is_empty() {
-                let tip = chain.view().and_then(|view| view.tip()).map_err(chain_error)?;
-                return Ok(Replayed { tip, blocks, transactions });
-            }
+        let mut next = chain.view().and_then(|view| view.tip()).map_err(chain_error)?.record.height.next();
+        let mut found = self.blocks(next).await?;
+        while !found.is_empty() {
+            let after = Height(next.0.saturating_add(found.len() as u64));
+            let this = self.clone();
+            // What comes after is on its way while these are checked.
+            let ahead = tokio::spawn(async move { this.blocks(after).await });
             for (height, block) in (next.0..).map(Height).zip(&found) {
                 transactions += apply(&chain, height, block)?;
                 blocks += 1;
                 progressed(height);
             }
             chain.sync().map_err(chain_error)?;
+            next = after;
+            found = ahead.await.map_err(|error| {
+                Error::new(ErrorKind::Internal, "a question to the static nodes panicked").caused_by(error)
+            })??;
         }
+        let tip = chain.view().and_then(|view| view.tip()).map_err(chain_error)?;
+        Ok(Replayed { tip, blocks, transactions })
     }
 }
 
