@@ -40,7 +40,7 @@ pub(crate) struct Request {
     #[arg(long, value_name = "WORDS")]
     name: String,
     /// Days for which the owner may use the package.
-    #[arg(long, value_name = "DAYS", default_value = "30")]
+    #[arg(long, value_name = "DAYS", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=3_650))]
     valid: u32,
     /// Write to this new file [default: standard output].
     #[arg(short, long, value_name = "FILE")]
@@ -153,7 +153,8 @@ fn accept(session: &Session, args: &Accept) -> anyhow::Result<Exit> {
             output.line(format_args!("note     {}", escape(shared.note())))?;
         }
         if row.revoked.is_some() {
-            output.warn("the owner has taken the grant back");
+            output.warn("the owner has taken the grant back: nothing is opened for it");
+            return Ok(Exit::Ok);
         }
         output.note(format_args!("see what there is with: xvault ls --grant {grant}"));
         Ok(Exit::Ok)

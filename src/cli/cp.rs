@@ -28,6 +28,10 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
     }
     let to = RecordAddress { name: to.record_name()?, collection: to.collection };
     let made = client.copy(&args.from, args.version, &to).await?;
+    if let Err(error) = client.join_scopes(Some(std::slice::from_ref(&to))).await {
+        let what = "those who were let in do not see it yet, `xvault sync` tries again";
+        session.output().warn(format_args!("{what}: {error}"));
+    }
     if session.output().is_json() {
         session.output().json(&RecordJson::new(&to.collection, &made))?;
     } else {

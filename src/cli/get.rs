@@ -65,6 +65,9 @@ pub(crate) async fn run_shared(session: &Session, shared: &Shared, args: Args) -
     if !args.recursive {
         let name = args.source.record_name()?;
         let at = RecordAddress { collection: args.source.collection.clone(), name };
+        let to_stdout = args.target.as_deref() == Some(Path::new("-"));
+        // What is here comes first: each opening counts, and is in the owner's log.
+        let placed = if to_stdout { None } else { Some(free_place(&args, &at)?) };
         let record = shared.find(&at).await?;
         let options = GetOptions { version: None, range: args.range, progress };
         let mut download = shared.get(&record, options).await?;
@@ -74,7 +77,7 @@ pub(crate) async fn run_shared(session: &Session, shared: &Shared, args: Args) -
             }
             return Ok(Exit::Ok);
         }
-        let (folder, name) = place(&args, &at)?;
+        let (folder, name) = placed.map_or_else(|| place(&args, &at), Ok)?;
         let got = fill(at, download, folder, &name, args.force).await?;
         tally.done(got.bytes);
         show(session.output(), &got, false)?;
@@ -84,17 +87,22 @@ pub(crate) async fn run_shared(session: &Session, shared: &Shared, args: Args) -
     let target = args.target.clone().unwrap_or_else(|| PathBuf::from("."));
     std::fs::create_dir_all(&target).map_err(|error| folder::full_or_failed(&target, &error))?;
     let (root, prefix) = (Folder::open(&target)?, address::folder_prefix(&args.source.rest));
-    for record in shared.list().await? {
+    let mut records = shared.list().await?;
+    records.retain(|record| {
+        record.line.collection == args.source.collection && record.line.name.as_str().starts_with(&prefix)
+    });
+    let count = records.len();
+    for (nth, record) in records.into_iter().enumerate() {
         let line = &record.line;
-        if line.collection != args.source.collection || !line.name.as_str().starts_with(&prefix) {
-            continue;
-        }
         let at = RecordAddress { collection: line.collection.clone(), name: line.name.clone() };
         let got = get_one_shared(shared, &root, prefix.len(), at, &record, args.force, &progress).await;
         match got.and_then(|got| show(session.output(), &got, session.output().is_verbose()).map(|()| got)) {
             Ok(got) => tally.done(got.bytes),
             Err(error) => {
-                if tally.fail(session.output(), &error).is_break() {
+                // A grant that ended, or is used up, opens none of the others either.
+                let is_over = Exit::of(&error) == Exit::Refused && !is_in_the_way(&error);
+                if tally.fail(session.output(), &error).is_break() || is_over {
+                    tally.left = u64::try_from(count - nth - 1)?;
                     break;
                 }
             }
@@ -106,6 +114,20 @@ pub(crate) async fn run_shared(session: &Session, shared: &Shared, args: Args) -
     }
     summary(session.output(), &tally, begun)?;
     tally.result("got")
+}
+
+/// The folder and name of the file that a record becomes, if nothing is there.
+fn free_place(args: &Args, at: &RecordAddress) -> anyhow::Result<(Folder, String)> {
+    let (folder, name) = place(args, at)?;
+    if !args.force && folder.holds(&name)? {
+        return Err(folder::exists(&folder.path_of(&name)).into());
+    }
+    Ok((folder, name))
+}
+
+/// Whether an error is about what is here, and not about the grant.
+fn is_in_the_way(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<crate::client::Error>().is_none()
 }
 
 async fn get_one_shared(

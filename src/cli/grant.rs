@@ -32,10 +32,10 @@ pub(crate) struct Args {
     /// What they are let into; may be given several times.
     #[arg(long, required = true, value_name = "SCOPE")]
     scope: Vec<String>,
-    /// They may open records. This and --list are what is granted if nothing is said.
+    /// They may see which records there are, and open them: what is granted if nothing is said.
     #[arg(long)]
     read: bool,
-    /// They may see which records there are.
+    /// They may only see which records there are.
     #[arg(long)]
     list: bool,
     /// From when on: YYYY-MM-DD [default: now].
@@ -44,7 +44,9 @@ pub(crate) struct Args {
     /// Until the beginning of this day: YYYY-MM-DD.
     #[arg(long, required = true, value_name = "DATE", value_parser = parse_date)]
     until: Timestamp,
-    /// Only records of these days: YYYY-MM-DD..YYYY-MM-DD.
+    /// Only records of these days, both included: YYYY-MM-DD..YYYY-MM-DD, in UTC.
+    ///
+    /// The day of a record is that of its file's last modification, where that was known when it was put, else that of the put.
     #[arg(long, value_name = "A..B", value_parser = parse_days)]
     days: Option<DayRange>,
     /// Records that they may open in a day.
@@ -123,7 +125,8 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
     }
     let rights = match (args.read, args.list) {
         (false, false) | (true, true) => Rights::READ.and(Rights::LIST),
-        (true, false) => Rights::READ,
+        // Who may open what has to be found first.
+        (true, false) => Rights::READ.and(Rights::LIST),
         (false, true) => Rights::LIST,
     };
     let terms = GrantTerms {
@@ -139,15 +142,15 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
     let output = session.output();
     if output.is_json() {
         output.json(&json!({
-            "v": 1, "grant": report.grant.to_string(), "height": report.height.0, "records_brought": report.brought,
+            "v": 1, "grant": report.grant.to_string(), "height": report.height.0, "records": report.covered, "records_brought": report.brought,
             "grantee": package.name, "identity": package.identity.to_string(),
         }))?;
         return Ok(Exit::Ok);
     }
     output.line(report.grant)?;
-    let (name, brought) = (escape(&package.name), format::count(u64::try_from(report.brought)?, "record"));
+    let (name, covered) = (escape(&package.name), format::count(u64::try_from(report.covered)?, "record"));
     output.note(format_args!(
-        "{name} is let in, as of block {}; {brought} joined the scopes; `xvault revoke {}` takes it back",
+        "{name} is let into {covered}, as of block {}; `xvault revoke {}` takes it back",
         report.height, report.grant
     ));
     Ok(Exit::Ok)

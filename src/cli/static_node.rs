@@ -22,8 +22,8 @@ use crate::message::block::Header;
 use crate::message::checkpoint::vkeys;
 use crate::message::{Canonical as _, Genesis, Member};
 use crate::roles::{NodeFolder, StaticConfig, StaticNode};
-use crate::types::NetworkId;
 use crate::types::limits::SNAPSHOT_GAP;
+use crate::types::{Network, NetworkId};
 
 /// The genesis file's name in a static node's folder.
 pub(crate) const GENESIS_FILE: &str = "genesis";
@@ -136,7 +136,10 @@ fn init(session: &Session, args: Init) -> anyhow::Result<Exit> {
 }
 
 pub(crate) fn read_genesis(path: &Path) -> anyhow::Result<Genesis> {
-    let read = Genesis::from_text(&input::text(path)?);
+    let text = input::text(path)?;
+    // A network file has the genesis in it.
+    let text = Network::from_toml(&text).ok().and_then(|network| network.genesis).unwrap_or(text);
+    let read = Genesis::from_text(&text);
     read.map_err(|_| input::wrong(path, "this is not a genesis file, or it is damaged").into())
 }
 

@@ -1,6 +1,6 @@
 //! What all operations of a client share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -78,6 +78,8 @@ pub(crate) struct Context {
     pub(crate) is_registered: AtomicBool,
     /// Who is told what a user should know while a call goes on.
     notice: OnceLock<Notice>,
+    /// What it was told.
+    noticed: Mutex<BTreeSet<String>>,
     /// Until when what the index says of a collection is new enough to be read.
     fresh: Mutex<BTreeMap<CollectionName, Timestamp>>,
 }
@@ -121,6 +123,7 @@ impl Context {
             resumable: Mutex::default(),
             is_registered: AtomicBool::new(false),
             notice: OnceLock::new(),
+            noticed: Mutex::default(),
             fresh: Mutex::default(),
         }
     }
@@ -238,6 +241,10 @@ impl Context {
     /// Tells the user something that matters and is no error.
     pub(crate) fn notice(&self, text: &str) {
         tracing::warn!("{text}");
+        // Once a command: each of a thousand records would say the same.
+        if !guard(&self.noticed).insert(text.to_owned()) {
+            return;
+        }
         if let Some(Notice(notice)) = self.notice.get() {
             notice(text);
         }

@@ -343,6 +343,11 @@ impl Client {
                 let state = VersionState::Deleted;
                 let marker = VersionEntry { version: new_version()?, created: wall_time(), state };
                 self.commit(at, marker, Vec::new()).await?;
+                if let Err(error) = self.join_scopes(Some(std::slice::from_ref(at))).await {
+                    self.ctx.notice(&format!(
+                        "removed, but still open to who was let in; `xvault sync` tries again: {error}"
+                    ));
+                }
                 return Ok(RemoveReport { versions: 0, segments_released: 0 });
             }
             Remove::Version(version) => Which::Version(version),

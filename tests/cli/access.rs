@@ -65,6 +65,14 @@ fn an_owner_lets_a_specialist_in_limits_what_is_seen_and_ends_it() {
     assert_eq!(std::fs::read(specialist.path("out/knee-2.dcm")).unwrap(), content(2, 1_000));
     assert!(!specialist.path("out/head.dcm").exists());
 
+    // A get that something is in the way of asks nobody to open anything.
+    let openings = || rows(&owner.run(["--json", "access", "log"]).ends(0)).len();
+    let before = openings();
+    specialist.run(["get", "--grant", &grant, "xv://imaging/knee.dcm", "knee.package"]).ends(7);
+    assert_eq!(openings(), before);
+    let unknown = owner.run(["revoke", &"0".repeat(32)]).ends(6);
+    assert!(!unknown.stderr.contains("revoked after"), "{}", unknown.stderr);
+
     let listed = rows(&owner.run(["--json", "grants"]).ends(0));
     assert_eq!((&listed[0]["grant"], &listed[0]["grantee"]), (&grant.as_str().into(), &"Dr Knee".into()));
     let revoked = rows(&owner.run(["--json", "revoke", &grant]).ends(0)).remove(0);

@@ -20,7 +20,7 @@ use xvault::roles::{
     StorageNode,
 };
 use xvault::types::limits::SNAPSHOT_GAP;
-use xvault::types::{Day, Height, Network, Timestamp};
+use xvault::types::{Day, GrantId, Height, Network, Timestamp};
 
 async fn devnet(dir: &Path) -> Devnet {
     let dir = dir.join("devnet");
@@ -420,4 +420,42 @@ async fn one_static_node_may_be_gone_and_takes_what_it_missed_when_it_is_back() 
     let refused = read(&shared, &records[0]).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
     owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_removed_or_put_anew_outside_of_a_scope_leaves_it_for_grants_that_come_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = devnet(dir.path()).await;
+    let network = devnet.network().clone();
+    let owner = Client::open(config(dir.path(), &network, 1)).await.unwrap();
+    for path in ["zz/ra", "zz/rb", "zz/rc"] {
+        put(&owner, path, 300, labelled("zz")).await;
+    }
+    let doctor = config(dir.path(), &network, 2);
+    let open = async || {
+        let asked = package(&doctor);
+        let report = owner.grant(&asked, terms(&["label:zz"])).await.unwrap();
+        (report, Shared::open(doctor.clone(), &asked).await.unwrap())
+    };
+    let (report, first) = open().await;
+    assert_eq!((report.covered, report.brought), (3, 3));
+    let before = first.list().await.unwrap();
+    put(&owner, "zz/rb", 300, labelled("private")).await;
+    assert_eq!(owner.join_scopes(Some(&[at("zz/rb")])).await.unwrap(), 0);
+    owner.remove(&at("zz/rc"), Remove::Mark).await.unwrap();
+    eventually("they are gone", async || names(&first.list().await.unwrap()) == ["zz/ra"]).await;
+    for gone in &before[1..] {
+        assert_eq!(denial(&read(&first, gone).await.unwrap_err()), Some(Denial::Erased));
+    }
+    let (report, second) = open().await;
+    assert_eq!((report.covered, report.brought), (1, 0));
+    assert_eq!(names(&second.list().await.unwrap()), ["zz/ra"]);
+
+    let mut told = false;
+    let unknown = owner.revoke(GrantId([0; 16]), |_| told = true).await.unwrap_err();
+    assert_eq!((unknown.kind(), told), (ErrorKind::NotFound, false));
+    let wrong = grantee::key_package(&doctor, "a\nb", later(60)).unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Invalid);
+    owner.close().await;
+    devnet.stop().await;
 }

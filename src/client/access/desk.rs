@@ -124,8 +124,16 @@ impl Desks {
             asked.spawn(async move { ledger.ask_one(&member, &question).await });
         }
         let mut answers: Vec<(Answer, usize)> = Vec::new();
+        let mut reasons = Vec::new();
         while let Some(answered) = asked.join_next().await {
-            let Ok(Ok(answer)) = answered else { continue };
+            let answer = match answered {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(error)) => {
+                    reasons.push(error.to_string());
+                    continue;
+                }
+                Err(_) => continue,
+            };
             let at = answers.iter().position(|(known, _)| *known == answer);
             let at = at.unwrap_or_else(|| {
                 answers.push((answer, 0));
@@ -135,6 +143,11 @@ impl Desks {
             if answers[at].1 >= need {
                 return Ok(answers.swap_remove(at).0);
             }
+        }
+        if answers.len() + reasons.len() > need && reasons.len() >= need {
+            let message = format!("too few static nodes answer: {}", reasons.join("; "));
+            return Err(Error::new(ErrorKind::Unavailable, message)
+                .with_hint("see `xvault static status`, or `xvault doctor`"));
         }
         Err(Error::new(ErrorKind::Unavailable, "too few static nodes say the same")
             .with_hint("they may be a block apart: try again; or see `xvault static status`"))

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::client::access::desk::Desks;
 use crate::client::access::owner::is_named;
@@ -23,6 +24,7 @@ use crate::crypto::access::{
 use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::rows::{Access, GrantRow};
+use crate::message::access::body::MAX_NOTE_LEN;
 use crate::message::access::desk::{DeskAnswer, DeskRequest, body_hash};
 use crate::message::access::open::{
     ListedLine, OpenItem, OpenReply, OpenRequest, OpenedItem, SignedOpenRequest,
@@ -38,6 +40,10 @@ use crate::types::{
     BatchId, Day, GrantId, Hash, RecordTag, ScopeTag, SegmentId, ShareIndex, SlotId, Timestamp, VaultId,
     VersionId,
 };
+
+/// How often static nodes are asked again that have just started, and between two such tries.
+const SERVING_TRIES: usize = 10;
+const SERVING_PAUSE: Duration = Duration::from_millis(500);
 
 /// A record that the grant lets be seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +83,11 @@ struct Opened {
 /// # Errors
 /// [`ErrorKind::Config`] if the network has no ledger.
 pub fn key_package(config: &ClientConfig, name: &str, expires: Timestamp) -> Result<KeyPackage, Error> {
+    let is_fine = (1..=MAX_NOTE_LEN).contains(&name.len()) && !name.chars().any(char::is_control);
+    if !is_fine {
+        let message = format!("a name has 1 to {MAX_NOTE_LEN} bytes and no control characters");
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
     let ledger = LedgerClient::new(&config.network, config.keys.signing())?;
     let number = u32::from_le_bytes(random()?);
     let (auth, seal) = config.keys.access().grantee(number);
@@ -360,8 +371,23 @@ impl Shared {
         Ok(found)
     }
 
-    /// Asks the static nodes to release what opens these items.
-    async fn release(&self, mut items: Vec<OpenItem>, purpose: &str) -> Result<(Opened, OpenRequest), Error> {
+    /// Asks the static nodes to release what opens these items; again for a while if they have just started.
+    async fn release(&self, items: Vec<OpenItem>, purpose: &str) -> Result<(Opened, OpenRequest), Error> {
+        let mut tries = 0;
+        loop {
+            match self.release_once(items.clone(), purpose).await {
+                Err(error) if tries < SERVING_TRIES && is_denial(&error, Denial::NotServing) => tries += 1,
+                done => return done,
+            }
+            tokio::time::sleep(SERVING_PAUSE).await;
+        }
+    }
+
+    async fn release_once(
+        &self,
+        mut items: Vec<OpenItem>,
+        purpose: &str,
+    ) -> Result<(Opened, OpenRequest), Error> {
         items.sort_unstable();
         items.dedup();
         let access = self.desks.access(self.row.grant.vault).await?;
@@ -578,6 +604,11 @@ fn open_line(
         generation: scope.generation,
         day,
     })
+}
+
+fn is_denial(error: &Error, denial: Denial) -> bool {
+    let source = std::error::Error::source(error);
+    source.and_then(|source| source.downcast_ref::<Denial>()) == Some(&denial)
 }
 
 /// A denial as an error.

@@ -1,6 +1,6 @@
 //! What an owner does: deals the vault's key, brings records into scopes, grants, revokes, and reads who opened what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -33,6 +33,7 @@ use crate::store::access::batch_hash;
 use crate::types::limits::{MAX_BATCH_ENTRIES, MAX_GRANT_SCOPES};
 use crate::types::{
     CollectionName, Day, GrantId, Hash, Height, ScopePath, ScopeTag, ShareIndex, Timestamp, VaultId,
+    VersionId,
 };
 
 /// Records of a page while a collection is looked through.
@@ -68,6 +69,16 @@ pub struct GrantReport {
     pub height: Height,
     /// Versions that were brought into its scopes.
     pub brought: usize,
+    /// Records that its scopes have now, counted for each scope.
+    pub covered: usize,
+}
+
+/// What came of bringing records into a scope.
+struct Brought {
+    /// Records that are in it.
+    covered: usize,
+    /// Versions that were not before.
+    new: usize,
 }
 
 /// How a revocation went.
@@ -171,9 +182,10 @@ impl Client {
             return Ok(0);
         }
         let Some(access) = owner.desks.access(*owner.vault.keys.vault()).await? else { return Ok(0) };
+        owner.withdraw(only).await?;
         let mut brought = 0;
         for (path, scope) in scopes {
-            brought += owner.bring(&access, &path, &scope, only).await?;
+            brought += owner.bring(&access, &path, &scope, only).await?.new;
         }
         Ok(brought)
     }
@@ -216,14 +228,8 @@ impl Client {
         if versions.is_empty() || owner.desks.access(owner.id()).await?.is_none() {
             return Ok(());
         }
-        let record = owner.vault.keys.access().record_tag(&at.collection, &at.name);
         for entry in versions {
-            let action = Action::Erase { vault: owner.id(), record, version: entry.version };
-            match owner.carry_out(action).await {
-                // By an attempt before this one.
-                Err(error) if is_rejection(&error, Rejection::AlreadyErased) => {}
-                done => drop(done?),
-            }
+            owner.erase_version(at, entry.version).await?;
         }
         Ok(())
     }
@@ -255,8 +261,16 @@ fn grant_note(grant: &GrantId) -> Vec<u8> {
     [&b"grant/"[..], &grant.0].concat()
 }
 
+/// Versions that are in scopes: scope, generation, version → the record's address.
+const SLOT: &[u8] = b"slot/";
+
+fn parse_address(text: &str) -> Option<RecordAddress> {
+    let (collection, name) = text.split_once('/')?;
+    Some(RecordAddress { collection: collection.parse().ok()?, name: name.parse().ok()? })
+}
+
 fn slot_note(scope: &ScopeTag, generation: u32, version: &Version) -> Vec<u8> {
-    [&b"slot/"[..], &scope.0, &generation.to_be_bytes(), &version.version.0].concat()
+    [SLOT, &scope.0, &generation.to_be_bytes(), &version.version.0].concat()
 }
 
 impl Owner<'_> {
@@ -373,14 +387,16 @@ impl Owner<'_> {
             return Err(Error::new(ErrorKind::Invalid, "the grant would be over before it begins"));
         }
         let access = self.shared().await?;
-        let mut brought = 0;
+        self.withdraw(None).await?;
+        let (mut brought, mut covered) = (0, 0);
         let mut granted = Vec::new();
         let mut bodies = Vec::new();
         let keys = self.vault.keys.access();
         for (path, scope) in &terms.scopes {
             let tag = keys.scope_tag(path);
             let generation = self.generation(tag).await?;
-            brought += self.bring(&access, path, scope, None).await?;
+            let found = self.bring(&access, path, scope, None).await?;
+            (brought, covered) = (brought + found.new, covered + found.covered);
             let key = keys.scope_key(path, generation);
             let days = key.cover(terms.days);
             bodies.push(BodyScope { path: path.clone(), scope: tag, generation, list: key.list_key(), days });
@@ -423,24 +439,30 @@ impl Owner<'_> {
         notes.push((grant_note(&grant.grant), about.into_bytes()));
         self.client.ctx.index.with(move |index| index.note(&notes)).await?;
         let id = grant.grant;
-        let height = self.carry_out(Action::Grant(grant)).await?;
-        Ok(GrantReport { grant: id, height, brought })
+        let height = self.carry_out(Action::Grant(grant)).await.map_err(|error| {
+            if is_rejection(&error, Rejection::GranteeKnown) {
+                return refuse("the key package has served for a grant already")
+                    .with_hint("ask for a new one");
+            }
+            error
+        })?;
+        Ok(GrantReport { grant: id, height, brought, covered })
     }
 
-    /// Brings those records into a scope that are not in it yet; how many versions.
+    /// Brings those records into a scope that are not in it yet.
     async fn bring(
         &self,
         access: &Access,
         path: &ScopePath,
         scope: &Scope,
         only: Option<&[RecordAddress]>,
-    ) -> Result<usize, Error> {
+    ) -> Result<Brought, Error> {
         let of = (self.vault.ledger.genesis().network, self.id(), access.sharing.dealing);
         let generation = self.generation(self.vault.keys.access().scope_tag(path)).await?;
         let writer = SlotWriter::new(of, self.vault.keys.access(), path, generation);
         let writer = std::sync::Arc::new(writer);
         let known: BTreeSet<Vec<u8>> = {
-            let prefix = [&b"slot/"[..], &writer.scope().0, &generation.to_be_bytes()].concat();
+            let prefix = [SLOT, &writer.scope().0, &generation.to_be_bytes()].concat();
             let notes = self.client.ctx.index.with(move |index| index.notes(&prefix)).await?;
             notes.into_iter().map(|(key, _)| key).collect()
         };
@@ -448,6 +470,7 @@ impl Owner<'_> {
             Some(records) => self.versions_among(scope, records).await?,
             None => self.versions_of(scope).await?,
         };
+        let covered = versions.len();
         versions.retain(|version| !known.contains(&slot_note(&writer.scope(), generation, version)));
         let roster = self.vault.ledger.roster();
         for some in versions.chunks(MAX_BATCH_ENTRIES) {
@@ -460,11 +483,52 @@ impl Owner<'_> {
             self.carry_out(Action::AddEntries(batch)).await?;
             let notes: Vec<_> = some
                 .iter()
-                .map(|version| (slot_note(&writer.scope(), generation, version), Vec::new()))
+                .map(|version| {
+                    (slot_note(&writer.scope(), generation, version), version.address().into_bytes())
+                })
                 .collect();
             self.client.ctx.index.with(move |index| index.note(&notes)).await?;
         }
-        Ok(versions.len())
+        Ok(Brought { covered, new: versions.len() })
+    }
+
+    /// Takes versions out of all scopes that are not their records' latest any more, or whose records were removed: a grant
+    /// shows what is there now.
+    async fn withdraw(&self, only: Option<&[RecordAddress]>) -> Result<(), Error> {
+        let notes = self.client.ctx.index.with(|index| index.notes(SLOT)).await?;
+        let mut stale: BTreeMap<VersionId, (RecordAddress, Vec<Vec<u8>>)> = BTreeMap::new();
+        for (key, address) in notes {
+            let version = key.last_chunk().copied().map(VersionId);
+            let at = std::str::from_utf8(&address).ok().and_then(parse_address);
+            let Some((version, at)) = version.zip(at) else { continue };
+            if only.is_some_and(|only| !only.contains(&at)) {
+                continue;
+            }
+            stale.entry(version).or_insert_with(|| (at, Vec::new())).1.push(key);
+        }
+        for (version, (at, keys)) in stale {
+            let address = at.clone();
+            let find = move |index: &mut Index| index.latest(&address.collection, &address.name);
+            let latest = self.client.ctx.index.with(find).await?;
+            let is_current = latest.is_some_and(|entry| {
+                entry.version == version && matches!(entry.state, VersionState::Stored(_))
+            });
+            if !is_current {
+                self.erase_version(&at, version).await?;
+                self.client.ctx.index.with(move |index| index.unnote(&keys)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the keyslots of a version deleted.
+    async fn erase_version(&self, at: &RecordAddress, version: VersionId) -> Result<(), Error> {
+        let record = self.vault.keys.access().record_tag(&at.collection, &at.name);
+        match self.carry_out(Action::Erase { vault: self.id(), record, version }).await {
+            // By an attempt before this one.
+            Err(error) if is_rejection(&error, Rejection::AlreadyErased) => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     /// The latest versions of the records of a scope.
@@ -519,7 +583,7 @@ impl Owner<'_> {
         let metadata = if scope.asks_metadata() {
             read_header(&self.client.ctx, &stored).await?.metadata
         } else {
-            std::collections::BTreeMap::new()
+            BTreeMap::new()
         };
         let subject = Subject { collection: &at.collection, name: &at.name, metadata: &metadata };
         Ok(scope.contains(&subject).then(|| Version {
@@ -532,6 +596,14 @@ impl Owner<'_> {
     }
 
     async fn revoke(&self, grant: GrantId, acknowledged: impl FnOnce(Duration)) -> Result<Revoked, Error> {
+        let known = self.grants().await?.into_iter().find(|granted| granted.row.grant.grant == grant);
+        let known = known.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "the vault has no such grant").with_hint("see `xvault grants`")
+        })?;
+        if let Some(height) = known.row.revoked {
+            let message = format!("the grant is revoked already, since block {height}");
+            return Err(Error::new(ErrorKind::Refused, message));
+        }
         let begun = Instant::now();
         let author = self.vault.keys.signing();
         let Answer::Nonce(nonce) =
@@ -560,10 +632,6 @@ impl Owner<'_> {
         match self.vault.ledger.settle(signed, &notice).await? {
             Verdict::Final { height } => Ok(height),
             Verdict::Rejected(Rejection::WrongNonce { .. }) => self.carry_out(action).await,
-            Verdict::Rejected(Rejection::NoSuchGrant) => {
-                Err(Error::new(ErrorKind::NotFound, "the vault has no such grant")
-                    .with_hint("see `xvault grants`"))
-            }
             Verdict::Rejected(rejection) => Err(refused(&rejection)),
         }
     }
@@ -602,6 +670,9 @@ impl Owner<'_> {
 
     async fn access_log(&self) -> Result<Vec<AccessEvent>, Error> {
         self.vault.ledger.follow().await?;
+        if self.desks.access(self.id()).await?.is_none() {
+            return Ok(Vec::new());
+        }
         let roster = self.vault.ledger.roster();
         self.desks.follow(&roster);
         let (mut events, mut answered, mut reasons) = (Vec::<AccessEvent>::new(), 0, Vec::new());
@@ -631,9 +702,9 @@ impl Owner<'_> {
     }
 
     /// Names of records by their tags.
-    async fn record_names(&self) -> Result<std::collections::BTreeMap<String, String>, Error> {
+    async fn record_names(&self) -> Result<BTreeMap<String, String>, Error> {
         let keys = self.vault.keys.access();
-        let mut names = std::collections::BTreeMap::new();
+        let mut names = BTreeMap::new();
         for collection in self.client.collections().await? {
             let mut after = None;
             loop {

@@ -24,6 +24,11 @@ pub(super) struct Version {
 }
 
 impl Version {
+    /// Collection and name, as a note has them.
+    pub(super) fn address(&self) -> String {
+        format!("{}/{}", self.collection, self.name)
+    }
+
     /// The record's day: that of its source if it is known, else that of the put.
     fn day(&self) -> Day {
         Day::of(self.stored.modified.unwrap_or(self.created))

@@ -27,6 +27,22 @@ impl Index {
         Ok(())
     }
 
+    /// Takes notes away, durably and together.
+    ///
+    /// # Errors
+    /// [`IndexError`]: then all stay.
+    pub fn unnote(&mut self, keys: &[Vec<u8>]) -> Result<(), IndexError> {
+        let txn = self.begin_write()?;
+        {
+            let mut table = txn.open_table(NOTES)?;
+            for key in keys {
+                table.remove(&key[..])?;
+            }
+        }
+        txn.commit()?;
+        Ok(())
+    }
+
     /// The notes whose keys begin so, in order.
     ///
     /// # Errors
