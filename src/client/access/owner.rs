@@ -1,45 +1,31 @@
 //! What an owner does: deals the vault's key, brings records into scopes, grants, revokes, and reads who opened what.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod deal;
+mod joining;
+mod log;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::client::access::desk::Desks;
-use crate::client::access::scope::{Scope, Subject};
-use crate::client::access::slots::{SlotWriter, Version};
+use crate::client::access::scope::Scope;
 use crate::client::context::random;
-use crate::client::get::read_header;
 use crate::client::ledger::{no_ledger, wrong_answer};
 use crate::client::settle::{LIFE_BLOCKS, Verdict, refused};
-use crate::client::vault::{self, Vault};
-use crate::client::{Ack, Client, Error, ErrorKind, ListEntry, ListOptions, RecordAddress};
-use crate::crypto::access::{DayRange, Dealing, Purpose, Sharing};
+use crate::client::vault::Vault;
+use crate::client::{Client, Error, ErrorKind, RecordAddress};
+use crate::crypto::access::{Commitments, DayRange, Purpose};
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::rows::{Access, GrantRow};
-use crate::message::access::desk::body_hash;
-use crate::message::access::desk::{DeskAnswer, DeskRequest, LogEntry, chain};
-use crate::message::access::open::OpenItem;
-use crate::message::access::package::{SealedShare, commitments_hash};
-use crate::message::access::{
-    BodyScope, DealingPackage, Denial, DepositKind, Grant, GrantBody, GrantedScope, KeyPackage, Rights,
-};
-use crate::message::{
-    Action, Canonical as _, Member, Rejection, Roster, SignedTransaction, Transaction, VersionEntry,
-    VersionState,
-};
-use crate::store::Index;
-use crate::store::access::batch_hash;
-use crate::types::limits::{MAX_BATCH_ENTRIES, MAX_GRANT_SCOPES};
-use crate::types::{
-    CollectionName, Day, GrantId, Hash, Height, ScopePath, ScopeTag, ShareIndex, Timestamp, VaultId,
-    VersionId,
-};
+use crate::message::access::desk::{DeskRequest, body_hash};
+use crate::message::access::package::commitments_hash;
+use crate::message::access::{BodyScope, DepositKind, Grant, GrantBody, GrantedScope, KeyPackage, Rights};
+use crate::message::{Action, Canonical as _, Rejection, SignedTransaction, Transaction, VersionEntry};
+use crate::types::limits::MAX_GRANT_SCOPES;
+use crate::types::{Day, GrantId, Hash, Height, ScopePath, ScopeTag, Timestamp, VaultId};
 
-/// Records of a page while a collection is looked through.
-const PAGE: usize = 1_000;
-/// Between two looks at whether the static nodes have what the ledger named.
-const PAUSE: Duration = Duration::from_millis(50);
+pub use log::AccessEvent;
 
 /// What somebody is let into.
 #[derive(Debug, Clone)]
@@ -73,14 +59,6 @@ pub struct GrantReport {
     pub covered: usize,
 }
 
-/// What came of bringing records into a scope.
-struct Brought {
-    /// Records that are in it.
-    covered: usize,
-    /// Versions that were not before.
-    new: usize,
-}
-
 /// How a revocation went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
@@ -101,25 +79,6 @@ pub struct Granted {
     pub name: Option<String>,
     /// What the owner calls the scopes, where this home gave the grant.
     pub scopes: Vec<String>,
-}
-
-/// An entry of the access log, as the static nodes have it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessEvent {
-    /// When, by the clock of the first that has it.
-    pub time: Timestamp,
-    /// The grant.
-    pub grant: GrantId,
-    /// Hash of the request.
-    pub request: Hash,
-    /// The records and lists that were asked for, by their names where this home knows them.
-    pub items: Vec<String>,
-    /// What for, in the grantee's word.
-    pub purpose: String,
-    /// Why it was denied, if it was; by each node that denied it.
-    pub denied: Option<Denial>,
-    /// The static nodes that say so.
-    pub nodes: Vec<String>,
 }
 
 /// What is said of access to a vault: the desks, and the vault.
@@ -261,18 +220,6 @@ fn grant_note(grant: &GrantId) -> Vec<u8> {
     [&b"grant/"[..], &grant.0].concat()
 }
 
-/// Versions that are in scopes: scope, generation, version → the record's address.
-const SLOT: &[u8] = b"slot/";
-
-fn parse_address(text: &str) -> Option<RecordAddress> {
-    let (collection, name) = text.split_once('/')?;
-    Some(RecordAddress { collection: collection.parse().ok()?, name: name.parse().ok()? })
-}
-
-fn slot_note(scope: &ScopeTag, generation: u32, version: &Version) -> Vec<u8> {
-    [SLOT, &scope.0, &generation.to_be_bytes(), &version.version.0].concat()
-}
-
 impl Owner<'_> {
     fn id(&self) -> VaultId {
         *self.vault.keys.vault()
@@ -281,83 +228,6 @@ impl Owner<'_> {
     async fn carry_out(&self, action: Action) -> Result<Height, Error> {
         let notice = |text: &str| self.client.ctx.notice(text);
         self.vault.ledger.carry_out(self.vault.keys.signing(), action, &notice).await
-    }
-
-    /// The vault's key in the static nodes' care: as it is, or dealt to those of now.
-    async fn shared(&self) -> Result<Access, Error> {
-        if let Some(access) = self.desks.access(self.id()).await? {
-            return Ok(access);
-        }
-        vault::register(&self.client.ctx, Ack::Anchored).await?;
-        self.deal(0).await?;
-        loop {
-            // More of them have it in a moment.
-            if let Some(access) = self.desks.access(self.id()).await? {
-                return Ok(access);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// Deals the vault's key to the static nodes of now.
-    async fn deal(&self, dealing: u32) -> Result<Height, Error> {
-        self.vault.ledger.follow().await?;
-        let roster = self.vault.ledger.roster();
-        self.desks.follow(&roster);
-        let keys = self.seal_keys(&roster).await?;
-        let access = self.vault.keys.access();
-        let Dealing { commitments, shares } =
-            access.prf_key(dealing).deal(Sharing::among(roster.committee()), &random()?);
-        let mut sealed = Vec::new();
-        for (at, (share, key)) in shares.iter().zip(&keys).enumerate() {
-            let place = ShareIndex::at(at).ok_or_else(wrong_answer)?;
-            let context = DealingPackage::share_context(&commitments, place);
-            let bytes = match key {
-                Some(key) => key.seal(Purpose::Share, &context, &*share.to_bytes(), &random()?),
-                None => Vec::new(),
-            };
-            let to = key.as_ref().map_or(Hash([0; 32]), crate::message::access::desk::SignedSealKey::hash_of);
-            sealed.push(SealedShare { to, sealed: bytes });
-        }
-        let package = DealingPackage {
-            network: self.vault.ledger.genesis().network,
-            vault: self.id(),
-            dealing,
-            inbox: access.inbox().public().clone(),
-            audit: access.audit().public().clone(),
-            commitments,
-            shares: sealed,
-        };
-        let bytes = package.encode();
-        let deposit = DeskRequest::Deposit { vault: self.id(), kind: DepositKind::Dealing, bytes };
-        self.desks.have_kept(&roster, &deposit, &package.hash().0).await?;
-        self.carry_out(Action::ShareKey(package.sharing(roster.hash()))).await
-    }
-
-    /// The keys of the static nodes to seal shares to, in the order of the roster; none of those that do not answer.
-    async fn seal_keys(
-        &self,
-        roster: &Roster,
-    ) -> Result<Vec<Option<crate::crypto::access::SealPublic>>, Error> {
-        let mut asked = self.desks.say_to_all(roster, &DeskRequest::SealKeys);
-        let network = self.vault.ledger.genesis().network;
-        let mut keys = vec![None; roster.members().len()];
-        while let Some(answered) = asked.join_next().await {
-            let Ok((_, Ok(DeskAnswer::SealKeys(found)))) = answered else { continue };
-            for (node, signed) in found {
-                let at =
-                    roster.committee().position(&node).filter(|_| signed.verify(&network, &node).is_ok());
-                if let Some(slot) = at.and_then(|at| keys.get_mut(at)) {
-                    *slot = Some(signed.key);
-                }
-            }
-        }
-        let have = keys.iter().flatten().count();
-        if have < roster.committee().quorum() {
-            let message = format!("{have} static nodes say which key shares are sealed to: too few");
-            return Err(Error::new(ErrorKind::Unavailable, message).with_hint("see `xvault static status`"));
-        }
-        Ok(keys)
     }
 
     async fn generation(&self, scope: ScopeTag) -> Result<u32, Error> {
@@ -449,152 +319,6 @@ impl Owner<'_> {
         Ok(GrantReport { grant: id, height, brought, covered })
     }
 
-    /// Brings those records into a scope that are not in it yet.
-    async fn bring(
-        &self,
-        access: &Access,
-        path: &ScopePath,
-        scope: &Scope,
-        only: Option<&[RecordAddress]>,
-    ) -> Result<Brought, Error> {
-        let of = (self.vault.ledger.genesis().network, self.id(), access.sharing.dealing);
-        let generation = self.generation(self.vault.keys.access().scope_tag(path)).await?;
-        let writer = SlotWriter::new(of, self.vault.keys.access(), path, generation);
-        let writer = std::sync::Arc::new(writer);
-        let known: BTreeSet<Vec<u8>> = {
-            let prefix = [SLOT, &writer.scope().0, &generation.to_be_bytes()].concat();
-            let notes = self.client.ctx.index.with(move |index| index.notes(&prefix)).await?;
-            notes.into_iter().map(|(key, _)| key).collect()
-        };
-        let mut versions = match only {
-            Some(records) => self.versions_among(scope, records).await?,
-            None => self.versions_of(scope).await?,
-        };
-        let covered = versions.len();
-        versions.retain(|version| !known.contains(&slot_note(&writer.scope(), generation, version)));
-        let roster = self.vault.ledger.roster();
-        for some in versions.chunks(MAX_BATCH_ENTRIES) {
-            let (made, job) = (some.to_vec(), std::sync::Arc::clone(&writer));
-            let package = self.client.ctx.workers.run(move || job.batch(&made)).await?;
-            let package = package?;
-            let (batch, bytes) = (package.batch(), package.encode());
-            let deposit = DeskRequest::Deposit { vault: self.id(), kind: DepositKind::Batch, bytes };
-            self.desks.have_kept(&roster, &deposit, &batch_hash(&batch).0).await?;
-            self.carry_out(Action::AddEntries(batch)).await?;
-            let notes: Vec<_> = some
-                .iter()
-                .map(|version| {
-                    (slot_note(&writer.scope(), generation, version), version.address().into_bytes())
-                })
-                .collect();
-            self.client.ctx.index.with(move |index| index.note(&notes)).await?;
-        }
-        Ok(Brought { covered, new: versions.len() })
-    }
-
-    /// Takes versions out of all scopes that are not their records' latest any more, or whose records were removed: a grant
-    /// shows what is there now.
-    async fn withdraw(&self, only: Option<&[RecordAddress]>) -> Result<(), Error> {
-        let notes = self.client.ctx.index.with(|index| index.notes(SLOT)).await?;
-        let mut stale: BTreeMap<VersionId, (RecordAddress, Vec<Vec<u8>>)> = BTreeMap::new();
-        for (key, address) in notes {
-            let version = key.last_chunk().copied().map(VersionId);
-            let at = std::str::from_utf8(&address).ok().and_then(parse_address);
-            let Some((version, at)) = version.zip(at) else { continue };
-            if only.is_some_and(|only| !only.contains(&at)) {
-                continue;
-            }
-            stale.entry(version).or_insert_with(|| (at, Vec::new())).1.push(key);
-        }
-        for (version, (at, keys)) in stale {
-            let address = at.clone();
-            let find = move |index: &mut Index| index.latest(&address.collection, &address.name);
-            let latest = self.client.ctx.index.with(find).await?;
-            let is_current = latest.is_some_and(|entry| {
-                entry.version == version && matches!(entry.state, VersionState::Stored(_))
-            });
-            if !is_current {
-                self.erase_version(&at, version).await?;
-                self.client.ctx.index.with(move |index| index.unnote(&keys)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Has the keyslots of a version deleted.
-    async fn erase_version(&self, at: &RecordAddress, version: VersionId) -> Result<(), Error> {
-        let record = self.vault.keys.access().record_tag(&at.collection, &at.name);
-        match self.carry_out(Action::Erase { vault: self.id(), record, version }).await {
-            // By an attempt before this one.
-            Err(error) if is_rejection(&error, Rejection::AlreadyErased) => Ok(()),
-            done => done.map(drop),
-        }
-    }
-
-    /// The latest versions of the records of a scope.
-    async fn versions_of(&self, scope: &Scope) -> Result<Vec<Version>, Error> {
-        let collections: Vec<CollectionName> = match scope.only_collection() {
-            Some(collection) => vec![collection.clone()],
-            None => self.client.collections().await?.into_iter().map(|found| found.name).collect(),
-        };
-        let mut found = Vec::new();
-        for collection in collections {
-            let mut after = None;
-            loop {
-                let options = ListOptions {
-                    prefix: String::new(),
-                    delimiter: None,
-                    after,
-                    limit: PAGE,
-                    include_deleted: false,
-                };
-                let page = self.client.list(&collection, options).await?;
-                for entry in page.entries {
-                    let ListEntry::Record(info) = entry else { continue };
-                    let at = RecordAddress { collection: collection.clone(), name: info.name.clone() };
-                    if let Some(version) = self.version_in(scope, &at).await? {
-                        found.push(version);
-                    }
-                }
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// The latest versions of those of these records that are of a scope.
-    async fn versions_among(&self, scope: &Scope, records: &[RecordAddress]) -> Result<Vec<Version>, Error> {
-        let mut found = Vec::new();
-        for at in records {
-            found.extend(self.version_in(scope, at).await?);
-        }
-        Ok(found)
-    }
-
-    /// A record's latest version, if it is in a scope.
-    async fn version_in(&self, scope: &Scope, at: &RecordAddress) -> Result<Option<Version>, Error> {
-        let address = at.clone();
-        let find = move |index: &mut Index| index.latest(&address.collection, &address.name);
-        let Some(entry) = self.client.ctx.index.with(find).await? else { return Ok(None) };
-        let VersionState::Stored(stored) = entry.state else { return Ok(None) };
-        let metadata = if scope.asks_metadata() {
-            read_header(&self.client.ctx, &stored).await?.metadata
-        } else {
-            BTreeMap::new()
-        };
-        let subject = Subject { collection: &at.collection, name: &at.name, metadata: &metadata };
-        Ok(scope.contains(&subject).then(|| Version {
-            collection: at.collection.clone(),
-            name: at.name.clone(),
-            version: entry.version,
-            created: entry.created,
-            stored,
-        }))
-    }
-
     async fn revoke(&self, grant: GrantId, acknowledged: impl FnOnce(Duration)) -> Result<Revoked, Error> {
         let known = self.grants().await?.into_iter().find(|granted| granted.row.grant.grant == grant);
         let known = known.ok_or_else(|| {
@@ -667,136 +391,10 @@ impl Owner<'_> {
         granted.sort_by_key(|granted| granted.row.height);
         Ok(granted)
     }
-
-    async fn access_log(&self) -> Result<Vec<AccessEvent>, Error> {
-        self.vault.ledger.follow().await?;
-        if self.desks.access(self.id()).await?.is_none() {
-            return Ok(Vec::new());
-        }
-        let roster = self.vault.ledger.roster();
-        self.desks.follow(&roster);
-        let (mut events, mut answered, mut reasons) = (Vec::<AccessEvent>::new(), 0, Vec::new());
-        for member in roster.members() {
-            match self.log_of(member).await {
-                Ok(entries) => {
-                    answered += 1;
-                    entries.into_iter().for_each(|entry| note(&mut events, member, entry));
-                }
-                Err(error) => reasons.push(error.to_string()),
-            }
-        }
-        if answered < roster.committee().quorum() {
-            let message = format!("too few static nodes show their access log: {}", reasons.join("; "));
-            return Err(Error::new(ErrorKind::Unavailable, message).with_hint("see `xvault static status`"));
-        }
-        let names = self.record_names().await?;
-        for event in &mut events {
-            event.items.iter_mut().for_each(|item| {
-                if let Some(name) = names.get(item) {
-                    name.clone_into(item);
-                }
-            });
-        }
-        events.sort_by_key(|event| event.time);
-        Ok(events)
-    }
-
-    /// Names of records by their tags.
-    async fn record_names(&self) -> Result<BTreeMap<String, String>, Error> {
-        let keys = self.vault.keys.access();
-        let mut names = BTreeMap::new();
-        for collection in self.client.collections().await? {
-            let mut after = None;
-            loop {
-                let options = ListOptions {
-                    prefix: String::new(),
-                    delimiter: None,
-                    after,
-                    limit: PAGE,
-                    include_deleted: true,
-                };
-                let page = self.client.list(&collection.name, options).await?;
-                for entry in page.entries {
-                    let ListEntry::Record(info) = entry else { continue };
-                    let tag = keys.record_tag(&collection.name, &info.name);
-                    names.insert(tag.to_string(), format!("xv://{}/{}", collection.name, info.name));
-                }
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(names)
-    }
-
-    /// The whole log of the vault at one static node, checked against the head that it signs.
-    async fn log_of(&self, member: &Member) -> Result<Vec<LogEntry>, Error> {
-        let damaged =
-            |what: &str| Error::new(ErrorKind::Corrupt, format!("the access log of {} {what}", member.label));
-        let (network, vault, nonce) = (self.vault.ledger.genesis().network, self.id(), random()?);
-        let audit = self.vault.keys.access().audit();
-        let (mut entries, mut head, mut after) = (Vec::new(), Hash([0; 32]), None);
-        loop {
-            let DeskAnswer::Log(page) =
-                self.desks.say(member, &DeskRequest::Log { vault, after, nonce }).await?
-            else {
-                return Err(wrong_answer());
-            };
-            page.verify(&network, &vault, &nonce, &member.key)
-                .map_err(|wrong| damaged("is not signed by it").caused_by(wrong))?;
-            let first = after.map_or(0, |after: u64| after + 1);
-            if page.first != first {
-                return Err(damaged("has a gap"));
-            }
-            for (sequence, sealed) in (first..).zip(&page.entries) {
-                head = chain(&head, sealed);
-                let context = LogEntry::context(&member.key, sequence);
-                let plain = audit.open(Purpose::Audit, &context, sealed);
-                let entry = plain.ok().and_then(|plain| LogEntry::decode(&plain).ok());
-                entries.push(entry.ok_or_else(|| damaged("has an entry that does not open"))?);
-                after = Some(sequence);
-            }
-            let have = u64::try_from(entries.len()).unwrap_or(u64::MAX);
-            if have >= page.size {
-                // It may have grown since the first page: what it signed last must be what there is.
-                let is_it = have > page.size || page.head == head;
-                return if is_it { Ok(entries) } else { Err(damaged("is not what it signs")) };
-            }
-            if page.entries.is_empty() {
-                return Err(damaged("is shorter than it says"));
-            }
-        }
-    }
-}
-
-/// Adds what one node has to what others have of the same request.
-fn note(events: &mut Vec<AccessEvent>, member: &Member, entry: LogEntry) {
-    let same = |event: &&mut AccessEvent| event.request == entry.request && event.denied == entry.denied;
-    if let Some(known) = events.iter_mut().find(same) {
-        known.time = known.time.min(entry.time);
-        if !known.nodes.contains(&member.label) {
-            known.nodes.push(member.label.clone());
-        }
-        return;
-    }
-    let item = |item: &OpenItem| match item {
-        OpenItem::Record { record, .. } => record.to_string(),
-        OpenItem::List { .. } => "a list".to_owned(),
-    };
-    events.push(AccessEvent {
-        time: entry.time,
-        grant: entry.grant,
-        request: entry.request,
-        items: entry.items.iter().map(item).collect(),
-        purpose: entry.purpose,
-        denied: entry.denied,
-        nodes: vec![member.label.clone()],
-    });
 }
 
 /// Whether the commitments of a dealing are those that the ledger names.
-pub(super) fn is_named(access: &Access, commitments: &crate::crypto::access::Commitments) -> bool {
+pub(super) fn is_named(access: &Access, commitments: &Commitments) -> bool {
     commitments_hash(commitments) == access.sharing.commitments
 }
 

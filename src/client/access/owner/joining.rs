@@ -1,0 +1,197 @@
+//! Which versions are in which scopes: those that come join them, those that are over leave.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::client::access::scope::{Scope, Subject};
+use crate::client::access::slots::{SlotWriter, Version};
+use crate::client::get::read_header;
+use crate::client::{Error, ListEntry, ListOptions, RecordAddress};
+use crate::ledger::rows::Access;
+use crate::message::access::DepositKind;
+use crate::message::access::desk::DeskRequest;
+use crate::message::{Action, Canonical as _, Rejection, VersionState};
+use crate::store::Index;
+use crate::store::access::batch_hash;
+use crate::types::limits::MAX_BATCH_ENTRIES;
+use crate::types::{CollectionName, ScopePath, ScopeTag, VersionId};
+
+use super::{Owner, is_rejection};
+
+/// Records of a page while a collection is looked through.
+const PAGE: usize = 1_000;
+/// Versions that are in scopes: scope, generation, version → the record's address.
+const SLOT: &[u8] = b"slot/";
+
+fn parse_address(text: &str) -> Option<RecordAddress> {
+    let (collection, name) = text.split_once('/')?;
+    Some(RecordAddress { collection: collection.parse().ok()?, name: name.parse().ok()? })
+}
+
+fn slot_note(scope: &ScopeTag, generation: u32, version: &Version) -> Vec<u8> {
+    [SLOT, &scope.0, &generation.to_be_bytes(), &version.version.0].concat()
+}
+
+/// What came of bringing records into a scope.
+pub(super) struct Brought {
+    /// Records that are in it.
+    pub(super) covered: usize,
+    /// Versions that were not before.
+    pub(super) new: usize,
+}
+
+impl Owner<'_> {
+    /// Brings those records into a scope that are not in it yet.
+    pub(super) async fn bring(
+        &self,
+        access: &Access,
+        path: &ScopePath,
+        scope: &Scope,
+        only: Option<&[RecordAddress]>,
+    ) -> Result<Brought, Error> {
+        let of = (self.vault.ledger.genesis().network, self.id(), access.sharing.dealing);
+        let generation = self.generation(self.vault.keys.access().scope_tag(path)).await?;
+        let writer = SlotWriter::new(of, self.vault.keys.access(), path, generation);
+        let writer = Arc::new(writer);
+        let known: BTreeSet<Vec<u8>> = {
+            let prefix = [SLOT, &writer.scope().0, &generation.to_be_bytes()].concat();
+            let notes = self.client.ctx.index.with(move |index| index.notes(&prefix)).await?;
+            notes.into_iter().map(|(key, _)| key).collect()
+        };
+        let mut versions = match only {
+            Some(records) => self.versions_among(scope, records).await?,
+            None => self.versions_of(scope).await?,
+        };
+        let covered = versions.len();
+        versions.retain(|version| !known.contains(&slot_note(&writer.scope(), generation, version)));
+        let roster = self.vault.ledger.roster();
+        for some in versions.chunks(MAX_BATCH_ENTRIES) {
+            let (made, job) = (some.to_vec(), Arc::clone(&writer));
+            let package = self.client.ctx.workers.run(move || job.batch(&made)).await?;
+            let package = package?;
+            let (batch, bytes) = (package.batch(), package.encode());
+            let deposit = DeskRequest::Deposit { vault: self.id(), kind: DepositKind::Batch, bytes };
+            self.desks.have_kept(&roster, &deposit, &batch_hash(&batch).0).await?;
+            self.carry_out(Action::AddEntries(batch)).await?;
+            let notes: Vec<_> = some
+                .iter()
+                .map(|version| {
+                    (slot_note(&writer.scope(), generation, version), version.address().into_bytes())
+                })
+                .collect();
+            self.client.ctx.index.with(move |index| index.note(&notes)).await?;
+        }
+        Ok(Brought { covered, new: versions.len() })
+    }
+
+    /// Takes versions out of all scopes that are not their records' latest any more, or whose records were removed: a grant
+    /// shows what is there now.
+    pub(super) async fn withdraw(&self, only: Option<&[RecordAddress]>) -> Result<(), Error> {
+        let notes = self.client.ctx.index.with(|index| index.notes(SLOT)).await?;
+        let mut stale: BTreeMap<VersionId, (RecordAddress, Vec<Vec<u8>>)> = BTreeMap::new();
+        for (key, address) in notes {
+            let version = key.last_chunk().copied().map(VersionId);
+            let at = std::str::from_utf8(&address).ok().and_then(parse_address);
+            let Some((version, at)) = version.zip(at) else { continue };
+            if only.is_some_and(|only| !only.contains(&at)) {
+                continue;
+            }
+            stale.entry(version).or_insert_with(|| (at, Vec::new())).1.push(key);
+        }
+        for (version, (at, keys)) in stale {
+            let address = at.clone();
+            let find = move |index: &mut Index| index.latest(&address.collection, &address.name);
+            let latest = self.client.ctx.index.with(find).await?;
+            let is_current = latest.is_some_and(|entry| {
+                entry.version == version && matches!(entry.state, VersionState::Stored(_))
+            });
+            if !is_current {
+                self.erase_version(&at, version).await?;
+                self.client.ctx.index.with(move |index| index.unnote(&keys)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the keyslots of a version deleted.
+    pub(super) async fn erase_version(&self, at: &RecordAddress, version: VersionId) -> Result<(), Error> {
+        let record = self.vault.keys.access().record_tag(&at.collection, &at.name);
+        match self.carry_out(Action::Erase { vault: self.id(), record, version }).await {
+            // By an attempt before this one.
+            Err(error) if is_rejection(&error, Rejection::AlreadyErased) => Ok(()),
+            done => done.map(drop),
+        }
+    }
+
+    /// The latest versions of the records of a scope.
+    pub(super) async fn versions_of(&self, scope: &Scope) -> Result<Vec<Version>, Error> {
+        let collections: Vec<CollectionName> = match scope.only_collection() {
+            Some(collection) => vec![collection.clone()],
+            None => self.client.collections().await?.into_iter().map(|found| found.name).collect(),
+        };
+        let mut found = Vec::new();
+        for collection in collections {
+            let mut after = None;
+            loop {
+                let options = ListOptions {
+                    prefix: String::new(),
+                    delimiter: None,
+                    after,
+                    limit: PAGE,
+                    include_deleted: false,
+                };
+                let page = self.client.list(&collection, options).await?;
+                for entry in page.entries {
+                    let ListEntry::Record(info) = entry else { continue };
+                    let at = RecordAddress { collection: collection.clone(), name: info.name.clone() };
+                    if let Some(version) = self.version_in(scope, &at).await? {
+                        found.push(version);
+                    }
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The latest versions of those of these records that are of a scope.
+    pub(super) async fn versions_among(
+        &self,
+        scope: &Scope,
+        records: &[RecordAddress],
+    ) -> Result<Vec<Version>, Error> {
+        let mut found = Vec::new();
+        for at in records {
+            found.extend(self.version_in(scope, at).await?);
+        }
+        Ok(found)
+    }
+
+    /// A record's latest version, if it is in a scope.
+    pub(super) async fn version_in(
+        &self,
+        scope: &Scope,
+        at: &RecordAddress,
+    ) -> Result<Option<Version>, Error> {
+        let address = at.clone();
+        let find = move |index: &mut Index| index.latest(&address.collection, &address.name);
+        let Some(entry) = self.client.ctx.index.with(find).await? else { return Ok(None) };
+        let VersionState::Stored(stored) = entry.state else { return Ok(None) };
+        let metadata = if scope.asks_metadata() {
+            read_header(&self.client.ctx, &stored).await?.metadata
+        } else {
+            BTreeMap::new()
+        };
+        let subject = Subject { collection: &at.collection, name: &at.name, metadata: &metadata };
+        Ok(scope.contains(&subject).then(|| Version {
+            collection: at.collection.clone(),
+            name: at.name.clone(),
+            version: entry.version,
+            created: entry.created,
+            stored,
+        }))
+    }
+}

@@ -1,0 +1,165 @@
+//! The access log of a vault, as a quorum of the static nodes have it.
+
+use std::collections::BTreeMap;
+
+use crate::client::context::random;
+use crate::client::ledger::wrong_answer;
+use crate::client::{Error, ErrorKind, ListEntry, ListOptions};
+use crate::crypto::access::Purpose;
+use crate::message::access::Denial;
+use crate::message::access::desk::{DeskAnswer, DeskRequest, LogEntry, chain};
+use crate::message::access::open::OpenItem;
+use crate::message::{Canonical as _, Member};
+use crate::types::{GrantId, Hash, Timestamp};
+
+use super::Owner;
+
+/// Records of a page while a collection is looked through.
+const PAGE: usize = 1_000;
+
+/// An entry of the access log, as the static nodes have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessEvent {
+    /// When, by the clock of the first that has it.
+    pub time: Timestamp,
+    /// The grant.
+    pub grant: GrantId,
+    /// Hash of the request.
+    pub request: Hash,
+    /// The records and lists that were asked for, by their names where this home knows them.
+    pub items: Vec<String>,
+    /// What for, in the grantee's word.
+    pub purpose: String,
+    /// Why it was denied, if it was; by each node that denied it.
+    pub denied: Option<Denial>,
+    /// The static nodes that say so.
+    pub nodes: Vec<String>,
+}
+
+impl Owner<'_> {
+    pub(super) async fn access_log(&self) -> Result<Vec<AccessEvent>, Error> {
+        self.vault.ledger.follow().await?;
+        if self.desks.access(self.id()).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let roster = self.vault.ledger.roster();
+        self.desks.follow(&roster);
+        let (mut events, mut answered, mut reasons) = (Vec::<AccessEvent>::new(), 0, Vec::new());
+        for member in roster.members() {
+            match self.log_of(member).await {
+                Ok(entries) => {
+                    answered += 1;
+                    entries.into_iter().for_each(|entry| note(&mut events, member, entry));
+                }
+                Err(error) => reasons.push(error.to_string()),
+            }
+        }
+        if answered < roster.committee().quorum() {
+            let message = format!("too few static nodes show their access log: {}", reasons.join("; "));
+            return Err(Error::new(ErrorKind::Unavailable, message).with_hint("see `xvault static status`"));
+        }
+        let names = self.record_names().await?;
+        for event in &mut events {
+            event.items.iter_mut().for_each(|item| {
+                if let Some(name) = names.get(item) {
+                    name.clone_into(item);
+                }
+            });
+        }
+        events.sort_by_key(|event| event.time);
+        Ok(events)
+    }
+
+    /// Names of records by their tags.
+    pub(super) async fn record_names(&self) -> Result<BTreeMap<String, String>, Error> {
+        let keys = self.vault.keys.access();
+        let mut names = BTreeMap::new();
+        for collection in self.client.collections().await? {
+            let mut after = None;
+            loop {
+                let options = ListOptions {
+                    prefix: String::new(),
+                    delimiter: None,
+                    after,
+                    limit: PAGE,
+                    include_deleted: true,
+                };
+                let page = self.client.list(&collection.name, options).await?;
+                for entry in page.entries {
+                    let ListEntry::Record(info) = entry else { continue };
+                    let tag = keys.record_tag(&collection.name, &info.name);
+                    names.insert(tag.to_string(), format!("xv://{}/{}", collection.name, info.name));
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// The whole log of the vault at one static node, checked against the head that it signs.
+    pub(super) async fn log_of(&self, member: &Member) -> Result<Vec<LogEntry>, Error> {
+        let damaged =
+            |what: &str| Error::new(ErrorKind::Corrupt, format!("the access log of {} {what}", member.label));
+        let (network, vault, nonce) = (self.vault.ledger.genesis().network, self.id(), random()?);
+        let audit = self.vault.keys.access().audit();
+        let (mut entries, mut head, mut after) = (Vec::new(), Hash([0; 32]), None);
+        loop {
+            let DeskAnswer::Log(page) =
+                self.desks.say(member, &DeskRequest::Log { vault, after, nonce }).await?
+            else {
+                return Err(wrong_answer());
+            };
+            page.verify(&network, &vault, &nonce, &member.key)
+                .map_err(|wrong| damaged("is not signed by it").caused_by(wrong))?;
+            let first = after.map_or(0, |after: u64| after + 1);
+            if page.first != first {
+                return Err(damaged("has a gap"));
+            }
+            for (sequence, sealed) in (first..).zip(&page.entries) {
+                head = chain(&head, sealed);
+                let context = LogEntry::context(&member.key, sequence);
+                let plain = audit.open(Purpose::Audit, &context, sealed);
+                let entry = plain.ok().and_then(|plain| LogEntry::decode(&plain).ok());
+                entries.push(entry.ok_or_else(|| damaged("has an entry that does not open"))?);
+                after = Some(sequence);
+            }
+            let have = u64::try_from(entries.len()).unwrap_or(u64::MAX);
+            if have >= page.size {
+                // It may have grown since the first page: what it signed last must be what there is.
+                let is_it = have > page.size || page.head == head;
+                return if is_it { Ok(entries) } else { Err(damaged("is not what it signs")) };
+            }
+            if page.entries.is_empty() {
+                return Err(damaged("is shorter than it says"));
+            }
+        }
+    }
+}
+
+/// Adds what one node has to what others have of the same request.
+fn note(events: &mut Vec<AccessEvent>, member: &Member, entry: LogEntry) {
+    let same = |event: &&mut AccessEvent| event.request == entry.request && event.denied == entry.denied;
+    if let Some(known) = events.iter_mut().find(same) {
+        known.time = known.time.min(entry.time);
+        if !known.nodes.contains(&member.label) {
+            known.nodes.push(member.label.clone());
+        }
+        return;
+    }
+    let item = |item: &OpenItem| match item {
+        OpenItem::Record { record, .. } => record.to_string(),
+        OpenItem::List { .. } => "a list".to_owned(),
+    };
+    events.push(AccessEvent {
+        time: entry.time,
+        grant: entry.grant,
+        request: entry.request,
+        items: entry.items.iter().map(item).collect(),
+        purpose: entry.purpose,
+        denied: entry.denied,
+        nodes: vec![member.label.clone()],
+    });
+}
