@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::statics::eventually;
 use bytes::Bytes;
-use xvault::client::access::{GrantTerms, Scope, Shared, SharedRecord, grantee, owner::every_day};
+use xvault::client::access::{
+    AccessEvent, GrantTerms, Scope, Shared, SharedRecord, grantee, owner::every_day,
+};
 use xvault::client::{
     Client, ClientConfig, Error, ErrorKind, GetOptions, LedgerClient, PutOptions, RecordAddress, Remove,
     Source,
@@ -176,7 +178,11 @@ async fn a_grantee_reads_what_it_was_let_into_and_the_owner_sees_it() {
     assert_eq!(denial(&refused), Some(Denial::Revoked), "{refused}");
     assert!(shared.list().await.is_err());
     let log = owner.access_log().await.unwrap();
-    assert!(log.iter().any(|event| event.denied == Some(Denial::Revoked)), "denials are in it too: {log:?}");
+    let denied = |item: &str| {
+        let is_it = |event: &&AccessEvent| event.denied == Some(Denial::Revoked) && event.items == [item];
+        log.iter().find(is_it).is_some_and(|event| event.nodes.len() >= 2)
+    };
+    assert!(denied("xv://imaging/knee-2.dcm") && denied("a list"), "denials are in it too: {log:?}");
     let twice = owner.revoke(report.grant, |_| ()).await.unwrap_err();
     assert_eq!(twice.kind(), ErrorKind::Refused);
     let grants = owner.grants().await.unwrap();

@@ -157,7 +157,11 @@ fn note(events: &mut Vec<AccessEvent>, member: &Member, entry: LogEntry) {
         time: entry.time,
         grant: entry.grant,
         request: entry.request,
-        items: entry.items.iter().map(item).collect(),
+        items: if entry.items.is_empty() {
+            vec!["a list".to_owned()]
+        } else {
+            entry.items.iter().map(item).collect()
+        },
         purpose: entry.purpose,
         denied: entry.denied,
         nodes: vec![member.label.clone()],

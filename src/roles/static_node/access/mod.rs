@@ -196,16 +196,20 @@ impl AccessDesk {
             return Ok(DeskAnswer::Denied(Denial::NoSuchGrant));
         };
         let (grant, store) = (&row.grant, self.0.store.view()?);
-        if row.revoked.is_some() || store.is_revocation_seen(&grant.vault, &grant.grant)? {
-            return Ok(DeskAnswer::Denied(Denial::Revoked));
-        }
         let now = self.0.clock.now().max(query::tip(view)?.record.time);
-        if !grant.is_in_time(now) {
-            let denial = if now < grant.not_before { Denial::NotYet } else { Denial::Expired };
+        let denial = if row.revoked.is_some() || store.is_revocation_seen(&grant.vault, &grant.grant)? {
+            Some(Denial::Revoked)
+        } else if now < grant.not_before {
+            Some(Denial::NotYet)
+        } else if grant.expires <= now {
+            Some(Denial::Expired)
+        } else {
+            (!grant.covers(Rights::LIST, scope, generation)).then_some(Denial::NotGranted)
+        };
+        if let Some(denial) = denial {
+            // A client that is told so asks no further: the owner is to see it all the same.
+            self.log_denied_list(view, grant, scope, denial)?;
             return Ok(DeskAnswer::Denied(denial));
-        }
-        if !grant.covers(Rights::LIST, scope, generation) {
-            return Ok(DeskAnswer::Denied(Denial::NotGranted));
         }
         let found = store.lists(&grant.vault, scope, generation, after, MAX_ANSWER_ROWS)?;
         Ok(DeskAnswer::Batches(found))

@@ -7,13 +7,14 @@ use zeroize::Zeroizing;
 use super::{AccessDesk, Denials, LOGGED_DENIALS, Unanswered};
 use crate::crypto::access::Purpose;
 use crate::ledger::access::{Decision, decide};
+use crate::ledger::rows::ACCESS;
 use crate::message::Canonical as _;
-use crate::message::access::Denial;
 use crate::message::access::desk::{DeskAnswer, LogEntry};
 use crate::message::access::open::{OpenItem, OpenReply, OpenedItem, SignedOpenRequest};
+use crate::message::access::{Denial, Grant};
 use crate::store::access::{AccessStoreError, AccessView, HeldShare, Logged};
 use crate::store::chain::View;
-use crate::types::{GrantId, Timestamp};
+use crate::types::{GrantId, Hash, ScopeTag, Timestamp, VaultId};
 
 /// Microseconds of a minute.
 const MINUTE_MICROS: u64 = 60_000_000;
@@ -63,22 +64,57 @@ impl AccessDesk {
             purpose: request.purpose.clone(),
             denied,
         };
-        let log_sequence = store.log_end(&request.vault)?.size;
-        let context = LogEntry::context(&self.0.key.public(), log_sequence);
-        let sealed = held.audit.seal(Purpose::Audit, &context, &entry.encode(), &*random::<64>()?);
-        self.0.store.log(&Logged {
-            vault: &request.vault,
-            grant: &request.grant,
-            nonce: &request.nonce,
-            sequence: log_sequence,
-            sealed: &sealed,
-            records,
-            now,
-        })?;
+        let log_sequence = self.append(&store, &held, &request.vault, &request.nonce, &entry, records)?;
         Ok(match denied {
             Some(denial) => Err(denial),
             None => Ok(Opening { held, epoch, log_sequence, store }),
         })
+    }
+
+    /// Has it in the log that a grantee was not told which batches there are in a scope.
+    pub(super) fn log_denied_list(
+        &self,
+        view: &View,
+        grant: &Grant,
+        scope: &ScopeTag,
+        denial: Denial,
+    ) -> Result<(), Unanswered> {
+        let mut denials = self.deciding();
+        let (store, now) = (self.0.store.view()?, self.0.clock.now());
+        let Some(access) = ACCESS.get(view, &grant.vault)? else { return Ok(()) };
+        let held = store.share(&grant.vault, (access.sharing.dealing, access.sharing.epoch))?;
+        let Some(held) = held.filter(|_| may_log(&mut denials, &grant.grant, now)) else { return Ok(()) };
+        // No request to name: those of a minute are one, at whichever node they arrive.
+        let minute = now.unix_micros() / MINUTE_MICROS;
+        let request = [&grant.grant.0[..], &scope.0, &minute.to_le_bytes()].concat();
+        let entry = LogEntry {
+            time: now,
+            grant: grant.grant,
+            request: Hash(*blake3::hash(&request).as_bytes()),
+            items: Vec::new(),
+            purpose: "list".to_owned(),
+            denied: Some(denial),
+        };
+        let nonce = random::<16>()?;
+        self.append(&store, &held, &grant.vault, &nonce, &entry, 0).map(drop)
+    }
+
+    /// Appends an entry to the log durably; its number.
+    fn append(
+        &self,
+        store: &AccessView,
+        held: &HeldShare,
+        vault: &VaultId,
+        nonce: &[u8; 16],
+        entry: &LogEntry,
+        records: u32,
+    ) -> Result<u64, Unanswered> {
+        let sequence = store.log_end(vault)?.size;
+        let context = LogEntry::context(&self.0.key.public(), sequence);
+        let sealed = held.audit.seal(Purpose::Audit, &context, &entry.encode(), &*random::<64>()?);
+        let (grant, now) = (&entry.grant, entry.time);
+        self.0.store.log(&Logged { vault, grant, nonce, sequence, sealed: &sealed, records, now })?;
+        Ok(sequence)
     }
 
     /// This node's part of the release, and what it has of each item.
