@@ -258,14 +258,16 @@ fn ls(session: &Session) -> anyhow::Result<Exit> {
     let network = session.network()?;
     if network.genesis.is_none() {
         let listed = network.nodes.into_iter().map(|node| (node, None));
-        return list(session.output(), listed.collect());
+        return list(session.output(), listed.collect(), "no ledger");
     }
     session.with_ledger(async |ledger| {
         let known = ledger.nodes().await;
         if let Err(error) = &known {
             session.output().warn(format_args!("without what the ledger says: {error}"));
         }
-        list(session.output(), merged(network.nodes, known.unwrap_or_default()))
+        // That a node is not on the ledger is said only if the ledger was asked.
+        let without = if known.is_ok() { "not on the ledger" } else { "the ledger does not answer" };
+        list(session.output(), merged(network.nodes, known.unwrap_or_default()), without)
     })
 }
 
@@ -282,7 +284,7 @@ fn merged(nodes: Vec<NodeInfo>, mut known: Vec<(NodeNumber, Node)>) -> Vec<Liste
     listed
 }
 
-fn list(output: &Output, nodes: Vec<Listed>) -> anyhow::Result<Exit> {
+fn list(output: &Output, nodes: Vec<Listed>, without: &str) -> anyhow::Result<Exit> {
     for (node, row) in nodes {
         if output.is_json() {
             let mut value = serde_json::to_value(&node)?;
@@ -299,7 +301,7 @@ fn list(output: &Output, nodes: Vec<Listed>) -> anyhow::Result<Exit> {
         let ledger = row.map(|(number, row)| format!("{number}  {}", registry::state(&row)));
         output.line(format_args!(
             "{name:16}  {key}  {address:21}  {operator:16}  {site:16}  {}",
-            ledger.as_deref().unwrap_or("not on the ledger")
+            ledger.as_deref().unwrap_or(without)
         ))?;
     }
     Ok(Exit::Ok)
