@@ -379,17 +379,28 @@ fn ports(count: usize, base_port: Option<u16>) -> Result<Vec<SocketAddr>, Devnet
     sockets.iter().map(|(udp, _)| udp.local_addr()).collect::<io::Result<_>>().map_err(DevnetError::Port)
 }
 
+/// Ports that no system gives to clients by itself: while the devnet is down nobody takes its ports by chance.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
 /// A port of loopback that is free for UDP and for TCP.
 fn free_port() -> io::Result<(UdpSocket, TcpListener)> {
     let mut tries = 0;
     loop {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        match TcpListener::bind(udp.local_addr()?) {
-            Ok(tcp) => return Ok((udp, tcp)),
+        // Where so many are taken any port will do.
+        let port = if tries < 50 { random_port()? } else { 0 };
+        let bound = UdpSocket::bind((Ipv4Addr::LOCALHOST, port))
+            .and_then(|udp| TcpListener::bind(udp.local_addr()?).map(|tcp| (udp, tcp)));
+        match bound {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < 100 => tries += 1,
-            Err(error) => return Err(error),
+            bound => return bound,
         }
     }
+}
+
+fn random_port() -> io::Result<u16> {
+    let mut bytes = [0; 2];
+    getrandom::fill(&mut bytes)?;
+    Ok(PORTS.start + u16::from_le_bytes(bytes) % (PORTS.end - PORTS.start))
 }
 
 fn random() -> Result<[u8; 32], DevnetError> {
