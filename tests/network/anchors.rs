@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::statics::eventually;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use xvault::client::{
@@ -329,6 +330,17 @@ async fn what_is_staged_is_put_once_by_however_many() {
     for settled in [one, two, three] {
         settled.unwrap();
     }
+    // The client settles by itself as well, and nobody waits for what another has claimed.
+    eventually("all are put", async || {
+        device.settle().await.unwrap().staged == 0 && {
+            let mut found = 0;
+            for name in &names {
+                found += usize::from(device.versions(&at("docs", name)).await.is_ok());
+            }
+            found == names.len()
+        }
+    })
+    .await;
     for name in &names {
         assert_eq!(device.versions(&at("docs", name)).await.unwrap().len(), 1, "{name}");
     }

@@ -578,7 +578,14 @@ async fn with_bad_static(vice: Vice) {
     let mut world = World::start().await;
     let first = world.first_asked();
     world.stop(first).await;
-    let endpoint = ServerEndpoint::bind(world.addresses[usize::from(first)], &key(first)).unwrap();
+    // The system frees a port a moment after its socket.
+    let mut endpoint = None;
+    eventually("the port is free", async || {
+        endpoint = ServerEndpoint::bind(world.addresses[usize::from(first)], &key(first)).ok();
+        endpoint.is_some()
+    })
+    .await;
+    let endpoint = endpoint.unwrap();
     let honest = Peers::new(&static_peers(&world.genesis), &key(first));
     let from = key((first + 1) % 4).public();
     let bad = serve(endpoint, Arc::new(BadStatic { vice, honest, from }), Limits::default());
