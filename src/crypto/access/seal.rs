@@ -38,7 +38,7 @@ pub enum Purpose {
     Handoff,
     /// A static node's answer to a request for access. Context: hash of the request, the node's place, the sharing's epoch.
     Partial,
-    /// An entry of the access log, for the owner. Context: the node's place and the entry's number.
+    /// An entry of the access log, for the owner. Context: the node's key and the entry's number.
     Audit,
     /// A data key for a vault's owner from a writer that has no scope key. Context: the record's tag and version.
     Inbox,
