@@ -87,13 +87,14 @@ impl Owner<'_> {
     /// Takes versions out of all scopes that are not their records' latest any more, or whose records were removed: a grant
     /// shows what is there now.
     pub(super) async fn withdraw(&self, only: Option<&[RecordAddress]>) -> Result<(), Error> {
+        let only = only.map(|only| only.iter().collect::<BTreeSet<_>>());
         let notes = self.client.ctx.index.with(|index| index.notes(SLOT)).await?;
         let mut stale: BTreeMap<VersionId, (RecordAddress, Vec<Vec<u8>>)> = BTreeMap::new();
         for (key, address) in notes {
             let version = key.last_chunk().copied().map(VersionId);
             let at = std::str::from_utf8(&address).ok().and_then(parse_address);
             let Some((version, at)) = version.zip(at) else { continue };
-            if only.is_some_and(|only| !only.contains(&at)) {
+            if only.as_ref().is_some_and(|only| !only.contains(&at)) {
                 continue;
             }
             stale.entry(version).or_insert_with(|| (at, Vec::new())).1.push(key);
