@@ -21,8 +21,9 @@ use crate::types::PublicKey;
 /// Reset code of a stream whose answer was not completed.
 const INCOMPLETE: VarInt = VarInt::from_u32(1);
 
-/// Connections are told that the node leaves, and given this long to hear it.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// The longest that a stop waits for the address to be free: QUIC holds the socket for three of the longest round trips that a
+/// connection saw (RFC 9000 section 10.2), which on a machine under load are long.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What a node does with requests.
 pub trait Handler: Send + Sync + 'static {

@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
@@ -373,34 +374,40 @@ fn ports(count: usize, base_port: Option<u16>) -> Result<Vec<SocketAddr>, Devnet
             u16::try_from(count).ok().and_then(|count| base.checked_add(count)).ok_or_else(too_high)?;
         return Ok((base..last).map(address).collect());
     }
-    // All are held open until all are found, so that no two are the same.
-    let sockets: Vec<_> =
-        (0..count).map(|_| free_port()).collect::<io::Result<_>>().map_err(DevnetError::Port)?;
-    sockets.iter().map(|(udp, _)| udp.local_addr()).collect::<io::Result<_>>().map_err(DevnetError::Port)
+    free_ports(count).map(|ports| ports.map(address).collect()).map_err(DevnetError::Port)
 }
 
 /// Ports that no system gives to clients by itself: while the devnet is down nobody takes its ports by chance.
-const PORTS: std::ops::Range<u16> = 10_000..32_000;
+const PORTS: Range<u16> = 10_000..32_000;
+/// How many places are looked at.
+const PORT_TRIES: usize = 100;
 
-/// A port of loopback that is free for UDP and for TCP.
-fn free_port() -> io::Result<(UdpSocket, TcpListener)> {
-    let mut tries = 0;
-    loop {
-        // Where so many are taken any port will do.
-        let port = if tries < 50 { random_port()? } else { 0 };
-        let bound = UdpSocket::bind((Ipv4Addr::LOCALHOST, port))
-            .and_then(|udp| TcpListener::bind(udp.local_addr()?).map(|tcp| (udp, tcp)));
-        match bound {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < 100 => tries += 1,
-            bound => return bound,
+/// Ports in a row that are free on loopback, for UDP and for TCP. Rows begin at multiples of their length, so that devnets of
+/// one size share all of their ports or none.
+fn free_ports(count: usize) -> io::Result<Range<u16>> {
+    let row = u16::try_from(count.next_power_of_two()).unwrap_or(u16::MAX);
+    let count = u16::try_from(count).unwrap_or(u16::MAX);
+    let rows = (PORTS.end - PORTS.start) / row;
+    if rows == 0 {
+        return Err(io::Error::other(format!("there are no {count} ports in a row")));
+    }
+    let mut taken = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..PORT_TRIES {
+        let mut random = [0; 2];
+        getrandom::fill(&mut random)?;
+        let first = PORTS.start + u16::from_le_bytes(random) % rows * row;
+        let ports = first..first + count;
+        match ports.clone().try_for_each(is_free) {
+            Ok(()) => return Ok(ports),
+            Err(error) => taken = error,
         }
     }
+    Err(taken)
 }
 
-fn random_port() -> io::Result<u16> {
-    let mut bytes = [0; 2];
-    getrandom::fill(&mut bytes)?;
-    Ok(PORTS.start + u16::from_le_bytes(bytes) % (PORTS.end - PORTS.start))
+fn is_free(port: u16) -> io::Result<()> {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, port))?;
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop)
 }
 
 fn random() -> Result<[u8; 32], DevnetError> {
