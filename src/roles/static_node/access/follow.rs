@@ -4,10 +4,11 @@
 //! start, the state tells what there is. Everything here does nothing when it is done again.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::{AccessDesk, Unanswered};
@@ -22,7 +23,7 @@ use crate::message::{Action, Block, Canonical as _};
 use crate::net::Peers;
 use crate::roles::static_node::keeper::Command;
 use crate::store::access::{AccessStoreError, PackageKind, batch_hash};
-use crate::store::chain::View;
+use crate::store::chain::{ChainError, View};
 use crate::types::{Hash, Height, PublicKey, ShareIndex, Timestamp, VaultId};
 
 /// The longest rest between two looks at the ledger.
@@ -52,7 +53,8 @@ impl Following {
         news: watch::Receiver<bool>,
     ) -> Self {
         let (stop, stopping) = watch::channel(false);
-        let work = Work { desk, peers, keeper, wanted: BTreeSet::new(), erased: true };
+        let disk = Arc::new(Semaphore::new(1));
+        let work = Work { desk, peers, keeper, wanted: BTreeSet::new(), erased: true, disk };
         Self { stop, task: tokio::spawn(work.run(news, stopping)) }
     }
 
@@ -73,6 +75,8 @@ struct Work {
     wanted: BTreeSet<VaultId>,
     /// Whether keyslots were erased since the key of what is at rest was renewed.
     erased: bool,
+    /// Held by what is done on the disk, which goes on when whoever waits for it has gone.
+    disk: Arc<Semaphore>,
 }
 
 /// What was carried out.
@@ -106,13 +110,30 @@ impl Work {
             };
             tokio::select! {
                 () = round => {}
-                _ = stopping.changed() => return,
+                _ = stopping.changed() => break,
             }
             tokio::select! {
                 _ = tokio::time::timeout(REST, news.changed()) => {}
-                _ = stopping.changed() => return,
+                _ = stopping.changed() => break,
             }
         }
+        // What was under way on the disk ends before the node does.
+        drop(self.disk.acquire().await);
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&AccessDesk) -> Result<T, Unanswered> + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        let panicked = || Unanswered::Chain(ChainError::Panicked);
+        let held = Arc::clone(&self.disk).acquire_owned().await.map_err(|_| panicked())?;
+        let desk = self.desk.clone();
+        let job = tokio::task::spawn_blocking(move || {
+            let done = work(&desk);
+            drop(held);
+            done
+        });
+        job.await.map_err(|_| panicked())?
     }
 
     /// Has a head of the access log put on the ledger. If the keeper is busy the next one says as much.
@@ -124,8 +145,8 @@ impl Work {
 
     async fn round(&mut self, reconciled: &mut bool) -> Result<(), Unanswered> {
         self.learn_height().await?;
-        let (desk, anew) = (self.desk.clone(), !*reconciled);
-        let carried = blocking(move || desk.carry_out(anew)).await?;
+        let anew = !*reconciled;
+        let carried = self.on_disk(move |desk| desk.carry_out(anew)).await?;
         *reconciled = true;
         self.learn_keys().await?;
         self.wanted.extend(carried.wanted);
@@ -172,8 +193,8 @@ impl Work {
             if let Ok(DeskAnswer::SealKey(signed)) = DeskAnswer::decode(&answer)
                 && signed.verify(&network, key).is_ok()
             {
-                let (desk, node) = (self.desk.clone(), *key);
-                blocking(move || Ok(desk.0.store.keep_peer_key(&node, &signed)?)).await?;
+                let node = *key;
+                self.on_disk(move |desk| Ok(desk.0.store.keep_peer_key(&node, &signed)?)).await?;
             }
         }
         Ok(())
@@ -199,8 +220,7 @@ impl Work {
             else {
                 continue;
             };
-            let desk = self.desk.clone();
-            blocking(move || desk.apply_batch(&desk.0.chain.view()?, &vault, number, &bytes)).await?;
+            self.on_disk(move |desk| desk.apply_batch(&desk.0.chain.view()?, &vault, number, &bytes)).await?;
         }
         for vault in self.wanted.clone() {
             let Some(access) = ACCESS.get(&view, &vault)? else { continue };
@@ -210,13 +230,12 @@ impl Work {
             let Some(bytes) = self.ask(&others, vault, hash, DepositKind::Dealing, is_it).await else {
                 continue;
             };
-            let desk = self.desk.clone();
-            let work = move || {
+            let work = move |desk: &AccessDesk| {
                 desk.0.store.deposit(&vault, &hash, PackageKind::Dealing, &bytes, desk.0.clock.now())?;
                 desk.take_share(&desk.0.chain.view()?, &vault)
             };
             // One that is of no use to this node is not asked for again.
-            blocking(work).await?;
+            self.on_disk(work).await?;
             self.wanted.remove(&vault);
         }
         Ok(())
@@ -244,8 +263,8 @@ impl Work {
     }
 
     async fn tidy(&mut self) -> Result<(), Unanswered> {
-        let (desk, erased) = (self.desk.clone(), std::mem::take(&mut self.erased));
-        let tidied = blocking(move || {
+        let erased = std::mem::take(&mut self.erased);
+        let tidied = self.on_disk(move |desk| {
             desk.forget_packages()?;
             if erased {
                 desk.0.store.renew_key()?;
@@ -260,13 +279,6 @@ impl Work {
 
 fn is_batch(bytes: &[u8], named: &EntryBatch) -> bool {
     BatchPackage::decode_bounded(bytes).is_ok_and(|package| package.batch() == *named)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Unanswered> + Send + 'static,
-) -> Result<T, Unanswered> {
-    let panicked = |_| Unanswered::Chain(crate::store::chain::ChainError::Panicked);
-    tokio::task::spawn_blocking(work).await.map_err(panicked)?
 }
 
 impl AccessDesk {
