@@ -288,6 +288,9 @@ pub const MAX_ACCESS_MESSAGE_LEN: usize = MAX_PACKAGE_LEN + 1_024;
 /// Packages of one vault that a static node keeps: those of its grants, and some that wait for the ledger.
 pub const MAX_VAULT_PACKAGES: usize = MAX_VAULT_GRANTS as usize + 64;
 
+/// Bytes of all of them: usual bodies of as many grants as a vault may have, and a dozen of the largest packages.
+pub const MAX_VAULT_PACKAGE_BYTES: usize = 128 << 20;
+
 /// Bytes of the sealed body of a grant: thirty nodes of a day tree for each scope, and words.
 pub const MAX_GRANT_BODY_LEN: usize = 256 << 10;
 

@@ -9,8 +9,8 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::ledger::ask::{Answer, Fate, Question};
 use crate::message::access::desk::DeskRequest;
 use crate::message::{
-    Canonical as _, LedgerTip, NodeStatus, Refusal, RefusalCode, Request, Response, SignedTransaction,
-    Violation,
+    Action, Canonical as _, LedgerTip, NodeStatus, Refusal, RefusalCode, Request, Response,
+    SignedTransaction, Violation,
 };
 use crate::net::{Body, Handler, Reply};
 use crate::roles::static_node::access::AccessDesk;
@@ -101,12 +101,24 @@ impl Desk {
     async fn submit(&self, bytes: &[u8]) -> Result<Answer, Refusal> {
         let signed = SignedTransaction::decode(bytes)?;
         let transaction = Box::new(signed.into_verified(&self.network)?);
+        self.note_revocation(transaction.signed()).await;
         let (answer, answered) = oneshot::channel();
         self.tell(Command::Submit { transaction, answer })?;
         match tokio::time::timeout(FINALITY_PATIENCE, answered).await {
             Ok(Ok(fate)) => Ok(Answer::Fate(fate)),
             Ok(Err(_)) => Err(Refusal::busy("the static node is stopping", 1_000)),
             Err(_) => Ok(Answer::Fate(Fate::Waiting)),
+        }
+    }
+
+    /// A revocation counts from here on, long before it is final. If it cannot be noted it counts when it is.
+    async fn note_revocation(&self, signed: &SignedTransaction) {
+        let Action::Revoke { .. } = signed.transaction().action else { return };
+        let (desk, author) = (self.access.clone(), signed.transaction().author);
+        let request = DeskRequest::Revoke(signed.bytes().to_vec());
+        let noted = tokio::task::spawn_blocking(move || desk.answer(&author, request)).await;
+        if let Ok(Err(refusal)) = noted {
+            tracing::debug!(%refusal, "a submitted revocation is not noted");
         }
     }
 

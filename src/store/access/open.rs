@@ -326,15 +326,19 @@ impl AccessView {
         Ok(found.filter(|found| found.slot.hash() == named.slot))
     }
 
-    /// Packages of a vault that wait for the ledger, or that it names.
+    /// Packages of a vault that wait for the ledger, or that it names: how many, and their bytes.
     ///
     /// # Errors
     /// [`AccessStoreError`].
-    pub fn packages_of(&self, vault: &VaultId) -> Result<usize, AccessStoreError> {
+    pub fn packages_of(&self, vault: &VaultId) -> Result<(usize, usize), AccessStoreError> {
         let (first, last) =
             (tables::package_key(vault, &Hash([0; 32])), tables::package_key(vault, &Hash([0xff; 32])));
         let table = self.txn.open_table(PACKAGES)?;
-        Ok(table.range::<&[u8; 64]>(&first..=&last)?.count())
+        let (mut count, mut bytes) = (0, 0);
+        for row in table.range::<&[u8; 64]>(&first..=&last)? {
+            (count, bytes) = (count + 1, bytes + row?.1.value().2.len());
+        }
+        Ok((count, bytes))
     }
 
     /// The root of a batch that was carried out here.

@@ -9,7 +9,7 @@ use crate::message::access::{BatchPackage, DealingPackage, DepositKind};
 use crate::message::{Refusal, RefusalCode, Violation};
 use crate::store::access::batch_hash;
 use crate::store::chain::View;
-use crate::types::limits::{MAX_GRANT_BODY_LEN, MAX_VAULT_PACKAGES};
+use crate::types::limits::{MAX_GRANT_BODY_LEN, MAX_VAULT_PACKAGE_BYTES, MAX_VAULT_PACKAGES};
 use crate::types::{Hash, PublicKey, ShareIndex, VaultId};
 
 impl AccessDesk {
@@ -46,7 +46,8 @@ impl AccessDesk {
                 body_hash(bytes)
             }
         };
-        if self.0.store.view()?.packages_of(vault)? >= MAX_VAULT_PACKAGES {
+        let (count, held) = self.0.store.view()?.packages_of(vault)?;
+        if count >= MAX_VAULT_PACKAGES || held + bytes.len() > MAX_VAULT_PACKAGE_BYTES {
             let what = "the vault has as many packages here as are kept";
             return Err(Refusal::new(RefusalCode::Full, what).into());
         }
