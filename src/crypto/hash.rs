@@ -99,6 +99,10 @@ pub enum Context {
     SealKeyHash,
     /// Head of a vault's access log and an entry to the next head.
     LogChain,
+    /// Lines of a list to their digest.
+    ListLines,
+    /// Grant, scope and minute to what denials of its lists are logged as.
+    DeniedList,
     /// Day's key, PRF output, whose line it is, nonce and hint to the key of a line of a list.
     ListLine,
     /// Key of what a static node keeps at rest to what tells it from others.
@@ -117,7 +121,7 @@ pub enum Context {
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 57] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -166,6 +170,8 @@ impl Context {
         Self::OpenRequest,
         Self::SealKeyHash,
         Self::LogChain,
+        Self::ListLines,
+        Self::DeniedList,
         Self::ListLine,
         Self::RestKeyId,
         Self::GrantHeader,
@@ -227,6 +233,8 @@ impl Context {
             Self::OpenRequest => "xvault v1 2026-11 open request",
             Self::SealKeyHash => "xvault v1 2026-11 seal key hash",
             Self::LogChain => "xvault v1 2026-11 access log chain",
+            Self::ListLines => "xvault v1 2026-11 list lines",
+            Self::DeniedList => "xvault v1 2026-11 denied list",
             Self::ListLine => "xvault v1 2026-11 list line",
             Self::RestKeyId => "xvault v1 2026-11 rest key id",
             Self::GrantHeader => "xvault v1 2026-11 grant header",

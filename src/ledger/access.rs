@@ -8,12 +8,12 @@
 
 use crate::ledger::query;
 use crate::ledger::read::{Read, ReadError};
-use crate::ledger::rows::{ACCESS, GRANTS, Sharing};
+use crate::ledger::rows::{ACCESS, BATCH_NUMBERS, GRANTS, Sharing};
 use crate::message::access::denial::Denial;
 use crate::message::access::open::{OpenItem, SignedOpenRequest};
 use crate::message::access::{Grant, Rights};
 use crate::types::limits::{OPEN_LEASE_MICROS, OPEN_WINDOW_MICROS};
-use crate::types::{BatchId, GrantId, RecordTag, ScopeTag, Timestamp, VaultId, VersionId};
+use crate::types::{GrantId, RecordTag, ScopeTag, Timestamp, VaultId, VersionId};
 
 /// What a node knows beside the state.
 pub trait Facts {
@@ -51,14 +51,14 @@ pub trait Facts {
         generation: u32,
     ) -> Result<bool, Self::Error>;
 
-    /// Whether a batch of this vault, which is final, lists something in a scope.
+    /// Whether the batch of a number, which is final, lists something in a scope.
     ///
     /// # Errors
     /// As the store says.
     fn has_list(
         &self,
         vault: &VaultId,
-        batch: &BatchId,
+        batch: u64,
         scope: &ScopeTag,
         generation: u32,
     ) -> Result<bool, Self::Error>;
@@ -169,7 +169,10 @@ fn judge<F: Facts>(
             if !grant.covers(Rights::LIST, scope, *generation) {
                 Some(Denial::NotGranted)
             } else {
-                let there = facts.has_list(vault, batch, scope, *generation)?;
+                let there = match BATCH_NUMBERS.get(state, &(*vault, *batch))? {
+                    Some(number) => facts.has_list(vault, number, scope, *generation)?,
+                    None => false,
+                };
                 (!there).then_some(Denial::NoSuchEntry)
             }
         }

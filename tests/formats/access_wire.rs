@@ -85,8 +85,8 @@ fn reply() -> OpenReply {
                 header: Hash([3; 32]),
                 slot: Box::new(slot),
             },
-            OpenedItem::List(vec![line]),
-            OpenedItem::List(vec![]),
+            OpenedItem::List { digest: Hash([4; 32]), lines: vec![line] },
+            OpenedItem::List { digest: Hash([5; 32]), lines: vec![] },
         ],
         log_sequence: 9,
     }

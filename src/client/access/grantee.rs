@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::access::desk::Desks;
+use crate::client::access::gathering::{Gathering, Opened, Unopened};
 use crate::client::access::owner::is_named;
 use crate::client::context::{Context, random};
 use crate::client::get::read_header;
@@ -18,17 +19,14 @@ use crate::client::members;
 use crate::client::vault::Vault;
 use crate::client::{ClientConfig, Download, Error, ErrorKind, GetOptions, RecordAddress, RecordInfo};
 use crate::crypto::access::{
-    Commitments, DayKey, Inputs, Kek, LineOf, Partial, PrfOutput, Purpose, Release, SealKey, SealedLine,
-    SlotContent,
+    Commitments, DayKey, Kek, LineOf, PrfOutput, Purpose, SealKey, SealedLine, SlotContent,
 };
 use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::rows::{Access, GrantRow};
 use crate::message::access::body::MAX_NOTE_LEN;
 use crate::message::access::desk::{DeskAnswer, DeskRequest, body_hash};
-use crate::message::access::open::{
-    ListedLine, OpenItem, OpenReply, OpenRequest, OpenedItem, SignedOpenRequest,
-};
+use crate::message::access::open::{ListedLine, OpenItem, OpenRequest, OpenedItem, SignedOpenRequest};
 use crate::message::access::{BodyScope, Denial, GrantBody, KeyPackage, ListLine, Rights};
 use crate::message::anchor::AnchoredSegment;
 use crate::message::{Canonical as _, Extent, Member, RecordHeader, Roster, StoredVersion};
@@ -70,12 +68,6 @@ pub struct Shared {
     key: KeyPair,
     row: GrantRow,
     body: GrantBody,
-}
-
-/// A release: what it takes to open each item of a request.
-struct Opened {
-    outputs: Vec<PrfOutput>,
-    items: Vec<OpenedItem>,
 }
 
 /// Makes a key package to give to an owner: keys that serve for one grant.
@@ -365,18 +357,19 @@ impl Shared {
         let (opened, request) = self.release(batches.iter().map(list).collect(), "list").await?;
         let mut found = Vec::new();
         for ((slot_id, output), item) in request.slots().iter().zip(&opened.outputs).zip(&opened.items) {
-            let OpenedItem::List(lines) = item else { return Err(wrong_answer()) };
+            let OpenedItem::List { lines, .. } = item else { return Err(wrong_answer()) };
             found.extend(lines.iter().filter_map(|line| open_line(scope, slot_id, output, line)));
         }
         Ok(found)
     }
 
-    /// Asks the static nodes to release what opens these items; again for a while if they have just started.
+    /// Asks the static nodes to release what opens these items; again for a while if they have just started, or if some have
+    /// yet to carry out a block that others have.
     async fn release(&self, items: Vec<OpenItem>, purpose: &str) -> Result<(Opened, OpenRequest), Error> {
         let mut tries = 0;
         loop {
             match self.release_once(items.clone(), purpose).await {
-                Err(error) if tries < SERVING_TRIES && is_denial(&error, Denial::NotServing) => tries += 1,
+                Err(error) if tries < SERVING_TRIES && is_passing(&error) => tries += 1,
                 done => return done,
             }
             tokio::time::sleep(SERVING_PAUSE).await;
@@ -419,7 +412,7 @@ impl Shared {
                 purpose: purpose.to_owned(),
             };
             let signed = request.sign(&self.key);
-            match self.ask_release(&roster, &commitments, &reply, &signed, access.sharing.epoch).await {
+            match self.ask_release(&roster, &commitments, &reply, &signed).await {
                 Ok(Some(opened)) => return Ok((opened, signed.request().clone())),
                 Ok(None) => last = Some(wrong_answer()),
                 Err(error) => return Err(error),
@@ -462,126 +455,33 @@ impl Shared {
         commitments: &Commitments,
         reply: &SealKey,
         signed: &SignedOpenRequest,
-        epoch: u32,
     ) -> Result<Option<Opened>, Error> {
         let request = signed.request();
         let inputs = request.inputs().ok_or_else(wrong_answer)?;
-        let wants_lines = request.items.iter().any(|item| matches!(item, OpenItem::List { .. }));
-        let mut gathering = Gathering::new(&inputs, commitments, signed.hash(), epoch);
+        let mut gathering = Gathering::new(&inputs, commitments, signed);
         let mut asked = self.desks.say_to_all(roster, &DeskRequest::Open(signed.bytes().to_vec()));
-        while let Some(answered) = asked.join_next().await {
+        while !gathering.is_done()
+            && let Some(answered) = asked.join_next().await
+        {
             let Ok((member, answer)) = answered else { continue };
             let place = roster.committee().position(&member.key).and_then(ShareIndex::at);
             let Some(place) = place else { continue };
             match answer {
-                Ok(DeskAnswer::Opened(sealed)) => {
-                    gathering.add(reply, &member, place, request.lines_from, &sealed);
-                }
-                Ok(DeskAnswer::Denied(denial)) => gathering.denials.push(denial),
-                Ok(_) => gathering.reasons.push(format!("{} answers something else", member.label)),
-                Err(error) => gathering.reasons.push(error.to_string()),
-            }
-            if gathering.is_complete() && (!wants_lines || gathering.has_lines) {
-                break;
+                Ok(DeskAnswer::Opened(sealed)) => gathering.add(reply, &member, place, &sealed),
+                Ok(DeskAnswer::Denied(denial)) => gathering.deny(denial),
+                Ok(_) => gathering.fail(format!("{} answers something else", member.label)),
+                Err(error) => gathering.fail(error.to_string()),
             }
         }
-        if gathering.is_complete() && wants_lines && !gathering.has_lines {
-            return Ok(None);
+        match gathering.finish() {
+            Ok(opened) => Ok(Some(opened)),
+            Err(Unopened::NoLines) => Ok(None),
+            Err(Unopened::Denied(denial)) => Err(denied(denial)),
+            Err(unopened) => Err(Error::new(ErrorKind::Unavailable, unopened.to_string())
+                .caused_by(unopened)
+                .with_hint("records of others open while two thirds of the static nodes answer; try again")),
         }
-        gathering.finish().map(Some)
     }
-}
-
-/// Answers to one request, until there are enough that say the same.
-struct Gathering<'a> {
-    release: Release<'a>,
-    request: Hash,
-    epoch: u32,
-    items: Option<Vec<OpenedItem>>,
-    has_lines: bool,
-    denials: Vec<Denial>,
-    reasons: Vec<String>,
-}
-
-impl<'a> Gathering<'a> {
-    fn new(inputs: &'a Inputs, commitments: &'a Commitments, request: Hash, epoch: u32) -> Self {
-        let release = Release::new(inputs, commitments);
-        let (denials, reasons) = (Vec::new(), Vec::new());
-        Self { release, request, epoch, items: None, has_lines: false, denials, reasons }
-    }
-
-    fn is_complete(&self) -> bool {
-        self.release.is_complete()
-    }
-
-    /// Takes an answer, if it is good and says what the others say.
-    fn add(
-        &mut self,
-        reply: &SealKey,
-        member: &Member,
-        place: ShareIndex,
-        lines_from: ShareIndex,
-        sealed: &[u8],
-    ) {
-        let context = OpenReply::context(&self.request, place, self.epoch);
-        let taken = || -> Result<(Partial, Vec<OpenedItem>), String> {
-            let plain = reply.open(Purpose::Partial, &context, sealed).map_err(|error| error.to_string())?;
-            let found =
-                OpenReply::verify(&plain, &member.key, &self.request).map_err(|wrong| wrong.to_string())?;
-            let partial = Partial::from_slice(&found.partial).map_err(|error| error.to_string())?;
-            if partial.from() != place {
-                Err("it answers for another".to_owned())
-            } else {
-                Ok((partial, found.items))
-            }
-        };
-        let (partial, items) = match taken() {
-            Ok(taken) => taken,
-            Err(reason) => return self.reasons.push(format!("{}: {reason}", member.label)),
-        };
-        if self.items.as_ref().is_some_and(|known| !agree(known, &items)) {
-            self.reasons.push(format!("{} has other entries than the others", member.label));
-            return;
-        }
-        // One that is there already, or too much, is no harm.
-        if !self.release.is_complete()
-            && let Err(error) = self.release.add(partial)
-        {
-            self.reasons.push(format!("{}: {error}", member.label));
-            return;
-        }
-        let is_lister = place == lines_from;
-        if self.items.is_none() || is_lister {
-            self.items = Some(items);
-        }
-        self.has_lines |= is_lister;
-    }
-
-    fn finish(self) -> Result<Opened, Error> {
-        if let Ok(outputs) = self.release.finish() {
-            return Ok(Opened { outputs, items: self.items.unwrap_or_default() });
-        }
-        // What most of those say that deny it.
-        let most = self
-            .denials
-            .iter()
-            .max_by_key(|denial| self.denials.iter().filter(|other| other == denial).count());
-        if let Some(denial) = most {
-            return Err(denied(*denial));
-        }
-        let message = format!("too few static nodes open it: {}", self.reasons.join("; "));
-        Err(Error::new(ErrorKind::Unavailable, message)
-            .with_hint("records of others open while two thirds of the static nodes answer; try again"))
-    }
-}
-
-/// Whether two nodes say the same of all records. Lines come from one alone.
-fn agree(one: &[OpenedItem], other: &[OpenedItem]) -> bool {
-    one.len() == other.len()
-        && one.iter().zip(other).all(|pair| match pair {
-            (OpenedItem::List(_), OpenedItem::List(_)) => true,
-            (one, other) => one == other,
-        })
 }
 
 fn open_line(
@@ -606,9 +506,10 @@ fn open_line(
     })
 }
 
-fn is_denial(error: &Error, denial: Denial) -> bool {
-    let source = std::error::Error::source(error);
-    source.and_then(|source| source.downcast_ref::<Denial>()) == Some(&denial)
+fn is_passing(error: &Error) -> bool {
+    let Some(source) = std::error::Error::source(error) else { return false };
+    source.downcast_ref::<Denial>() == Some(&Denial::NotServing)
+        || matches!(source.downcast_ref::<Unopened>(), Some(Unopened::Contradiction(_)))
 }
 
 /// A denial as an error.

@@ -1,9 +1,11 @@
 //! Access as its parties use it: an owner lets others in, and sees what they open; a grantee reads what it was let into.
 //!
 //! [`scope`] is how owners say which records they mean; [`owner`] deals keys, writes keyslots, grants and revokes; [`grantee`]
-//! accepts and reads; [`desk`] has the calls to the static nodes' access desks that both need.
+//! accepts and reads; [`desk`] has the calls to the static nodes' access desks that both need, and [`gathering`] what becomes of
+//! their answers to one that opens.
 
 pub(crate) mod desk;
+mod gathering;
 pub mod grantee;
 pub mod owner;
 pub mod scope;

@@ -46,7 +46,7 @@ pub(super) const fn revoke(nth: u8) -> Action {
     Action::Revoke { vault: VaultId([1; 32]), grant: GrantId([nth; 16]) }
 }
 
-fn batch(nth: u8) -> Action {
+pub(super) fn batch(nth: u8) -> Action {
     let entry = RecordEntry {
         record: RecordTag([nth; 16]),
         version: VersionId([nth; 16]),

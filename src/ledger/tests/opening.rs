@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::access::{grant_of, revoke, shared};
+use super::access::{batch, grant_of, revoke, shared};
 use super::*;
 use crate::crypto::access::{SealKey, Sharing};
 use crate::ledger::access::{Decision, Facts, decide};
@@ -55,11 +55,11 @@ impl Facts for Node {
     fn has_list(
         &self,
         _: &VaultId,
-        batch: &BatchId,
+        batch: u64,
         scope: &ScopeTag,
         generation: u32,
     ) -> Result<bool, ReadError> {
-        Ok((*batch, *scope, generation) == (BATCH, SCOPE, 1))
+        Ok((batch, *scope, generation) == (0, SCOPE, 1))
     }
 }
 
@@ -73,6 +73,7 @@ fn granted() -> (World, Timestamp) {
     let now = query::tip(&world.state).unwrap().record.time;
     let far = Timestamp::from_unix_micros(now.unix_micros() + 3_600_000_000);
     world.accept(9, Action::Grant(Grant { expires: far, ..grant_of(1) }));
+    world.accept(9, batch(3));
     let now = query::tip(&world.state).unwrap().record.time;
     (world, now)
 }

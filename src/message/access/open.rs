@@ -185,8 +185,13 @@ pub enum OpenedItem {
         /// The keyslot.
         slot: Box<Keyslot>,
     },
-    /// Of a list: its lines, if this node was to send them.
-    List(Vec<ListedLine>),
+    /// Of a list.
+    List {
+        /// [`lines_digest`] of its lines: one node sends them, and as many must say that these are all as release it.
+        digest: Hash,
+        /// Its lines, if this node was to send them.
+        lines: Vec<ListedLine>,
+    },
 }
 
 /// A line of a list, sealed.
@@ -198,6 +203,16 @@ pub struct ListedLine {
     pub version: VersionId,
     /// The line.
     pub line: Vec<u8>,
+}
+
+/// What nodes say of a list whose lines another one sends.
+#[must_use]
+pub fn lines_digest(lines: &[ListedLine]) -> Hash {
+    let mut bytes = Vec::new();
+    write_list(lines, &mut bytes);
+    let mut hash = Hash([0; 32]);
+    derive_key(Context::ListLines, &[&bytes], &mut hash.0);
+    hash
 }
 
 /// A static node's answer.
@@ -343,8 +358,9 @@ impl Canonical for OpenedItem {
                 header.write(to);
                 to.extend_from_slice(slot.as_bytes());
             }
-            Self::List(lines) => {
+            Self::List { digest, lines } => {
                 to.push(2);
+                digest.write(to);
                 write_list(lines, to);
             }
         }
@@ -361,7 +377,7 @@ impl Canonical for OpenedItem {
                     slot: Box::new(Keyslot::from_slice(&slot).map_err(unsound)?),
                 }
             }
-            2 => Self::List(read_list(from, MAX_BATCH_ENTRIES)?),
+            2 => Self::List { digest: Canonical::read(from)?, lines: read_list(from, MAX_BATCH_ENTRIES)? },
             _ => return Err(Violation::Malformed),
         })
     }

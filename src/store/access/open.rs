@@ -235,21 +235,6 @@ impl AccessView {
         Ok(found)
     }
 
-    /// The number of a batch that lists something in a scope.
-    ///
-    /// # Errors
-    /// [`AccessStoreError`].
-    pub fn list_number(
-        &self,
-        vault: &VaultId,
-        batch: &BatchId,
-        scope: &ScopeTag,
-        generation: u32,
-    ) -> Result<Option<u64>, AccessStoreError> {
-        let lists = self.lists(vault, scope, generation, None, usize::MAX)?;
-        Ok(lists.into_iter().find(|(_, found)| found == batch).map(|(number, _)| number))
-    }
-
     /// A package.
     ///
     /// # Errors
@@ -441,10 +426,11 @@ impl Facts for AccessView {
     fn has_list(
         &self,
         vault: &VaultId,
-        batch: &BatchId,
+        batch: u64,
         scope: &ScopeTag,
         generation: u32,
     ) -> Result<bool, AccessStoreError> {
-        Ok(self.list_number(vault, batch, scope, generation)?.is_some())
+        let key = tables::list_key(vault, scope, generation, batch);
+        Ok(self.txn.open_table(LISTS)?.get(&key)?.is_some())
     }
 }

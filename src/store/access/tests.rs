@@ -86,8 +86,8 @@ fn a_batch_brings_slots_and_lines_and_an_erasure_takes_them() {
     assert_eq!(found(&store, 2, 3), None);
     assert_eq!(view.lists(&VAULT, &SCOPE, 0, None, 9).unwrap(), [(0, BatchId([5; 16]))]);
     assert_eq!(view.lists(&VAULT, &SCOPE, 0, Some(0), 9).unwrap(), []);
-    assert!(view.has_list(&VAULT, &BatchId([5; 16]), &SCOPE, 0).unwrap());
-    assert!(!view.has_list(&VAULT, &BatchId([5; 16]), &SCOPE, 1).unwrap());
+    assert!(view.has_list(&VAULT, 0, &SCOPE, 0).unwrap());
+    assert!(!view.has_list(&VAULT, 0, &SCOPE, 1).unwrap());
     let lines = view.lines(&VAULT, 0, &SCOPE, 0).unwrap();
     let lines: Vec<_> = lines.iter().map(|line| (line.record, line.line[0])).collect();
     assert_eq!(lines, [(RecordTag([1; 16]), 110), (RecordTag([2; 16]), 120)]);

@@ -6,11 +6,12 @@ use zeroize::Zeroizing;
 
 use super::{AccessDesk, Denials, LOGGED_DENIALS, Unanswered};
 use crate::crypto::access::Purpose;
+use crate::crypto::hash::{Context, derive_key};
 use crate::ledger::access::{Decision, decide};
-use crate::ledger::rows::ACCESS;
+use crate::ledger::rows::{ACCESS, BATCH_NUMBERS};
 use crate::message::Canonical as _;
 use crate::message::access::desk::{DeskAnswer, LogEntry};
-use crate::message::access::open::{OpenItem, OpenReply, OpenedItem, SignedOpenRequest};
+use crate::message::access::open::{OpenItem, OpenReply, OpenedItem, SignedOpenRequest, lines_digest};
 use crate::message::access::{Denial, Grant};
 use crate::store::access::{AccessStoreError, AccessView, HeldShare, Logged};
 use crate::store::chain::View;
@@ -32,7 +33,7 @@ impl AccessDesk {
     pub(super) fn open(&self, view: &View, bytes: &[u8]) -> Result<DeskAnswer, Unanswered> {
         let signed = SignedOpenRequest::decode(bytes)?;
         match self.decide(view, &signed)? {
-            Ok(opening) => self.release(&opening, &signed),
+            Ok(opening) => self.release(view, &opening, &signed),
             Err(denial) => Ok(DeskAnswer::Denied(denial)),
         }
     }
@@ -86,11 +87,12 @@ impl AccessDesk {
         let Some(held) = held.filter(|_| may_log(&mut denials, &grant.grant, now)) else { return Ok(()) };
         // No request to name: those of a minute are one, at whichever node they arrive.
         let minute = now.unix_micros() / MINUTE_MICROS;
-        let request = [&grant.grant.0[..], &scope.0, &minute.to_le_bytes()].concat();
+        let mut request = Hash([0; 32]);
+        derive_key(Context::DeniedList, &[&grant.grant.0, &scope.0, &minute.to_le_bytes()], &mut request.0);
         let entry = LogEntry {
             time: now,
             grant: grant.grant,
-            request: Hash(*blake3::hash(&request).as_bytes()),
+            request,
             items: Vec::new(),
             purpose: "list".to_owned(),
             denied: Some(denial),
@@ -118,13 +120,18 @@ impl AccessDesk {
     }
 
     /// This node's part of the release, and what it has of each item.
-    fn release(&self, opening: &Opening, signed: &SignedOpenRequest) -> Result<DeskAnswer, Unanswered> {
+    fn release(
+        &self,
+        view: &View,
+        opening: &Opening,
+        signed: &SignedOpenRequest,
+    ) -> Result<DeskAnswer, Unanswered> {
         let request = signed.request();
         let Some(inputs) = request.inputs() else { return Ok(DeskAnswer::Denied(Denial::NoSuchEntry)) };
         let partial = opening.held.share.evaluate(&inputs, &*random::<32>()?);
         let place = opening.held.share.index();
         let with_lines = request.lines_from == place;
-        let items = request.items.iter().map(|item| self.item(opening, signed, item, with_lines));
+        let items = request.items.iter().map(|item| self.item(view, opening, signed, item, with_lines));
         let reply = OpenReply {
             request: signed.hash(),
             partial: partial.to_bytes().to_vec(),
@@ -139,11 +146,12 @@ impl AccessDesk {
 
     fn item(
         &self,
+        view: &View,
         opening: &Opening,
         signed: &SignedOpenRequest,
         item: &OpenItem,
         with_lines: bool,
-    ) -> Result<OpenedItem, AccessStoreError> {
+    ) -> Result<OpenedItem, Unanswered> {
         let (vault, store) = (&signed.request().vault, &opening.store);
         match item {
             OpenItem::Record { record, version, scope, generation } => {
@@ -153,13 +161,16 @@ impl AccessDesk {
                 let (dek_commit, header) = (entry.dek_commit, entry.header);
                 Ok(OpenedItem::Record { dek_commit, header, slot: Box::new(slot) })
             }
-            OpenItem::List { batch, scope, generation } if with_lines => {
-                let number = store.list_number(vault, batch, scope, *generation)?;
-                let lines =
-                    number.map(|number| store.lines(vault, number, scope, *generation)).transpose()?;
-                Ok(OpenedItem::List(lines.unwrap_or_default()))
+            OpenItem::List { batch, scope, generation } => {
+                let number = BATCH_NUMBERS.get(view, &(*vault, *batch))?;
+                let number = number.ok_or(AccessStoreError::Damaged("batches"))?;
+                let mut lines = store.lines(vault, number, scope, *generation)?;
+                let digest = lines_digest(&lines);
+                if !with_lines {
+                    lines.clear();
+                }
+                Ok(OpenedItem::List { digest, lines })
             }
-            OpenItem::List { .. } => Ok(OpenedItem::List(Vec::new())),
         }
     }
 }
