@@ -191,7 +191,8 @@ async fn log(session: &Session, client: &Client, args: &Log) -> anyhow::Result<E
     let output = session.output();
     let names = client.grants().await?;
     let name_of = |grant: &GrantId| {
-        names.iter().find(|found| found.row.grant.grant == *grant).and_then(|found| found.name.clone())
+        let found = names.iter().find(|found| found.row.grant.grant == *grant)?;
+        found.about.as_ref().map(|about| about.name.clone())
     };
     let events = client.access_log().await?;
     if args.csv && !output.is_json() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::client::{RecordAddress, RecordInfo};
-use crate::types::{CollectionName, Timestamp};
+use crate::types::{CollectionName, Day, Timestamp};
 
 /// A size in binary units with one decimal: `512.4 MiB`.
 pub(crate) fn size(bytes: u64) -> String {
@@ -53,6 +53,11 @@ pub(crate) fn duration(span: Duration) -> String {
 /// A count with its noun: `1 record`, `12 records`.
 pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// A day as YYYY-MM-DD.
+pub(crate) fn day(day: Day) -> String {
+    time(day.start()).chars().take(10).collect()
 }
 
 /// A time in UTC as RFC 3339 with seconds.

@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::client::access::owner::every_day;
 use crate::client::access::{GrantTerms, Granted, Scope};
 use crate::crypto::access::DayRange;
-use crate::message::access::Rights;
+use crate::message::access::{NotedScope, Rights};
 use crate::runtime::wall_time;
 use crate::types::{Day, GrantId, ScopePath, Timestamp};
 
@@ -170,10 +170,12 @@ fn scope_of(text: &str, defined: &[(ScopePath, Scope)]) -> anyhow::Result<(Scope
 
 pub(crate) async fn list(session: &Session, client: &Client, args: &ListArgs) -> anyhow::Result<Exit> {
     let now = wall_time();
-    for granted in client.grants().await? {
+    let granted = client.grants().await?;
+    let defined = client.defined_scopes().await.unwrap_or_default();
+    for granted in granted {
         let state = state_of(&granted, now);
         if args.all || matches!(state, "in force" | "not yet") {
-            show(session, &granted, state)?;
+            show(session, &granted, state, &defined)?;
         }
     }
     Ok(Exit::Ok)
@@ -188,11 +190,33 @@ fn state_of(granted: &Granted, now: Timestamp) -> &'static str {
     }
 }
 
-fn show(session: &Session, granted: &Granted, state: &str) -> anyhow::Result<()> {
-    let (output, grant) = (session.output(), &granted.row.grant);
+/// A scope as the grant has it, and what its name meant then if it means something else now.
+fn scope_text(scope: &NotedScope, defined: &[(ScopePath, Scope)]) -> String {
+    let now = defined.iter().find(|(path, _)| *path == scope.path).map(|(_, now)| now.to_string());
+    if scope.path.as_str() == scope.meaning || now.as_ref() == Some(&scope.meaning) {
+        return scope.path.to_string();
+    }
+    format!("{} (when it was granted: {})", scope.path, scope.meaning)
+}
+
+fn show(
+    session: &Session,
+    granted: &Granted,
+    state: &str,
+    defined: &[(ScopePath, Scope)],
+) -> anyhow::Result<()> {
+    let (output, grant, about) = (session.output(), &granted.row.grant, granted.about.as_ref());
+    let days = about.filter(|about| about.days != (every_day().first(), every_day().last()));
+    let days = days.map(|about| format!("{}..{}", format::day(about.days.0), format::day(about.days.1)));
     if output.is_json() {
+        let scopes = about.map_or(&[][..], |about| &about.scopes);
+        let scopes: Vec<_> = scopes
+            .iter()
+            .map(|scope| json!({ "name": scope.path.to_string(), "meaning": scope.meaning }))
+            .collect();
         output.json(&json!({
-            "v": 1, "grant": grant.grant.to_string(), "grantee": granted.name, "scopes": granted.scopes,
+            "v": 1, "grant": grant.grant.to_string(), "grantee": about.map(|about| &about.name), "scopes": scopes,
+            "days": days, "note": about.map(|about| &about.note),
             "rights": grant.rights.to_string(), "state": state, "height": granted.row.height.0,
             "revoked": granted.row.revoked.map(|height| height.0),
             "not_before": format::time(grant.not_before), "expires": format::time(grant.expires),
@@ -200,10 +224,21 @@ fn show(session: &Session, granted: &Granted, state: &str) -> anyhow::Result<()>
         }))?;
         return Ok(());
     }
-    let (name, scopes) =
-        (granted.name.as_deref().unwrap_or("(given elsewhere)"), escape(&granted.scopes.join(", ")));
+    let name = about.map_or("(unknown)", |about| about.name.as_str());
+    let scopes = about.map_or(&[][..], |about| &about.scopes);
+    let scopes: Vec<_> = scopes.iter().map(|scope| scope_text(scope, defined)).collect();
+    let mut text = escape(&scopes.join(", "));
+    if let Some(days) = days {
+        text.push_str(&format!("  records of {days}"));
+    }
+    if let Some(quota) = grant.quota {
+        text.push_str(&format!("  {quota} a day"));
+    }
+    if let Some(about) = about.filter(|about| !about.note.is_empty()) {
+        text.push_str(&format!("  \"{}\"", escape(&about.note)));
+    }
     let until = format::time(grant.expires);
-    output.line(format_args!("{}  {state:8}  until {until}  {}  {scopes}", grant.grant, escape(name)))?;
+    output.line(format_args!("{}  {state:8}  until {until}  {}  {text}", grant.grant, escape(name)))?;
     Ok(())
 }
 
@@ -232,12 +267,18 @@ pub(crate) async fn scope(session: &Session, client: &Client, command: ScopeComm
     let output = session.output();
     match command {
         ScopeCommand::Define(args) => {
-            client.define_scope(&args.name, &args.expression).await?;
+            let granted = client.define_scope(&args.name, &args.expression).await?;
             output.note(format_args!(
                 "{} is {}",
                 escape(args.name.as_str()),
                 escape(&args.expression.to_string())
             ));
+            if granted > 0 {
+                output.note(format_args!(
+                    "{} of it: records that come from here on join by what it means now; what is in it stays, until a record is removed",
+                    format::count(u64::try_from(granted)?, "standing grant")
+                ));
+            }
             if output.is_json() {
                 let (name, expression) = (args.name.to_string(), args.expression.to_string());
                 output.json(&json!({ "v": 1, "name": name, "expression": expression }))?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::client::access::notes::is_own;
 use crate::client::context::Context;
 use crate::client::get::{FrameReader, read_header};
 use crate::client::holders;
@@ -121,6 +122,17 @@ impl Client {
     /// # Cancel safety
     /// Dropped, the record may or may not get its new version.
     pub async fn put(
+        &self,
+        at: &RecordAddress,
+        source: Source,
+        options: PutOptions,
+    ) -> Result<PutReport, Error> {
+        not_own(&at.collection)?;
+        self.put_any(at, source, options).await
+    }
+
+    /// The same, also for what xvault itself keeps in the vault.
+    pub(super) async fn put_any(
         &self,
         at: &RecordAddress,
         source: Source,
@@ -270,7 +282,8 @@ impl Client {
         if let Some(error) = stale.filter(|_| found.is_empty()) {
             return Err(unknown("which collections there are", &error));
         }
-        Ok(found.into_iter().map(|(name, created)| CollectionInfo { name, created }).collect())
+        let shown = found.into_iter().filter(|(name, _)| !is_own(name));
+        Ok(shown.map(|(name, created)| CollectionInfo { name, created }).collect())
     }
 
     /// All versions of a record, the newest first.
@@ -298,6 +311,7 @@ impl Client {
         version: Option<VersionId>,
         to: &RecordAddress,
     ) -> Result<RecordInfo, Error> {
+        not_own(&to.collection)?;
         let (_, stored) = self.stored(from, version).await?;
         if self.ctx.vault.is_some() && from.collection != to.collection {
             return self.copy_bytes(from, version, &stored, to).await;
@@ -337,6 +351,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such record or version.
     pub async fn remove(&self, at: &RecordAddress, what: Remove) -> Result<RemoveReport, Error> {
+        not_own(&at.collection)?;
         let which = match what {
             Remove::Mark => {
                 self.stored(at, None).await?;
@@ -384,10 +399,19 @@ impl Client {
         let versions: Vec<_> = versions.into_iter().filter(goes).collect();
         // Before the record itself: if we stop here it is still in the index, and erased again.
         self.erase_slots(at, &versions).await?;
+        self.drop_versions(at, versions.into_iter().map(|entry| entry.version).collect()).await
+    }
+
+    /// Takes versions that nobody was let into off the ledger; how many.
+    pub(super) async fn drop_versions(
+        &self,
+        at: &RecordAddress,
+        versions: Vec<VersionId>,
+    ) -> Result<u64, Error> {
         let mut erasing = JoinSet::new();
-        for entry in versions {
+        for version in versions {
             let (packer, at) = (self.packer.clone(), at.clone());
-            let what = ItemKind::Erase(entry.version);
+            let what = ItemKind::Erase(version);
             erasing.spawn(async move {
                 packer.commit(Item { at, condition: Condition::Any, ack: Ack::Anchored, what }).await
             });
@@ -500,6 +524,14 @@ fn missing(at: &RecordAddress, stale: Option<Error>) -> Error {
 fn unknown(what: &str, error: &Error) -> Error {
     let known = Error::new(error.kind(), format!("it is not known here {what}: {error}"));
     known.with_hint(error.hint().unwrap_or("try again").to_owned())
+}
+
+fn not_own(collection: &CollectionName) -> Result<(), Error> {
+    if !is_own(collection) {
+        return Ok(());
+    }
+    let message = format!("{collection} is where xvault keeps what it needs itself");
+    Err(Error::new(ErrorKind::Refused, message).with_hint("take another name for the collection"))
 }
 
 fn not_found(at: &RecordAddress) -> Error {

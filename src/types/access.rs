@@ -102,6 +102,12 @@ impl Day {
         let day = (time.unix_micros() / Self::MICROS).saturating_sub(Self::EPOCH);
         Self(u16::try_from(day).unwrap_or(u16::MAX))
     }
+
+    /// When it begins.
+    #[must_use]
+    pub fn start(self) -> Timestamp {
+        Timestamp::from_unix_micros((Self::EPOCH + u64::from(self.0)) * Self::MICROS)
+    }
 }
 
 /// A member's place in a sharing: its position in the committee, counted from 1, as 0 is where the secret is.

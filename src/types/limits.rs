@@ -270,6 +270,15 @@ pub const MAX_RELEASE_ITEMS: usize = 256;
 /// Scopes of one grant. Three hundred bytes of ledger for each ten.
 pub const MAX_GRANT_SCOPES: usize = 32;
 
+/// Names that an owner may give to scopes.
+pub const MAX_DEFINED_SCOPES: usize = 1_024;
+
+/// Scopes of a vault that records join by themselves.
+pub const MAX_VAULT_SCOPES: usize = 4_096;
+
+/// Bytes of what an owner notes of scopes and grants.
+pub const MAX_ACCESS_NOTES_LEN: usize = 16 << 20;
+
 /// Grants of one vault that are not revoked: a row of the state each, also when they have expired.
 pub const MAX_VAULT_GRANTS: u32 = 4_096;
 

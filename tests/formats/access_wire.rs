@@ -14,7 +14,8 @@ use xvault::message::access::open::{
     ListedLine, OpenItem, OpenReply, OpenRequest, OpenedItem, SignedOpenRequest,
 };
 use xvault::message::access::{
-    BodyScope, Denial, DepositKind, Grant, GrantBody, GrantedScope, KeyPackage, ListLine, Rights,
+    AccessNotes, BodyScope, Denial, DepositKind, Grant, GrantBody, GrantedScope, KeyPackage, ListLine,
+    NotedGrant, NotedScope, Rights,
 };
 use xvault::message::{Canonical, Violation};
 use xvault::types::*;
@@ -128,6 +129,25 @@ fn body() -> GrantBody {
     }
 }
 
+fn notes() -> AccessNotes {
+    let scope = |path: &str| NotedScope { path: path.parse().unwrap(), meaning: "label:knee".into() };
+    let mut notes = AccessNotes {
+        defined: vec![scope("head"), scope("knee")],
+        granted: vec![scope("knee")],
+        grants: vec![],
+    };
+    for nth in [2, 1] {
+        notes.put_grant(NotedGrant {
+            grant: GrantId([nth; 16]),
+            name: "Dr Knee".into(),
+            scopes: vec![scope("knee")],
+            days: (Day(1), Day(1)),
+            note: String::new(),
+        });
+    }
+    notes
+}
+
 fn package() -> KeyPackage {
     let package = KeyPackage {
         network: NETWORK,
@@ -145,6 +165,7 @@ fn package() -> KeyPackage {
 #[test]
 fn what_desks_are_told_and_answer_has_one_encoding() {
     let (vault, hash, nonce) = (VAULT, Hash([2; 32]), [3; 16]);
+    let member = (7, RecordTag([8; 16]), VersionId([9; 16]));
     canonical(&[
         DeskRequest::SealKey,
         DeskRequest::SealKeys,
@@ -155,6 +176,8 @@ fn what_desks_are_told_and_answer_has_one_encoding() {
         DeskRequest::GrantBody { body: hash },
         DeskRequest::Batches { scope: ScopeTag([6; 16]), generation: 1, after: None },
         DeskRequest::Batches { scope: ScopeTag([6; 16]), generation: 1, after: Some(7) },
+        DeskRequest::Members { vault, scope: ScopeTag([6; 16]), generation: 1, after: None },
+        DeskRequest::Members { vault, scope: ScopeTag([6; 16]), generation: 1, after: Some(member) },
         DeskRequest::Commitments { vault },
         DeskRequest::Log { vault, after: Some(1), nonce },
         DeskRequest::Package { vault, hash, kind: DepositKind::GrantBody },
@@ -173,6 +196,7 @@ fn what_desks_are_told_and_answer_has_one_encoding() {
         DeskAnswer::GrantBody(None),
         DeskAnswer::GrantBody(Some(vec![1; 100])),
         DeskAnswer::Batches(vec![(1, BatchId([2; 16])), (3, BatchId([4; 16]))]),
+        DeskAnswer::Members(vec![member, (8, RecordTag([1; 16]), VersionId([2; 16]))]),
         DeskAnswer::Log(page),
         DeskAnswer::Commitments(Some(vec![1; 90])),
         DeskAnswer::Package(Some(vec![2; 90])),
@@ -182,6 +206,13 @@ fn what_desks_are_told_and_answer_has_one_encoding() {
     canonical(&[request()]);
     canonical(&[entry(None), entry(Some(Denial::OverQuota))]);
     canonical(&[body()]);
+    canonical(&[AccessNotes::default(), notes()]);
+    let mut unordered = notes();
+    unordered.defined.reverse();
+    assert_eq!(AccessNotes::decode(&unordered.encode()), Err(Violation::Malformed));
+    let mut backwards = notes();
+    backwards.grants[0].days = (Day(2), Day(1));
+    assert_eq!(AccessNotes::decode(&backwards.encode()), Err(Violation::OutOfBounds));
     canonical(&[package()]);
     canonical(Denial::ALL);
     assert_eq!(DeskRequest::decode(&[0]), Err(Violation::Malformed));

@@ -15,8 +15,9 @@ use xvault::client::{
 use xvault::consensus::Timing;
 use xvault::crypto::access::DayRange;
 use xvault::crypto::seed::Seed;
+use xvault::ledger::ask::{Answer, Fate, Question};
 use xvault::message::access::{Denial, KeyPackage, Rights};
-use xvault::message::{Action, Block, Genesis};
+use xvault::message::{Action, Block, Genesis, Transaction};
 use xvault::roles::{
     Devnet, DevnetConfig, NodeConfig, NodeError, NodeFolder, StaticConfig, StaticError, StaticNode,
     StorageNode,
@@ -186,7 +187,8 @@ async fn a_grantee_reads_what_it_was_let_into_and_the_owner_sees_it() {
     let twice = owner.revoke(report.grant, |_| ()).await.unwrap_err();
     assert_eq!(twice.kind(), ErrorKind::Refused);
     let grants = owner.grants().await.unwrap();
-    assert_eq!((grants.len(), grants[0].name.as_deref()), (1, Some("Dr Knee")));
+    let about = grants[0].about.as_ref().unwrap();
+    assert_eq!((grants.len(), about.name.as_str(), about.note.as_str()), (1, "Dr Knee", "for the knee"));
     assert!(grants[0].row.revoked.is_some());
     owner.close().await;
     devnet.stop().await;
@@ -464,4 +466,114 @@ async fn what_is_removed_or_put_anew_outside_of_a_scope_leaves_it_for_grants_tha
     assert_eq!(wrong.kind(), ErrorKind::Invalid);
     owner.close().await;
     devnet.stop().await;
+}
+
+/// Names of scopes, what grants are about, and which versions are in scopes are known to every home of the owner, also to one
+/// that begins with nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_home_of_the_owner_goes_on_where_the_first_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = devnet(dir.path()).await;
+    let network = devnet.network().clone();
+    let first = Client::open(config(dir.path(), &network, 1)).await.unwrap();
+    put(&first, "imaging/knee-1", 500, labelled("knee")).await;
+    put(&first, "imaging/knee-2", 500, labelled("knee")).await;
+    let (path, scope) = ("knee".parse().unwrap(), "label:knee".parse::<Scope>().unwrap());
+    assert_eq!(first.define_scope(&path, &scope).await.unwrap(), 0);
+    let doctor = config(dir.path(), &network, 2);
+    let asked = package(&doctor);
+    let granted =
+        first.grant(&asked, GrantTerms { scopes: vec![(path.clone(), scope.clone())], ..terms(&[]) });
+    let granted = granted.await.unwrap();
+    let shared = Shared::open(doctor, &asked).await.unwrap();
+
+    let second = ClientConfig { home: dir.path().join("second"), ..config(dir.path(), &network, 1) };
+    let second = Client::open(second).await.unwrap();
+    assert_eq!(second.defined_scopes().await.unwrap(), [(path.clone(), scope)]);
+    let grants = second.grants().await.unwrap();
+    assert_eq!(grants[0].about.as_ref().unwrap().name, "Dr Knee");
+    let collections: Vec<_> =
+        second.collections().await.unwrap().into_iter().map(|found| found.name).collect();
+    assert_eq!(collections, ["imaging".parse().unwrap()], "what xvault keeps for itself is not shown");
+    // What is in the scope already is not brought again; what comes joins; what goes leaves.
+    put(&second, "imaging/knee-3", 500, labelled("knee")).await;
+    assert_eq!(second.join_scopes(None).await.unwrap(), 1);
+    second.remove(&at("imaging/knee-1"), Remove::Mark).await.unwrap();
+    eventually("the list is what the second home made it", async || {
+        names(&shared.list().await.unwrap()) == ["imaging/knee-2", "imaging/knee-3"]
+    })
+    .await;
+
+    // Both change what is noted at once, and nothing is lost.
+    let names_of = |client: Client, nth: u8| async move {
+        for part in 0..3 {
+            let name = format!("name-{nth}-{part}").parse().unwrap();
+            client.define_scope(&name, &"in:imaging".parse().unwrap()).await.unwrap();
+        }
+    };
+    tokio::join!(names_of(first.clone(), 1), names_of(second.clone(), 2));
+    assert_eq!(first.defined_scopes().await.unwrap().len(), 7);
+    assert_eq!(second.defined_scopes().await.unwrap().len(), 7);
+
+    // A name that means something else now: what comes joins by it, and the grant tells what it was.
+    let other = "label:hip".parse().unwrap();
+    assert_eq!(first.define_scope(&path, &other).await.unwrap(), 1);
+    put(&second, "imaging/hip", 500, labelled("hip")).await;
+    assert_eq!(second.join_scopes(None).await.unwrap(), 1);
+    assert!(names(&shared.list().await.unwrap()).contains(&"imaging/hip".to_owned()));
+    assert_eq!(second.grants().await.unwrap()[0].about.as_ref().unwrap().scopes[0].meaning, "label:knee");
+
+    // The second home takes back what the first one gave.
+    second.revoke(granted.grant, |_| ()).await.unwrap();
+    let own =
+        second.put(&at("xvault.own/access"), Source::Bytes(content("x", 1)), PutOptions::default()).await;
+    assert_eq!(own.unwrap_err().kind(), ErrorKind::Refused);
+    first.close().await;
+    second.close().await;
+    devnet.stop().await;
+}
+
+/// V5: a revocation counts at a static node as soon as it is there, on whichever way, also while nothing becomes final.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_counts_where_it_was_submitted_before_it_is_final() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = devnet(dir.path()).await;
+    let network = devnet.network().clone();
+    let mut devnet = Apart::from(devnet, dir.path()).await;
+    let owner_config = config(dir.path(), &network, 1);
+    let owner = Client::open(owner_config.clone()).await.unwrap();
+    put(&owner, "labs/one", 500, PutOptions::default()).await;
+    let doctor = config(dir.path(), &network, 2);
+    let asked = package(&doctor);
+    let granted = owner.grant(&asked, terms(&["in:labs"])).await.unwrap().grant;
+    let shared = Shared::open(doctor, &asked).await.unwrap();
+    let record = shared.list().await.unwrap().remove(0);
+
+    let key = owner_config.keys.signing();
+    let ledger = LedgerClient::new(&network, key).unwrap();
+    let Answer::Nonce(nonce) = ledger.ask(&Question::Nonce { author: key.public() }).await.unwrap() else {
+        panic!("no nonce");
+    };
+    devnet.stop(0).await;
+    devnet.stop(1).await;
+    let unopened = read(&shared, &record).await.unwrap_err();
+    assert_eq!((unopened.kind(), denial(&unopened)), (ErrorKind::Unavailable, None), "{unopened}");
+    let action = Action::Revoke { vault: *owner_config.keys.vault(), grant: granted };
+    let transaction = Transaction {
+        network: devnet.genesis.network,
+        author: key.public(),
+        nonce,
+        expires: Height(10_000),
+        action,
+    };
+    let bytes = transaction.sign(key).bytes().to_vec();
+    for member in &devnet.genesis.roster.members()[2..] {
+        let fate = ledger.submit(member, bytes.clone()).await.unwrap();
+        assert_eq!(fate, Fate::Waiting, "nothing is final without a quorum");
+    }
+    let denied = read(&shared, &record).await.unwrap_err();
+    assert_eq!(denial(&denied), Some(Denial::Revoked), "{denied}");
+    for nth in [2, 3] {
+        devnet.stop(nth).await;
+    }
 }

@@ -7,6 +7,7 @@
 pub(crate) mod desk;
 mod gathering;
 pub mod grantee;
+pub(crate) mod notes;
 pub mod owner;
 pub mod scope;
 mod slots;

@@ -4,6 +4,7 @@ mod deal;
 mod joining;
 mod log;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,11 +19,16 @@ use crate::client::{Client, Error, ErrorKind, RecordAddress};
 use crate::crypto::access::{Commitments, DayRange, Purpose};
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::rows::{Access, GrantRow};
+use crate::message::access::body::MAX_NOTE_LEN;
 use crate::message::access::desk::{DeskRequest, body_hash};
+use crate::message::access::notes::{MAX_NOTED_GRANTS, put_scope};
 use crate::message::access::package::commitments_hash;
-use crate::message::access::{BodyScope, DepositKind, Grant, GrantBody, GrantedScope, KeyPackage, Rights};
+use crate::message::access::{
+    AccessNotes, BodyScope, DepositKind, Grant, GrantBody, GrantedScope, KeyPackage, NotedGrant, NotedScope,
+    Rights,
+};
 use crate::message::{Action, Canonical as _, Rejection, SignedTransaction, Transaction, VersionEntry};
-use crate::types::limits::MAX_GRANT_SCOPES;
+use crate::types::limits::{MAX_DEFINED_SCOPES, MAX_GRANT_SCOPES, MAX_SCOPE_PATH_LEN, MAX_VAULT_SCOPES};
 use crate::types::{Day, GrantId, Hash, Height, ScopePath, ScopeTag, Timestamp, VaultId};
 
 pub use log::AccessEvent;
@@ -75,10 +81,8 @@ pub struct Revoked {
 pub struct Granted {
     /// As the ledger has it.
     pub row: GrantRow,
-    /// What the grantee calls itself, if this home gave the grant.
-    pub name: Option<String>,
-    /// What the owner calls the scopes, where this home gave the grant.
-    pub scopes: Vec<String>,
+    /// What the owner noted of it.
+    pub about: Option<NotedGrant>,
 }
 
 /// What is said of access to a vault: the desks, and the vault.
@@ -136,11 +140,14 @@ impl Client {
             return Ok(0);
         }
         let owner = self.owner()?;
-        let scopes = self.noted(GRANTED).await?;
+        let scopes = parsed(&self.access_notes().await?.granted);
         if scopes.is_empty() {
             return Ok(0);
         }
         let Some(access) = owner.desks.access(*owner.vault.keys.vault()).await? else { return Ok(0) };
+        for (path, _) in &scopes {
+            owner.learn_slots(path).await?;
+        }
         owner.withdraw(only).await?;
         let mut brought = 0;
         for (path, scope) in scopes {
@@ -149,31 +156,43 @@ impl Client {
         Ok(brought)
     }
 
-    /// Gives a name to a set of records. What the name meant before stays in the scope.
+    /// Gives a name to a set of records; how many standing grants name it. What the name meant before stays in the scope, what
+    /// comes joins by what it means now.
     ///
     /// # Errors
-    /// Those of the local index.
-    pub async fn define_scope(&self, name: &ScopePath, scope: &Scope) -> Result<(), Error> {
-        let notes = [([DEFINED, name.as_str().as_bytes()].concat(), scope.to_string().into_bytes())];
-        Ok(self.ctx.index.with(move |index| index.note(&notes)).await?)
+    /// [`ErrorKind::Invalid`], [`ErrorKind::Refused`] if there are too many, [`ErrorKind::Unavailable`].
+    pub async fn define_scope(&self, name: &ScopePath, scope: &Scope) -> Result<usize, Error> {
+        let owner = self.owner()?;
+        let scope = noted_scope(name, scope)?;
+        self.change_access_notes(|notes| {
+            put_scope(&mut notes.defined, scope.clone());
+            if notes.defined.len() > MAX_DEFINED_SCOPES {
+                let message = format!("{MAX_DEFINED_SCOPES} scopes have names, and no more can");
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            if let Some(granted) = notes.granted.iter_mut().find(|granted| granted.path == scope.path) {
+                granted.meaning.clone_from(&scope.meaning);
+            }
+            Ok(())
+        })
+        .await?;
+        let now = crate::runtime::wall_time();
+        let stands = |granted: &&Granted| granted.row.revoked.is_none() && now < granted.row.grant.expires;
+        let names_it = |granted: &&Granted| {
+            granted.about.as_ref().is_some_and(|about| about.scopes.iter().any(|of| of.path == scope.path))
+        };
+        Ok(owner.grants().await?.iter().filter(stands).filter(names_it).count())
     }
 
     /// The names that were given, and what they mean.
     ///
     /// # Errors
-    /// Those of the local index.
+    /// [`ErrorKind::Unavailable`] if they are not here yet, [`ErrorKind::Corrupt`].
     pub async fn defined_scopes(&self) -> Result<Vec<(ScopePath, Scope)>, Error> {
-        self.noted(DEFINED).await
-    }
-
-    async fn noted(&self, prefix: &'static [u8]) -> Result<Vec<(ScopePath, Scope)>, Error> {
-        let notes = self.ctx.index.with(move |index| index.notes(prefix)).await?;
-        let parsed = notes.iter().filter_map(|(key, value)| {
-            let path = std::str::from_utf8(&key[prefix.len()..]).ok()?.parse().ok()?;
-            let scope = std::str::from_utf8(value).ok()?.parse().ok()?;
-            Some((path, scope))
-        });
-        Ok(parsed.collect())
+        if self.ctx.vault.is_none() {
+            return Err(no_ledger());
+        }
+        Ok(parsed(&self.access_notes().await?.defined))
     }
 
     /// Has the keyslots of versions deleted, where the vault's key was ever shared: nobody opens them any more, whoever was let
@@ -207,17 +226,21 @@ fn is_rejection(error: &Error, rejection: Rejection) -> bool {
     source.and_then(|source| source.downcast_ref::<Rejection>()) == Some(&rejection)
 }
 
-/// Names that were given to scopes.
-const DEFINED: &[u8] = b"define/";
-/// Scopes that were granted: records that come join them.
-const GRANTED: &[u8] = b"scope/";
-
-fn scope_note(path: &ScopePath) -> Vec<u8> {
-    [GRANTED, path.as_str().as_bytes()].concat()
+/// Scopes as they are noted, parsed. One that does not read is of a newer version of xvault: its records join there.
+fn parsed(scopes: &[NotedScope]) -> Vec<(ScopePath, Scope)> {
+    let parse = |scope: &NotedScope| Some((scope.path.clone(), scope.meaning.parse().ok()?));
+    scopes.iter().filter_map(parse).collect()
 }
 
-fn grant_note(grant: &GrantId) -> Vec<u8> {
-    [&b"grant/"[..], &grant.0].concat()
+fn noted_scope(path: &ScopePath, scope: &Scope) -> Result<NotedScope, Error> {
+    let meaning = scope.to_string();
+    let is_fine = |text: &str| text.len() <= MAX_SCOPE_PATH_LEN && !text.chars().any(char::is_control);
+    if is_fine(path.as_str()) && is_fine(&meaning) {
+        return Ok(NotedScope { path: path.clone(), meaning });
+    }
+    let message =
+        format!("a scope and its name have at most {MAX_SCOPE_PATH_LEN} bytes and no control characters");
+    Err(Error::new(ErrorKind::Invalid, message))
 }
 
 impl Owner<'_> {
@@ -256,7 +279,16 @@ impl Owner<'_> {
         if terms.expires <= terms.not_before || terms.expires <= now {
             return Err(Error::new(ErrorKind::Invalid, "the grant would be over before it begins"));
         }
+        if terms.note.len() > MAX_NOTE_LEN || terms.note.chars().any(char::is_control) {
+            let message = format!("a note has at most {MAX_NOTE_LEN} bytes and no control characters");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let scopes = terms.scopes.iter().map(|(path, scope)| noted_scope(path, scope));
+        let scopes = scopes.collect::<Result<Vec<_>, _>>()?;
         let access = self.shared().await?;
+        for (path, _) in &terms.scopes {
+            self.learn_slots(path).await?;
+        }
         self.withdraw(None).await?;
         let (mut brought, mut covered) = (0, 0);
         let mut granted = Vec::new();
@@ -291,7 +323,7 @@ impl Owner<'_> {
             dealing: access.sharing.dealing,
             key: *keys.prf_key(access.sharing.dealing).public().as_bytes(),
             scopes: bodies,
-            note: terms.note,
+            note: terms.note.clone(),
         };
         let plain = zeroize::Zeroizing::new(body.encode());
         let sealed = package.seal.seal(Purpose::Grant, &GrantBody::context(&grant), &plain, &random()?);
@@ -299,15 +331,14 @@ impl Owner<'_> {
         let deposit = DeskRequest::Deposit { vault: self.id(), kind: DepositKind::GrantBody, bytes: sealed };
         self.desks.have_kept(&self.vault.ledger.roster(), &deposit, &grant.body.0).await?;
         // Noted before it is on the ledger: records that are put from here on join its scopes.
-        let mut notes: Vec<_> = terms
-            .scopes
-            .iter()
-            .map(|(path, scope)| (scope_note(path), scope.to_string().into_bytes()))
-            .collect();
-        let scopes: Vec<&str> = terms.scopes.iter().map(|(path, _)| path.as_str()).collect();
-        let about = format!("{}\n{}", package.name, scopes.join("\n"));
-        notes.push((grant_note(&grant.grant), about.into_bytes()));
-        self.client.ctx.index.with(move |index| index.note(&notes)).await?;
+        let noted = NotedGrant {
+            grant: grant.grant,
+            name: package.name.clone(),
+            scopes,
+            days: (terms.days.first(), terms.days.last()),
+            note: terms.note,
+        };
+        self.note_grant(&noted).await?;
         let id = grant.grant;
         let height = self.carry_out(Action::Grant(grant)).await.map_err(|error| {
             if is_rejection(&error, Rejection::GranteeKnown) {
@@ -319,12 +350,37 @@ impl Owner<'_> {
         Ok(GrantReport { grant: id, height, brought, covered })
     }
 
+    async fn note_grant(&self, noted: &NotedGrant) -> Result<(), Error> {
+        let full = self.client.access_notes().await?.grants.len() >= MAX_NOTED_GRANTS;
+        let standing: Option<BTreeSet<GrantId>> = if full {
+            let standing = self.rows().await?.into_iter().filter(|row| row.revoked.is_none());
+            Some(standing.map(|row| row.grant.grant).collect())
+        } else {
+            None
+        };
+        self.client
+            .change_access_notes(|notes| {
+                noted.scopes.iter().for_each(|scope| put_scope(&mut notes.granted, scope.clone()));
+                if notes.granted.len() > MAX_VAULT_SCOPES {
+                    let message = format!("{MAX_VAULT_SCOPES} scopes were granted, and no more can be");
+                    return Err(Error::new(ErrorKind::Refused, message)
+                        .with_hint("name what is granted often with `xvault scope define`"));
+                }
+                if let Some(standing) = &standing {
+                    notes.grants.retain(|known| standing.contains(&known.grant));
+                }
+                notes.put_grant(noted.clone());
+                Ok(())
+            })
+            .await
+    }
+
     async fn revoke(&self, grant: GrantId, acknowledged: impl FnOnce(Duration)) -> Result<Revoked, Error> {
-        let known = self.grants().await?.into_iter().find(|granted| granted.row.grant.grant == grant);
+        let known = self.rows().await?.into_iter().find(|row| row.grant.grant == grant);
         let known = known.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "the vault has no such grant").with_hint("see `xvault grants`")
         })?;
-        if let Some(height) = known.row.revoked {
+        if let Some(height) = known.revoked {
             let message = format!("the grant is revoked already, since block {height}");
             return Err(Error::new(ErrorKind::Refused, message));
         }
@@ -361,6 +417,21 @@ impl Owner<'_> {
     }
 
     async fn grants(&self) -> Result<Vec<Granted>, Error> {
+        let rows = self.rows().await?;
+        // What is on the ledger is shown also where nobody can say what it is about.
+        let notes = self.client.access_notes().await.unwrap_or_else(|error| {
+            self.client.ctx.notice(&format!("what the grants are about cannot be read now: {error}"));
+            AccessNotes::default()
+        });
+        let granted =
+            rows.into_iter().map(|row| Granted { about: notes.grant(&row.grant.grant).cloned(), row });
+        let mut granted: Vec<_> = granted.collect();
+        granted.sort_by_key(|granted| granted.row.height);
+        Ok(granted)
+    }
+
+    /// The grants as the ledger has them.
+    async fn rows(&self) -> Result<Vec<GrantRow>, Error> {
         let mut rows: Vec<GrantRow> = Vec::new();
         loop {
             let after = rows.last().map(|row| row.grant.grant);
@@ -371,25 +442,10 @@ impl Owner<'_> {
             // In ascending order, so that it ends.
             let page: Vec<_> = page.into_iter().filter(|row| Some(row.grant.grant) > after).collect();
             if page.is_empty() {
-                break;
+                return Ok(rows);
             }
             rows.extend(page);
         }
-        let notes = self.client.ctx.index.with(|index| index.notes(b"grant/")).await?;
-        let about = |grant: &GrantId| {
-            let key = grant_note(grant);
-            let note = notes.iter().find(|(found, _)| *found == key)?;
-            String::from_utf8(note.1.clone()).ok()
-        };
-        let granted = rows.into_iter().map(|row| {
-            let about = about(&row.grant.grant).unwrap_or_default();
-            let mut lines = about.lines().map(str::to_owned);
-            let name = lines.next();
-            Granted { name, scopes: lines.collect(), row }
-        });
-        let mut granted: Vec<_> = granted.collect();
-        granted.sort_by_key(|granted| granted.row.height);
-        Ok(granted)
     }
 }
 

@@ -127,7 +127,7 @@ impl KeyPackage {
     }
 }
 
-fn read_text(from: &mut &[u8], max: usize) -> Result<String, Violation> {
+pub(crate) fn read_text(from: &mut &[u8], max: usize) -> Result<String, Violation> {
     let text = String::from_utf8(read_bytes(from, max)?).map_err(|_| Violation::Malformed)?;
     // It is shown on terminals.
     if text.chars().any(char::is_control) { Err(Violation::OutOfBounds) } else { Ok(text) }

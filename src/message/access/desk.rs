@@ -14,7 +14,9 @@ use crate::types::limits::{
     MAX_ANSWER_ROWS, MAX_COMMITTEE, MAX_GRANT_BODY_LEN, MAX_LABEL_LEN, MAX_PACKAGE_LEN, MAX_RELEASE_ITEMS,
     MAX_TRANSACTION_LEN,
 };
-use crate::types::{BatchId, GrantId, Hash, NetworkId, PublicKey, ScopeTag, Timestamp, VaultId};
+use crate::types::{
+    BatchId, GrantId, Hash, NetworkId, PublicKey, RecordTag, ScopeTag, Timestamp, VaultId, VersionId,
+};
 
 /// Bytes of a sealed entry of an access log: 256 items and what seals it.
 const MAX_LOG_ENTRY_LEN: usize = 24 << 10;
@@ -68,6 +70,17 @@ pub enum DeskRequest {
         /// The number of the last one known.
         after: Option<u64>,
     },
+    /// The versions in a scope of the asker's vault, after one.
+    Members {
+        /// The vault.
+        vault: VaultId,
+        /// The scope.
+        scope: ScopeTag,
+        /// Its generation.
+        generation: u32,
+        /// The last one known.
+        after: Option<ScopeMember>,
+    },
     /// The commitments to the shares of the key of the asker's grant's vault, or of the asker's own.
     Commitments {
         /// The vault.
@@ -93,6 +106,9 @@ pub enum DeskRequest {
     },
 }
 
+/// A version in a scope, after the number of the batch that brought it.
+pub type ScopeMember = (u64, RecordTag, VersionId);
+
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeskAnswer {
@@ -110,6 +126,8 @@ pub enum DeskAnswer {
     GrantBody(Option<Vec<u8>>),
     /// Batches with their numbers.
     Batches(Vec<(u64, BatchId)>),
+    /// Versions in a scope.
+    Members(Vec<ScopeMember>),
     /// Entries of the log.
     Log(LogPage),
     /// Commitments; none if they are not here.
@@ -315,6 +333,13 @@ impl Canonical for DeskRequest {
                 generation.write(to);
                 after.write(to);
             }
+            Self::Members { vault, scope, generation, after } => {
+                to.push(11);
+                vault.write(to);
+                scope.write(to);
+                generation.write(to);
+                after.map(Member::of).write(to);
+            }
             Self::Log { vault, after, nonce } => {
                 to.push(7);
                 vault.write(to);
@@ -357,6 +382,12 @@ impl Canonical for DeskRequest {
                 nonce: Canonical::read(from)?,
             },
             9 => Self::Commitments { vault: Canonical::read(from)? },
+            11 => Self::Members {
+                vault: Canonical::read(from)?,
+                scope: Canonical::read(from)?,
+                generation: Canonical::read(from)?,
+                after: Option::<Member>::read(from)?.map(Member::into_tuple),
+            },
             8 => Self::Package {
                 vault: Canonical::read(from)?,
                 hash: Canonical::read(from)?,
@@ -391,6 +422,31 @@ impl Canonical for Numbered {
 
     fn read(from: &mut &[u8]) -> Result<Self, Violation> {
         Ok(Self(Canonical::read(from)?, Canonical::read(from)?))
+    }
+}
+
+/// A version in a scope.
+struct Member(u64, RecordTag, VersionId);
+
+impl Member {
+    const fn of((batch, record, version): ScopeMember) -> Self {
+        Self(batch, record, version)
+    }
+
+    const fn into_tuple(self) -> ScopeMember {
+        (self.0, self.1, self.2)
+    }
+}
+
+impl Canonical for Member {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.0.write(to);
+        self.1.write(to);
+        self.2.write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(Self(Canonical::read(from)?, Canonical::read(from)?, Canonical::read(from)?))
     }
 }
 
@@ -487,6 +543,10 @@ impl Canonical for DeskAnswer {
                     batches.iter().map(|(number, batch)| Numbered(*number, *batch)).collect();
                 write_list(&batches, to);
             }
+            Self::Members(members) => {
+                to.push(11);
+                write_list(&members.iter().copied().map(Member::of).collect::<Vec<_>>(), to);
+            }
             Self::Log(page) => {
                 to.push(7);
                 page.write(to);
@@ -520,6 +580,10 @@ impl Canonical for DeskAnswer {
             7 => Self::Log(Canonical::read(from)?),
             8 => Self::Package(read_option(from, MAX_PACKAGE_LEN)?),
             9 => Self::Commitments(read_option(from, MAX_COMMITMENTS_LEN)?),
+            11 => {
+                let members: Vec<Member> = read_list(from, MAX_ANSWER_ROWS)?;
+                Self::Members(members.into_iter().map(Member::into_tuple).collect())
+            }
             _ => return Err(Violation::Malformed),
         })
     }

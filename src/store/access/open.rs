@@ -1,12 +1,14 @@
 //! What a request is judged by, and the entry of the log that comes before its answer.
 
+use std::ops::Bound;
+
 use redb::{ReadTransaction, ReadableTable as _};
 
 use crate::crypto::access::{Commitments, KeyShare, Keyslot, RestKey, SealPublic};
 use crate::crypto::frame::DekCommit;
 use crate::ledger::access::Facts;
 use crate::message::Canonical as _;
-use crate::message::access::desk::SignedSealKey;
+use crate::message::access::desk::{ScopeMember, SignedSealKey};
 use crate::message::access::open::ListedLine;
 use crate::message::access::{BatchPackage, LogHead, RecordEntry, SealedSlot, SlotEntry};
 use crate::store::access::log::{self, LogEnd, LogRow};
@@ -201,6 +203,36 @@ impl AccessView {
             let line = self.rest.unwrap(key.value(), line.value());
             let line = line.map_err(|_| AccessStoreError::Damaged("lines"))?.to_vec();
             found.push(ListedLine { record, version, line });
+        }
+        Ok(found)
+    }
+
+    /// The versions in a scope, after one.
+    ///
+    /// # Errors
+    /// [`AccessStoreError`].
+    pub fn members(
+        &self,
+        vault: &VaultId,
+        scope: &ScopeTag,
+        generation: u32,
+        after: Option<ScopeMember>,
+        limit: usize,
+    ) -> Result<Vec<ScopeMember>, AccessStoreError> {
+        let line = |(batch, record, version): ScopeMember| {
+            tables::line_key(&tables::list_key(vault, scope, generation, batch), &record, &version)
+        };
+        let last = line((u64::MAX, RecordTag([0xff; 16]), VersionId([0xff; 16])));
+        let first = match after {
+            Some(after) => Bound::Excluded(line(after)),
+            None => Bound::Included(line((0, RecordTag([0; 16]), VersionId([0; 16])))),
+        };
+        let mut found = Vec::new();
+        let bounds = (first.as_ref(), Bound::Included(&last));
+        for row in self.txn.open_table(LINES)?.range::<&[u8; 92]>(bounds)?.take(limit) {
+            let (key, _) = row?;
+            let (record, version) = tables::record_of(key.value());
+            found.push((tables::batch_of(key.value()), record, version));
         }
         Ok(found)
     }

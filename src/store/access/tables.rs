@@ -167,6 +167,11 @@ pub(super) fn record_of(key: &[u8; 92]) -> (RecordTag, VersionId) {
     (record, version)
 }
 
+/// The batch's number in a line's key.
+pub(super) fn batch_of(key: &[u8; 92]) -> u64 {
+    number_of(&key[..60])
+}
+
 pub(super) const fn batch(bytes: &[u8; 16]) -> BatchId {
     BatchId(*bytes)
 }

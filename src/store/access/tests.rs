@@ -88,6 +88,12 @@ fn a_batch_brings_slots_and_lines_and_an_erasure_takes_them() {
     assert_eq!(view.lists(&VAULT, &SCOPE, 0, Some(0), 9).unwrap(), []);
     assert!(view.has_list(&VAULT, 0, &SCOPE, 0).unwrap());
     assert!(!view.has_list(&VAULT, 0, &SCOPE, 1).unwrap());
+    let member = |nth: u8| (0, RecordTag([nth; 16]), VersionId([nth; 16]));
+    assert_eq!(view.members(&VAULT, &SCOPE, 0, None, 9).unwrap(), [member(1), member(2)]);
+    assert_eq!(view.members(&VAULT, &SCOPE, 0, None, 1).unwrap(), [member(1)]);
+    assert_eq!(view.members(&VAULT, &SCOPE, 0, Some(member(1)), 9).unwrap(), [member(2)]);
+    assert_eq!(view.members(&VAULT, &SCOPE, 0, Some(member(2)), 9).unwrap(), []);
+    assert_eq!(view.members(&VAULT, &SCOPE, 1, None, 9).unwrap(), []);
     let lines = view.lines(&VAULT, 0, &SCOPE, 0).unwrap();
     let lines: Vec<_> = lines.iter().map(|line| (line.record, line.line[0])).collect();
     assert_eq!(lines, [(RecordTag([1; 16]), 110), (RecordTag([2; 16]), 120)]);

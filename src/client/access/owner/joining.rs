@@ -6,15 +6,16 @@ use std::sync::Arc;
 use crate::client::access::scope::{Scope, Subject};
 use crate::client::access::slots::{SlotWriter, Version};
 use crate::client::get::read_header;
-use crate::client::{Error, ListEntry, ListOptions, RecordAddress};
+use crate::client::ledger::wrong_answer;
+use crate::client::{Error, ErrorKind, ListEntry, ListOptions, RecordAddress, RecordInfo};
 use crate::ledger::rows::Access;
 use crate::message::access::DepositKind;
-use crate::message::access::desk::DeskRequest;
-use crate::message::{Action, Canonical as _, Rejection, VersionState};
+use crate::message::access::desk::{DeskAnswer, DeskRequest};
+use crate::message::{Action, Canonical as _, Member, Rejection, VersionState};
 use crate::store::Index;
 use crate::store::access::batch_hash;
 use crate::types::limits::MAX_BATCH_ENTRIES;
-use crate::types::{CollectionName, ScopePath, ScopeTag, VersionId};
+use crate::types::{CollectionName, RecordTag, ScopePath, ScopeTag, VersionId};
 
 use super::{Owner, is_rejection};
 
@@ -40,7 +41,81 @@ pub(super) struct Brought {
     pub(super) new: usize,
 }
 
+/// Scopes of which this home knows which versions are in them: scope, generation.
+const LEARNED: &[u8] = b"slots of/";
+
 impl Owner<'_> {
+    /// Learns which versions are in a scope, if this home never did: what another home brought is not brought again, and leaves
+    /// when it is over.
+    pub(super) async fn learn_slots(&self, path: &ScopePath) -> Result<(), Error> {
+        let scope = self.vault.keys.access().scope_tag(path);
+        let generation = self.generation(scope).await?;
+        let of = [&scope.0[..], &generation.to_be_bytes()].concat();
+        let learned = [LEARNED, &of].concat();
+        let key = learned.clone();
+        if !self.client.ctx.index.with(move |index| index.notes(&key)).await?.is_empty() {
+            return Ok(());
+        }
+        let mut notes = vec![(learned, Vec::new())];
+        let members = self.members(scope, generation).await?;
+        if !members.is_empty() {
+            let names = self.records().await?;
+            let known = members.iter().filter_map(|(record, version)| Some((version, names.get(record)?)));
+            notes.extend(known.map(|(version, at)| {
+                let key = [SLOT, &of, &version.0].concat();
+                (key, format!("{}/{}", at.collection, at.name).into_bytes())
+            }));
+        }
+        Ok(self.client.ctx.index.with(move |index| index.note(&notes)).await?)
+    }
+
+    /// The versions in a scope, as more static nodes say than can be wrong.
+    async fn members(
+        &self,
+        scope: ScopeTag,
+        generation: u32,
+    ) -> Result<BTreeSet<(RecordTag, VersionId)>, Error> {
+        let roster = self.vault.ledger.roster();
+        let committee = roster.committee();
+        let (mut said, mut answered, mut reasons) = (BTreeMap::<_, usize>::new(), 0, Vec::new());
+        for member in roster.members() {
+            match self.members_at(member, scope, generation).await {
+                Ok(found) => {
+                    answered += 1;
+                    found.into_iter().for_each(|found| *said.entry(found).or_default() += 1);
+                }
+                Err(error) => reasons.push(error.to_string()),
+            }
+        }
+        if answered < committee.quorum() {
+            let message =
+                format!("too few static nodes say which records are in a scope: {}", reasons.join("; "));
+            return Err(Error::new(ErrorKind::Unavailable, message).with_hint("see `xvault static status`"));
+        }
+        let enough = |(_, by): &(_, usize)| *by >= committee.one_honest();
+        Ok(said.into_iter().filter(enough).map(|(found, _)| found).collect())
+    }
+
+    async fn members_at(
+        &self,
+        member: &Member,
+        scope: ScopeTag,
+        generation: u32,
+    ) -> Result<Vec<(RecordTag, VersionId)>, Error> {
+        let (vault, mut found, mut after) = (self.id(), Vec::new(), None);
+        loop {
+            let request = DeskRequest::Members { vault, scope, generation, after };
+            let DeskAnswer::Members(page) = self.desks.say(member, &request).await? else {
+                return Err(wrong_answer());
+            };
+            // In ascending order, so that it ends.
+            let page: Vec<_> = page.into_iter().filter(|found| Some(*found) > after).collect();
+            let Some(last) = page.last() else { return Ok(found) };
+            after = Some(*last);
+            found.extend(page.into_iter().map(|(_, record, version)| (record, version)));
+        }
+    }
+
     /// Brings those records into a scope that are not in it yet.
     pub(super) async fn bring(
         &self,
@@ -132,30 +207,47 @@ impl Owner<'_> {
         };
         let mut found = Vec::new();
         for collection in collections {
-            let mut after = None;
-            loop {
-                let options = ListOptions {
-                    prefix: String::new(),
-                    delimiter: None,
-                    after,
-                    limit: PAGE,
-                    include_deleted: false,
-                };
-                let page = self.client.list(&collection, options).await?;
-                for entry in page.entries {
-                    let ListEntry::Record(info) = entry else { continue };
-                    let at = RecordAddress { collection: collection.clone(), name: info.name.clone() };
-                    if let Some(version) = self.version_in(scope, &at).await? {
-                        found.push(version);
-                    }
-                }
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
+            for info in self.every_record(&collection, false).await? {
+                let at = RecordAddress { collection: collection.clone(), name: info.name };
+                found.extend(self.version_in(scope, &at).await?);
             }
         }
         Ok(found)
+    }
+
+    /// The records of the vault, also those that were removed, by their tags.
+    pub(super) async fn records(&self) -> Result<BTreeMap<RecordTag, RecordAddress>, Error> {
+        let keys = self.vault.keys.access();
+        let mut found = BTreeMap::new();
+        for collection in self.client.collections().await? {
+            for info in self.every_record(&collection.name, true).await? {
+                let tag = keys.record_tag(&collection.name, &info.name);
+                let at = RecordAddress { collection: collection.name.clone(), name: info.name };
+                found.insert(tag, at);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn every_record(
+        &self,
+        collection: &CollectionName,
+        include_deleted: bool,
+    ) -> Result<Vec<RecordInfo>, Error> {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let options =
+                ListOptions { prefix: String::new(), delimiter: None, after, limit: PAGE, include_deleted };
+            let page = self.client.list(collection, options).await?;
+            found.extend(page.entries.into_iter().filter_map(|entry| match entry {
+                ListEntry::Record(info) => Some(info),
+                ListEntry::Prefix(_) => None,
+            }));
+            after = page.next;
+            if after.is_none() {
+                return Ok(found);
+            }
+        }
     }
 
     /// The latest versions of those of these records that are of a scope.

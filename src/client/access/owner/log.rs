@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::client::context::random;
 use crate::client::ledger::wrong_answer;
-use crate::client::{Error, ErrorKind, ListEntry, ListOptions};
+use crate::client::{Error, ErrorKind};
 use crate::crypto::access::Purpose;
 use crate::message::access::Denial;
 use crate::message::access::desk::{DeskAnswer, DeskRequest, LogEntry, chain};
@@ -13,9 +13,6 @@ use crate::message::{Canonical as _, Member};
 use crate::types::{GrantId, Hash, Timestamp};
 
 use super::Owner;
-
-/// Records of a page while a collection is looked through.
-const PAGE: usize = 1_000;
 
 /// An entry of the access log, as the static nodes have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,45 +55,15 @@ impl Owner<'_> {
             let message = format!("too few static nodes show their access log: {}", reasons.join("; "));
             return Err(Error::new(ErrorKind::Unavailable, message).with_hint("see `xvault static status`"));
         }
-        let names = self.record_names().await?;
-        for event in &mut events {
-            event.items.iter_mut().for_each(|item| {
-                if let Some(name) = names.get(item) {
-                    name.clone_into(item);
-                }
-            });
+        let names: BTreeMap<_, _> =
+            self.records().await?.into_iter().map(|(tag, at)| (tag.to_string(), at.to_string())).collect();
+        for item in events.iter_mut().flat_map(|event| &mut event.items) {
+            if let Some(name) = names.get(item) {
+                name.clone_into(item);
+            }
         }
         events.sort_by_key(|event| event.time);
         Ok(events)
-    }
-
-    /// Names of records by their tags.
-    pub(super) async fn record_names(&self) -> Result<BTreeMap<String, String>, Error> {
-        let keys = self.vault.keys.access();
-        let mut names = BTreeMap::new();
-        for collection in self.client.collections().await? {
-            let mut after = None;
-            loop {
-                let options = ListOptions {
-                    prefix: String::new(),
-                    delimiter: None,
-                    after,
-                    limit: PAGE,
-                    include_deleted: true,
-                };
-                let page = self.client.list(&collection.name, options).await?;
-                for entry in page.entries {
-                    let ListEntry::Record(info) = entry else { continue };
-                    let tag = keys.record_tag(&collection.name, &info.name);
-                    names.insert(tag.to_string(), format!("xv://{}/{}", collection.name, info.name));
-                }
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(names)
     }
 
     /// The whole log of the vault at one static node, checked against the head that it signs.

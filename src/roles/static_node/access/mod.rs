@@ -148,6 +148,11 @@ impl AccessDesk {
             DeskRequest::Batches { scope, generation, after } => {
                 self.batches(&view, from, &scope, generation, after)?
             }
+            DeskRequest::Members { vault, scope, generation, after } => {
+                require_owner(&view, from, &vault)?;
+                let store = self.0.store.view()?;
+                DeskAnswer::Members(store.members(&vault, &scope, generation, after, MAX_ANSWER_ROWS)?)
+            }
             DeskRequest::Commitments { vault } => self.commitments(&view, from, &vault)?,
             DeskRequest::Log { vault, after, nonce } => self.log_page(&view, from, &vault, after, &nonce)?,
             DeskRequest::Package { vault, hash, kind } => self.package(&view, from, &vault, &hash, kind)?,
