@@ -101,6 +101,8 @@ const fn done(rest: &[u8]) -> Result<(), DecodeError> {
 }
 
 #[cfg(test)]
+mod claims;
+#[cfg(test)]
 mod protocol;
 #[cfg(test)]
 mod tests;
