@@ -8,12 +8,13 @@ use serde_json::json;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
 use crate::cli::output::escape;
+use crate::cli::parse::{parse_date, parse_grant};
 use crate::cli::session::Session;
 use crate::client::access::{AccessEvent, Shared, grantee};
 use crate::client::{Client, Error, ErrorKind};
 use crate::message::access::KeyPackage;
 use crate::runtime::wall_time;
-use crate::types::{GrantId, Timestamp};
+use crate::types::{GrantId, RecordPath, Timestamp};
 
 /// Microseconds of a day.
 const DAY_MICROS: u64 = 86_400_000_000;
@@ -61,6 +62,29 @@ pub(crate) struct Log {
     /// As comma-separated values, for a spreadsheet.
     #[arg(long)]
     csv: bool,
+    /// Only of this grant, as `xvault grants --all` lists it.
+    #[arg(long, value_name = "GRANT", value_parser = parse_grant)]
+    grant: Option<GrantId>,
+    /// Only of this record.
+    #[arg(long, value_name = "xv://C/NAME")]
+    record: Option<RecordPath>,
+    /// Only since the beginning of this day: YYYY-MM-DD, in UTC.
+    #[arg(long, value_name = "DATE", value_parser = parse_date)]
+    since: Option<Timestamp>,
+    /// Only what was denied.
+    #[arg(long)]
+    denied: bool,
+}
+
+impl Log {
+    fn wants(&self, event: &AccessEvent) -> bool {
+        let is_of =
+            |path: &RecordPath| event.items.contains(&format!("xv://{}/{}", path.collection, path.rest));
+        self.grant.is_none_or(|grant| grant == event.grant)
+            && self.record.as_ref().is_none_or(is_of)
+            && self.since.is_none_or(|since| since <= event.time)
+            && (!self.denied || event.denial().is_some())
+    }
 }
 
 pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
@@ -196,9 +220,9 @@ async fn log(session: &Session, client: &Client, args: &Log) -> anyhow::Result<E
     };
     let events = client.access_log().await?;
     if args.csv && !output.is_json() {
-        output.line("time,grant,grantee,what,purpose,denied,nodes")?;
+        output.line("time,grant,grantee,what,purpose,denied,opened_by,denied_by")?;
     }
-    for event in &events {
+    for event in events.iter().filter(|event| args.wants(event)) {
         show(session, event, name_of(&event.grant).as_deref(), args.csv)?;
     }
     Ok(Exit::Ok)
@@ -206,11 +230,12 @@ async fn log(session: &Session, client: &Client, args: &Log) -> anyhow::Result<E
 
 fn show(session: &Session, event: &AccessEvent, name: Option<&str>, csv: bool) -> anyhow::Result<()> {
     let output = session.output();
-    let (time, denied) = (format::time(event.time), event.denied.map(|denial| denial.to_string()));
+    let (time, denied) = (format::time(event.time), event.denial().map(|denial| denial.to_string()));
     if output.is_json() {
         output.json(&json!({
             "v": 1, "time": time, "grant": event.grant.to_string(), "grantee": name, "items": event.items,
-            "purpose": event.purpose, "denied": denied, "nodes": event.nodes, "request": event.request.to_string(),
+            "purpose": event.purpose, "denied": denied, "opened_by": event.opened, "request": event.request.to_string(),
+            "denied_by": event.denied.iter().map(|(node, denial)| json!({ "node": node, "reason": denial.to_string() })).collect::<Vec<_>>(),
         }))?;
         return Ok(());
     }
@@ -222,16 +247,44 @@ fn show(session: &Session, event: &AccessEvent, name: Option<&str>, csv: bool) -
             event.items.join(" "),
             event.purpose.clone(),
             denied.unwrap_or_default(),
-            event.nodes.join(" "),
+            event.opened.join(" "),
+            event.denied.iter().map(|(node, _)| node.as_str()).collect::<Vec<_>>().join(" "),
         ];
-        let quoted: Vec<String> =
-            fields.iter().map(|field| format!("\"{}\"", field.replace('"', "\"\""))).collect();
+        let quoted: Vec<String> = fields.iter().map(|field| csv_field(field)).collect();
         output.line(quoted.join(","))?;
         return Ok(());
     }
     let who = name.map_or_else(|| event.grant.to_string(), escape);
     let what = escape(&event.items.join(", "));
-    let outcome = denied.map_or_else(|| "opened".to_owned(), |denial| format!("denied: {denial}"));
-    output.line(format_args!("{time}  {who}  {what}  {outcome}  ({} nodes)", event.nodes.len()))?;
+    let (opened, by) = (event.opened.len(), event.denied.len());
+    let outcome = match denied {
+        Some(denial) => format!("denied: {denial}  ({by} nodes)"),
+        None if by > 0 => format!("opened  ({opened} nodes; {by} denied it)"),
+        None => format!("opened  ({opened} nodes)"),
+    };
+    output.line(format_args!("{time}  {who}  {what}  {outcome}"))?;
     Ok(())
+}
+
+/// A field in quotes. What a spreadsheet would take for a formula, as grantees choose their names, begins with an apostrophe.
+fn csv_field(field: &str) -> String {
+    let guard = if field.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
+    format!("\"{guard}{}\"", field.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::csv_field;
+
+    #[test]
+    fn fields_are_quoted_and_never_formulas() {
+        for (field, expected) in [
+            ("Dr \"Knee\", Berlin", "\"Dr \"\"Knee\"\", Berlin\""),
+            ("=HYPERLINK(1)", "\"'=HYPERLINK(1)\""),
+            ("+1", "\"'+1\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(csv_field(field), expected);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::address;
 use crate::cli::exit::Exit;
-use crate::cli::grant::parse_grant;
+use crate::cli::parse::parse_grant;
 use crate::cli::session::Session;
 use crate::client::access::Shared;
 use crate::client::{ByteRange, Client, GetOptions, Progress, RecordAddress};

@@ -29,6 +29,7 @@ mod media_type;
 mod network;
 mod node;
 mod output;
+mod parse;
 mod passphrase;
 mod progress;
 mod put;

@@ -154,7 +154,7 @@ async fn a_grantee_reads_what_it_was_let_into_and_the_owner_sees_it() {
     let log = owner.access_log().await.unwrap();
     let opened: Vec<&str> = log
         .iter()
-        .filter(|event| event.denied.is_none())
+        .filter(|event| event.denial().is_none())
         .flat_map(|event| &event.items)
         .map(String::as_str)
         .collect();
@@ -162,7 +162,7 @@ async fn a_grantee_reads_what_it_was_let_into_and_the_owner_sees_it() {
         assert!(opened.contains(&path), "{opened:?}");
     }
     // f + 1 honest entries of each: with none faulty, as many as it takes to open.
-    assert!(log.iter().all(|event| event.nodes.len() >= 3 && event.grant == report.grant), "{log:?}");
+    assert!(log.iter().all(|event| event.opened.len() >= 3 && event.grant == report.grant), "{log:?}");
 
     // What is erased for good opens for nobody, whatever they were let into.
     owner.remove(&at("labs/knee-fluid"), Remove::AllVersions).await.unwrap();
@@ -180,8 +180,8 @@ async fn a_grantee_reads_what_it_was_let_into_and_the_owner_sees_it() {
     assert!(shared.list().await.is_err());
     let log = owner.access_log().await.unwrap();
     let denied = |item: &str| {
-        let is_it = |event: &&AccessEvent| event.denied == Some(Denial::Revoked) && event.items == [item];
-        log.iter().find(is_it).is_some_and(|event| event.nodes.len() >= 2)
+        let is_it = |event: &&AccessEvent| event.denial() == Some(Denial::Revoked) && event.items == [item];
+        log.iter().find(is_it).is_some_and(|event| event.denied.len() >= 2)
     };
     assert!(denied("xv://imaging/knee-2.dcm") && denied("a list"), "denials are in it too: {log:?}");
     let twice = owner.revoke(report.grant, |_| ()).await.unwrap_err();

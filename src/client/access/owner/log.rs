@@ -27,10 +27,20 @@ pub struct AccessEvent {
     pub items: Vec<String>,
     /// What for, in the grantee's word.
     pub purpose: String,
-    /// Why it was denied, if it was; by each node that denied it.
-    pub denied: Option<Denial>,
-    /// The static nodes that say so.
-    pub nodes: Vec<String>,
+    /// The static nodes that say that they opened it: a record is open once enough of them did.
+    pub opened: Vec<String>,
+    /// The static nodes that say that they denied it, and why.
+    pub denied: Vec<(String, Denial)>,
+}
+
+impl AccessEvent {
+    /// Why it was denied, as most say that denied it; none if a node opened it, as others may hide that they did.
+    #[must_use]
+    pub fn denial(&self) -> Option<Denial> {
+        let often = |denial: &Denial| self.denied.iter().filter(|(_, other)| other == denial).count();
+        let most = self.denied.iter().map(|(_, denial)| *denial).max_by_key(often);
+        most.filter(|_| self.opened.is_empty())
+    }
 }
 
 impl Owner<'_> {
@@ -41,7 +51,7 @@ impl Owner<'_> {
         }
         let roster = self.vault.ledger.roster();
         self.desks.follow(&roster);
-        let (mut events, mut answered, mut reasons) = (Vec::<AccessEvent>::new(), 0, Vec::new());
+        let (mut events, mut answered, mut reasons) = (BTreeMap::new(), 0, Vec::new());
         for member in roster.members() {
             match self.log_of(member).await {
                 Ok(entries) => {
@@ -57,6 +67,7 @@ impl Owner<'_> {
         }
         let names: BTreeMap<_, _> =
             self.records().await?.into_iter().map(|(tag, at)| (tag.to_string(), at.to_string())).collect();
+        let mut events: Vec<AccessEvent> = events.into_values().collect();
         for item in events.iter_mut().flat_map(|event| &mut event.items) {
             if let Some(name) = names.get(item) {
                 name.clone_into(item);
@@ -107,20 +118,12 @@ impl Owner<'_> {
 }
 
 /// Adds what one node has to what others have of the same request.
-fn note(events: &mut Vec<AccessEvent>, member: &Member, entry: LogEntry) {
-    let same = |event: &&mut AccessEvent| event.request == entry.request && event.denied == entry.denied;
-    if let Some(known) = events.iter_mut().find(same) {
-        known.time = known.time.min(entry.time);
-        if !known.nodes.contains(&member.label) {
-            known.nodes.push(member.label.clone());
-        }
-        return;
-    }
+fn note(events: &mut BTreeMap<Hash, AccessEvent>, member: &Member, entry: LogEntry) {
     let item = |item: &OpenItem| match item {
         OpenItem::Record { record, .. } => record.to_string(),
         OpenItem::List { .. } => "a list".to_owned(),
     };
-    events.push(AccessEvent {
+    let event = events.entry(entry.request).or_insert_with(|| AccessEvent {
         time: entry.time,
         grant: entry.grant,
         request: entry.request,
@@ -129,8 +132,65 @@ fn note(events: &mut Vec<AccessEvent>, member: &Member, entry: LogEntry) {
         } else {
             entry.items.iter().map(item).collect()
         },
-        purpose: entry.purpose,
-        denied: entry.denied,
-        nodes: vec![member.label.clone()],
+        purpose: entry.purpose.clone(),
+        opened: Vec::new(),
+        denied: Vec::new(),
     });
+    event.time = event.time.min(entry.time);
+    let label = member.label.clone();
+    match entry.denied {
+        None if !event.opened.contains(&label) => event.opened.push(label),
+        Some(denial) if event.denied.iter().all(|(node, _)| *node != label) => {
+            event.denied.push((label, denial))
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{PublicKey, RecordTag, ScopeTag, VersionId};
+
+    fn member(label: &str) -> Member {
+        Member {
+            key: PublicKey([1; 32]),
+            pq_key: Box::new([0; _]),
+            label: label.to_owned(),
+            operator: "clinic".into(),
+            address: ([127, 0, 0, 1], 1).into(),
+        }
+    }
+
+    fn entry(request: u8, time: u64, denied: Option<Denial>) -> LogEntry {
+        LogEntry {
+            time: Timestamp::from_unix_millis(time),
+            grant: GrantId([1; 16]),
+            request: Hash([request; 32]),
+            items: vec![OpenItem::Record {
+                record: RecordTag([2; 16]),
+                version: VersionId([3; 16]),
+                scope: ScopeTag([4; 16]),
+                generation: 0,
+            }],
+            purpose: "read".into(),
+            denied,
+        }
+    }
+
+    #[test]
+    fn one_request_is_one_event_whatever_nodes_say_of_it() {
+        let mut events = BTreeMap::new();
+        note(&mut events, &member("s1"), entry(1, 9, Some(Denial::OverQuota)));
+        note(&mut events, &member("s2"), entry(1, 7, None));
+        note(&mut events, &member("s3"), entry(1, 8, None));
+        note(&mut events, &member("s3"), entry(1, 8, None));
+        note(&mut events, &member("s1"), entry(2, 1, Some(Denial::Revoked)));
+        note(&mut events, &member("s2"), entry(2, 1, Some(Denial::Revoked)));
+        note(&mut events, &member("s3"), entry(2, 1, Some(Denial::NotYet)));
+        let [mixed, denied] = [&events[&Hash([1; 32])], &events[&Hash([2; 32])]];
+        assert_eq!((events.len(), mixed.time), (2, Timestamp::from_unix_millis(7)));
+        assert_eq!((mixed.opened.len(), mixed.denied.len(), mixed.denial()), (2, 1, None));
+        assert_eq!((denied.opened.len(), denied.denial()), (0, Some(Denial::Revoked)));
+    }
 }
