@@ -157,6 +157,10 @@ fn kind(action: &Action) -> &'static str {
         Action::Erase { .. } => "erase",
         Action::BumpScope { .. } => "bump-scope",
         Action::LogHead(_) => "log-head",
+        Action::EmergencyRequest(_) => "emergency-request",
+        Action::EmergencyApprove(_) => "emergency-approve",
+        Action::EmergencyVeto { .. } => "emergency-veto",
+        Action::EmergencyOpened(_) => "emergency-opened",
     }
 }
 

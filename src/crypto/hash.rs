@@ -117,11 +117,21 @@ pub enum Context {
     GranteeSigning,
     /// Vault root and number of a key package to its key to seal to.
     GranteeSeal,
+    /// Vault root and emergency grant to the secret of its card.
+    CardSecret,
+    /// Secret of an emergency card to the grant's signing key.
+    CardSigning,
+    /// Secret of an emergency card to the key that the grant's body is sealed to.
+    CardSeal,
+    /// What is on an emergency card to its checksum, and whom one is sealed to, to what it is sealed for.
+    EmergencyCard,
+    /// Salt and the reason of an emergency to the hash that the ledger has of it.
+    EmergencyReason,
 }
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 62] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -179,6 +189,11 @@ impl Context {
         Self::RecordTag,
         Self::GranteeSigning,
         Self::GranteeSeal,
+        Self::CardSecret,
+        Self::CardSigning,
+        Self::CardSeal,
+        Self::EmergencyCard,
+        Self::EmergencyReason,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -242,6 +257,11 @@ impl Context {
             Self::RecordTag => "xvault v1 2026-11 record tag",
             Self::GranteeSigning => "xvault v1 2026-11 grantee signing",
             Self::GranteeSeal => "xvault v1 2026-11 grantee seal",
+            Self::CardSecret => "xvault v1 2026-11 emergency card secret",
+            Self::CardSigning => "xvault v1 2026-11 emergency card signing",
+            Self::CardSeal => "xvault v1 2026-11 emergency card seal",
+            Self::EmergencyCard => "xvault v1 2026-11 emergency card",
+            Self::EmergencyReason => "xvault v1 2026-11 emergency reason",
         }
     }
 }

@@ -38,6 +38,10 @@ pub enum Domain {
     KeyPackage,
     /// A static node's word of how far its access log of a vault is.
     LogHead,
+    /// An authority's word that a key is of a clinician.
+    RoleCertificate,
+    /// Proof that who asks for an emergency has the grant's key.
+    EmergencyRequest,
 }
 
 impl Domain {
@@ -56,6 +60,8 @@ impl Domain {
             Self::AccessAck => b"xvault v1 access ack",
             Self::KeyPackage => b"xvault v1 key package",
             Self::LogHead => b"xvault v1 access log head",
+            Self::RoleCertificate => b"xvault v1 role certificate",
+            Self::EmergencyRequest => b"xvault v1 emergency request",
         }
     }
 }

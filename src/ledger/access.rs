@@ -6,14 +6,24 @@
 //! nodes opens anything once a quorum has acknowledged a revocation; see
 //! [`Sharing::threshold`](crate::crypto::access::Sharing::threshold).
 
+use crate::ledger::emergency::Emergency;
 use crate::ledger::query;
 use crate::ledger::read::{Read, ReadError};
-use crate::ledger::rows::{ACCESS, BATCH_NUMBERS, GRANTS, Sharing};
+use crate::ledger::rows::{ACCESS, BATCH_NUMBERS, EMERGENCIES, GRANTS, Sharing};
 use crate::message::access::denial::Denial;
-use crate::message::access::open::{OpenItem, SignedOpenRequest};
-use crate::message::access::{Grant, Rights};
-use crate::types::limits::{OPEN_LEASE_MICROS, OPEN_WINDOW_MICROS};
-use crate::types::{GrantId, RecordTag, ScopeTag, Timestamp, VaultId, VersionId};
+use crate::message::access::open::{OpenItem, OpenRequest, SignedOpenRequest};
+use crate::message::access::{EmergencyPolicy, Grant, Rights};
+use crate::types::limits::{MAX_EMERGENCY_REQUESTS, OPEN_LEASE_MICROS, OPEN_WINDOW_MICROS};
+use crate::types::{GrantId, RecordTag, ScopeTag, Timestamp, TransactionId, VaultId, VersionId};
+
+/// What was opened in an emergency at one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EmergencyUse {
+    /// Records.
+    pub records: u32,
+    /// Requests that were answered, those for lists among them.
+    pub requests: u32,
+}
 
 /// What a node knows beside the state.
 pub trait Facts {
@@ -37,6 +47,18 @@ pub trait Facts {
     /// # Errors
     /// As the store says.
     fn opened(&self, grant: &GrantId, now: Timestamp) -> Result<u32, Self::Error>;
+
+    /// Whether a veto of an emergency was seen, final or not.
+    ///
+    /// # Errors
+    /// As the store says.
+    fn is_veto_seen(&self, vault: &VaultId, request: &TransactionId) -> Result<bool, Self::Error>;
+
+    /// What was opened in an emergency.
+    ///
+    /// # Errors
+    /// As the store says.
+    fn opened_in(&self, vault: &VaultId, request: &TransactionId) -> Result<EmergencyUse, Self::Error>;
 
     /// Whether there is a keyslot of this version.
     ///
@@ -113,7 +135,10 @@ pub fn decide<F: Facts>(
     let Some(row) = GRANTS.get(state, &(request.vault, request.grant))? else {
         return Ok(deny(Denial::NoSuchGrant, false));
     };
-    if signed.verify(&row.grant.grantee).is_err() {
+    let emergency = emergency_of(state, &row.grant, request)?;
+    // In an emergency the clinician who asked for it opens, and not whoever else has the card.
+    let signer = emergency.as_ref().map_or(row.grant.grantee, |found| found.emergency.requester.key);
+    if signed.verify(&signer).is_err() {
         return Ok(deny(Denial::NotTheGrantee, false));
     }
     // From here on it is known whose request it is.
@@ -132,6 +157,14 @@ pub fn decide<F: Facts>(
     if now.max(tip.time) >= row.grant.expires {
         return Ok(deny(Denial::Expired, true));
     }
+    if row.grant.emergency.is_none() && request.emergency.is_some() {
+        return Ok(deny(Denial::NotGranted, true));
+    }
+    if row.grant.emergency.is_some()
+        && let Some(denial) = judge_emergency(facts, now, tip.time, &request.vault, emergency.as_ref())?
+    {
+        return Ok(deny(denial, true));
+    }
     let mut records = 0_u32;
     for item in &request.items {
         if let Some(denial) = judge(state, facts, &row.grant, item)? {
@@ -143,7 +176,48 @@ pub fn decide<F: Facts>(
     if row.grant.quota.is_some_and(|quota| opened.saturating_add(records) > quota) {
         return Ok(deny(Denial::OverQuota, true));
     }
+    if let Some(found) = &emergency {
+        let before = facts.opened_in(&request.vault, &found.id)?;
+        let is_used_up = before.records.saturating_add(records) > found.policy.quota
+            || before.requests >= MAX_EMERGENCY_REQUESTS;
+        if is_used_up {
+            return Ok(deny(Denial::OverEmergencyQuota, true));
+        }
+    }
     Ok(Decision::Open { sharing, records })
+}
+
+/// The emergency that a request names.
+struct Named<'a> {
+    id: TransactionId,
+    emergency: Emergency,
+    policy: &'a EmergencyPolicy,
+}
+
+/// The emergency that a request names, if the grant is for emergencies and the vault has this one of it.
+fn emergency_of<'a>(
+    state: &impl Read,
+    grant: &'a Grant,
+    request: &OpenRequest,
+) -> Result<Option<Named<'a>>, ReadError> {
+    let (Some(policy), Some(id)) = (&grant.emergency, request.emergency) else { return Ok(None) };
+    let found = EMERGENCIES.get(state, &(grant.vault, id))?.filter(|found| found.grant == grant.grant);
+    Ok(found.map(|emergency| Named { id, emergency, policy }))
+}
+
+/// Why nothing is opened of an emergency grant, if nothing is.
+fn judge_emergency<F: Facts>(
+    facts: &F,
+    now: Timestamp,
+    ledger: Timestamp,
+    vault: &VaultId,
+    named: Option<&Named<'_>>,
+) -> Result<Option<Denial>, F::Error> {
+    let Some(named) = named else { return Ok(Some(Denial::NotActivated)) };
+    if facts.is_veto_seen(vault, &named.id)? {
+        return Ok(Some(Denial::Vetoed));
+    }
+    Ok(named.emergency.denial(ledger, now))
 }
 
 /// Why one item is not opened, if it is not. What a grant does not cover is not told to be there or not.

@@ -7,11 +7,12 @@
 
 mod codec;
 
+use crate::ledger::emergency;
 use crate::ledger::query;
 use crate::ledger::read::{Entry, Read, ReadError};
 use crate::ledger::rows::{
-    ACCESS, Access, COUNTERS, GENERATIONS, GrantRow, Head, Missing, Node, SEGMENTS, Segment, Static, VAULTS,
-    Vault,
+    ACCESS, Access, COUNTERS, Emergency, GENERATIONS, GrantRow, Head, Missing, Node, OpeningRow, SEGMENTS,
+    Segment, Static, VAULTS, Vault,
 };
 use crate::ledger::snapshot::{self, Offer, Taking};
 use crate::message::Violation;
@@ -159,6 +160,16 @@ pub enum Question {
         /// The segments.
         segments: Vec<SegmentId>,
     },
+    /// The emergencies of a vault, also those that are over and still kept.
+    Emergencies {
+        /// The vault.
+        vault: VaultId,
+    },
+    /// What was opened in an emergency.
+    EmergencyOpenings {
+        /// The transaction that asked for the emergency.
+        request: TransactionId,
+    },
     /// The static nodes of some time, by the hash of their roster.
     Roster {
         /// The hash.
@@ -293,6 +304,10 @@ pub enum Answer {
     Generation(u32),
     /// For each segment that was asked for, its descriptor; none where the vault has no such segment.
     Segments(Vec<Option<Segment>>),
+    /// Emergencies, by the transaction that asked.
+    Emergencies(Vec<(TransactionId, Emergency)>),
+    /// What was opened, by the hash of the request to open.
+    EmergencyOpenings(Vec<(Hash, OpeningRow)>),
     /// A roster; none if there never was one of this hash.
     Roster(Option<Box<Roster>>),
 }
@@ -336,6 +351,10 @@ pub fn answer(state: &impl Read, question: &Question) -> Result<Option<Answer>, 
         Question::Segments { vault, segments } => {
             let rows = segments.iter().map(|segment| SEGMENTS.get(state, &(*vault, *segment)));
             Answer::Segments(rows.collect::<Result<_, _>>()?)
+        }
+        Question::Emergencies { vault } => Answer::Emergencies(emergency::emergencies(state, vault)?),
+        Question::EmergencyOpenings { request } => {
+            Answer::EmergencyOpenings(emergency::openings(state, request, MAX_ANSWER_ROWS)?)
         }
         Question::Roster { roster } => Answer::Roster(query::roster(state, roster)?.map(Box::new)),
         Question::Statics => Answer::Statics(query::statics(state)?),

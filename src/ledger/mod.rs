@@ -12,6 +12,7 @@ pub mod access;
 mod apply;
 pub mod archive;
 pub mod ask;
+pub mod emergency;
 mod execution;
 pub mod final_block;
 pub mod follow;

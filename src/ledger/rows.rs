@@ -1,5 +1,6 @@
 //! The tables of the ledger, and their rows.
 
+pub use crate::ledger::emergency::{Clinician, Emergency, EmergencyState, OpeningRow, Veto};
 pub use crate::ledger::standing::{Fault, Late, Missed, Presence, Standing, Turns};
 use crate::ledger::tables::Table;
 use crate::message::Violation;
@@ -93,6 +94,16 @@ pub const ERASED: Table<(VaultId, (RecordTag, VersionId)), Height> = Table::new(
 pub const GENERATIONS: Table<(VaultId, ScopeTag), u32> = Table::new(0x36, "generation");
 /// Heads of the access logs of static nodes.
 pub const LOG_HEADS: Table<PublicKey, LogHead> = Table::new(0x37, "log head");
+
+/// Emergencies, by the transaction that asked.
+pub const EMERGENCIES: Table<(VaultId, TransactionId), Emergency> = Table::new(0x48, "emergency");
+/// What was opened in emergencies: (the transaction that asked, the hash of the request to open).
+pub const EMERGENCY_OPENINGS: Table<(TransactionId, Hash), OpeningRow> =
+    Table::new(0x49, "emergency opening");
+/// When something is to be done about an emergency, in microseconds: (when, (vault, the transaction that asked)).
+pub const EMERGENCY_DUE: Table<(u64, (VaultId, TransactionId)), Present> = Table::new(0x4a, "emergency due");
+/// Emergencies of a clinician that are under way, of all vaults.
+pub const EMERGENCY_CLINICIANS: Table<PublicKey, u32> = Table::new(0x4b, "emergency clinician");
 
 /// An offence: when, whose, in which round, of which kind.
 pub type Offence = (Height, (PublicKey, (u32, u8)));

@@ -34,8 +34,8 @@ pub mod vote;
 mod wire;
 
 pub use access::{
-    BatchPackage, DealingPackage, EntryBatch, Grant, GrantedScope, KeySharing, LogHead, RecordEntry, Rights,
-    SlotEntry,
+    BatchPackage, DealingPackage, EmergencyApproval, EmergencyOpening, EmergencyPolicy, EmergencyRequest,
+    EntryBatch, Grant, GrantedScope, KeySharing, LogHead, RecordEntry, Rights, RoleCertificate, SlotEntry,
 };
 pub use anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber, Opening, PackCommit};
 pub use anchor_receipt::{AnchorReceipt, Anchored};
@@ -53,7 +53,7 @@ pub use governance::{Change, Governance};
 pub use member::{Member, Roster};
 pub use proposal::{Proposal, SignedProposal, block_hash};
 pub use record::{Extent, RecordHeader, StoredVersion, VersionEntry, VersionState};
-pub use rejection::Rejection;
+pub use rejection::{CertificateFault, Rejection};
 pub use request::{
     HeldShard, LedgerTip, NodeStatus, PutShard, ReadShard, Refusal, RefusalCode, Request, RequestError,
     Response, ShardRef, ShardSlice, SignedReceipt,

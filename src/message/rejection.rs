@@ -5,6 +5,44 @@ use crate::message::anchor::NodeNumber;
 use crate::message::canonical::Canonical;
 use crate::types::{Height, PublicKey, SegmentId, TransactionId};
 
+/// What is wrong with who asks or approves in an emergency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateFault {
+    /// It is for another key than the author's.
+    #[error("the certificate is for another key")]
+    Holder,
+    /// The grant does not name the authority.
+    #[error("the grant does not name the certificate's authority")]
+    Authority,
+    /// Its time is over.
+    #[error("the certificate has expired")]
+    Expired,
+    /// The request is not signed with the grant's key.
+    #[error("the request is not signed with the card of this grant")]
+    Card,
+}
+
+impl Canonical for CertificateFault {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.push(match self {
+            Self::Holder => 1,
+            Self::Authority => 2,
+            Self::Expired => 3,
+            Self::Card => 4,
+        });
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(match u8::read(from)? {
+            1 => Self::Holder,
+            2 => Self::Authority,
+            3 => Self::Expired,
+            4 => Self::Card,
+            _ => return Err(Violation::Malformed),
+        })
+    }
+}
+
 macro_rules! rejections {
     ($($(#[$doc:meta])* $name:ident $(($($field:ident: $type:ty),+))? = $code:literal, $text:literal;)*) => {
         /// Why a transaction is refused. It travels to the author.
@@ -139,6 +177,26 @@ rejections! {
     WrongGeneration(expected: u32) = 70, "the scope's next generation is {expected}";
     /// The log has `size` entries already.
     LogBehind(size: u64) = 71, "the access log has a head of {size} entries already";
+    /// The grant is not one that opens in emergencies.
+    NotForEmergencies = 82, "the grant is none for emergencies";
+    /// The grant is revoked, not yet in force, or expired.
+    GrantNotInForce = 83, "the grant is not in force";
+    /// The author is no clinician in the eyes of the grant, for this `fault` of the certificate.
+    NotCertified(fault: CertificateFault) = 84, "not a clinician by the grant's terms: {fault}";
+    /// The vault has no such emergency, or has it no more.
+    NoSuchEmergency = 85, "no such emergency in the vault";
+    /// It was vetoed, or its time is over.
+    EmergencyOver = 86, "the emergency was vetoed, or its time is over";
+    /// The author, or the vault, has as many emergencies under way as are allowed.
+    TooManyEmergencies = 87, "the vault or the clinician has as many emergencies under way as are allowed";
+    /// Who asked does not approve as well.
+    OwnApproval = 88, "who asks for an emergency cannot approve it";
+    /// The author has approved, or enough others have.
+    ApprovedAlready = 89, "the emergency is approved already, by this key or by as many as are needed";
+    /// The author is neither the owner nor named in the grant for that.
+    MayNotVeto = 90, "only the vault's owner, and whom the grant names for that, may veto";
+    /// The opening is known, or as many are as are kept.
+    OpeningKnown = 91, "the opening is known";
 }
 
 #[cfg(test)]
@@ -153,6 +211,11 @@ mod tests {
             Rejection::HeadMoved { head: Some(TransactionId([3; 32])) },
             Rejection::NoSuchHolder { node: NodeNumber(5) },
             Rejection::NothingToCorrect,
+            Rejection::NotCertified { fault: CertificateFault::Holder },
+            Rejection::NotCertified { fault: CertificateFault::Authority },
+            Rejection::NotCertified { fault: CertificateFault::Expired },
+            Rejection::NotCertified { fault: CertificateFault::Card },
+            Rejection::OpeningKnown,
         ] {
             assert_eq!(Rejection::decode(&rejection.encode()), Ok(rejection));
             assert!(!rejection.to_string().is_empty());

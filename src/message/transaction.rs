@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
-use crate::message::access::{EntryBatch, Grant, KeySharing, LogHead};
+use crate::message::access::{
+    EmergencyApproval, EmergencyOpening, EmergencyRequest, EntryBatch, Grant, KeySharing, LogHead,
+};
 use crate::message::anchor::{Anchor, NodeNumber};
 use crate::message::canonical::{Canonical, read_bytes, read_label, take, write_bytes};
 use crate::message::checkpoint::{Checkpoint, FalseCosignature};
@@ -137,6 +139,19 @@ pub enum Action {
     },
     /// A static node's head of its access log.
     LogHead(LogHead),
+    /// A clinician asks that an emergency grant opens.
+    EmergencyRequest(Box<EmergencyRequest>),
+    /// Another clinician approves.
+    EmergencyApprove(Box<EmergencyApproval>),
+    /// The owner, or whom the grant names for that, forbids it: before it opens, or while it does.
+    EmergencyVeto {
+        /// The vault.
+        vault: VaultId,
+        /// The transaction that asked.
+        request: TransactionId,
+    },
+    /// A static node says that it opened something in an emergency.
+    EmergencyOpened(EmergencyOpening),
 }
 
 /// What a transaction's nonce counts. Anchors of different collections do not wait for each other, and two devices of one
@@ -280,6 +295,8 @@ impl SignedTransaction {
             Action::Govern(governance) => governance.verify(network),
             Action::Evidence(evidence) => evidence.verify(*network),
             Action::FalseCosignature(proof) => proof.verify(&Checkpoint::origin_of(network)),
+            Action::EmergencyRequest(request) => request.verify(network, author),
+            Action::EmergencyApprove(approval) => approval.certificate.verify(network),
             _ => Ok(()),
         }
     }
@@ -393,6 +410,13 @@ impl Canonical for Action {
                 generation.write(to);
             }
             Self::LogHead(head) => head.write(to),
+            Self::EmergencyRequest(request) => request.write(to),
+            Self::EmergencyApprove(approval) => approval.write(to),
+            Self::EmergencyVeto { vault, request } => {
+                vault.write(to);
+                request.write(to);
+            }
+            Self::EmergencyOpened(opening) => opening.write(to),
         }
     }
 
@@ -431,6 +455,10 @@ impl Canonical for Action {
                 generation: Canonical::read(from)?,
             },
             46 => Self::LogHead(Canonical::read(from)?),
+            60 => Self::EmergencyRequest(Box::new(Canonical::read(from)?)),
+            61 => Self::EmergencyApprove(Box::new(Canonical::read(from)?)),
+            62 => Self::EmergencyVeto { vault: Canonical::read(from)?, request: Canonical::read(from)? },
+            63 => Self::EmergencyOpened(Canonical::read(from)?),
             _ => return Err(Violation::Malformed),
         })
     }
@@ -476,6 +504,10 @@ impl Action {
             Self::Erase { .. } => 44,
             Self::BumpScope { .. } => 45,
             Self::LogHead(_) => 46,
+            Self::EmergencyRequest(_) => 60,
+            Self::EmergencyApprove(_) => 61,
+            Self::EmergencyVeto { .. } => 62,
+            Self::EmergencyOpened(_) => 63,
         }
     }
 }

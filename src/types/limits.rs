@@ -303,6 +303,47 @@ pub const MAX_VAULT_PACKAGE_BYTES: usize = 128 << 20;
 /// Bytes of the sealed body of a grant: thirty nodes of a day tree for each scope, and words.
 pub const MAX_GRANT_BODY_LEN: usize = 256 << 10;
 
+/// Authorities that an emergency grant names.
+pub const MAX_EMERGENCY_AUTHORITIES: usize = 16;
+
+/// Keys that an emergency grant lets veto besides the owner's.
+pub const MAX_EMERGENCY_VETOERS: usize = 16;
+
+/// Approvals that an emergency grant may ask for.
+pub const MAX_EMERGENCY_APPROVALS: usize = 8;
+
+/// Approvals that an emergency keeps: some may be of institutions that have approved already.
+pub const MAX_EMERGENCY_APPROVERS: usize = 2 * MAX_EMERGENCY_APPROVALS;
+
+/// Seconds for which an emergency grant may have who asks wait: a month.
+pub const MAX_EMERGENCY_DELAY_SECONDS: u32 = 30 * 24 * 3_600;
+
+/// Seconds for which an emergency may open: a week, after which there was time to ask the owner.
+pub const MAX_EMERGENCY_LASTS_SECONDS: u32 = 7 * 24 * 3_600;
+
+/// Records that an emergency may open.
+pub const MAX_EMERGENCY_QUOTA: u32 = 1_000;
+
+/// Requests to open, lists among them, that a static node answers in one emergency, and that it may say on the ledger that it
+/// did. Each has a count of its own, so that a faulty one that makes some up keeps no other's from being seen.
+pub const MAX_EMERGENCY_REQUESTS: u32 = 256;
+
+/// Microseconds of the ledger's time for which an emergency waits for approvals.
+pub const EMERGENCY_REQUEST_LIFE_MICROS: u64 = 72 * 3_600 * 1_000_000;
+
+/// Microseconds of the ledger's time for which an emergency that is over stays in the state: so long an owner may be away and
+/// still find it without reading the ledger's log.
+pub const EMERGENCY_KEPT_MICROS: u64 = 90 * 24 * 3_600 * 1_000_000;
+
+/// Emergencies of a vault that are under way and not vetoed.
+pub const MAX_VAULT_EMERGENCIES: usize = 16;
+
+/// Emergencies of a vault in the state, with those that are over: the oldest of these make room.
+pub const MAX_VAULT_EMERGENCIES_KEPT: usize = 128;
+
+/// Emergencies of one clinician that are under way, of all vaults.
+pub const MAX_CLINICIAN_EMERGENCIES: u32 = 16;
+
 /// Microseconds that the last block may be old for a static node to open anything: three heartbeats and some.
 pub const OPEN_LEASE_MICROS: u64 = 35 * 1_000_000;
 

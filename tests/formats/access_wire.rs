@@ -14,8 +14,8 @@ use xvault::message::access::open::{
     ListedLine, OpenItem, OpenReply, OpenRequest, OpenedItem, SignedOpenRequest,
 };
 use xvault::message::access::{
-    AccessNotes, BodyScope, Denial, DepositKind, Grant, GrantBody, GrantedScope, KeyPackage, ListLine,
-    NotedGrant, NotedScope, Rights,
+    AccessNotes, BodyScope, Denial, DepositKind, EmergencyCard, EmergencyPolicy, Grant, GrantBody,
+    GrantedScope, KeyPackage, ListLine, NotedGrant, NotedScope, Rights, RoleCertificate, SealedCard,
 };
 use xvault::message::{Canonical, Violation};
 use xvault::types::*;
@@ -71,6 +71,7 @@ fn request() -> OpenRequest {
         items: items(),
         lines_from: ShareIndex::new(2).unwrap(),
         purpose: "read".into(),
+        emergency: Some(TransactionId([7; 32])),
     }
 }
 
@@ -100,6 +101,7 @@ fn entry(denied: Option<Denial>) -> LogEntry {
         request: Hash([4; 32]),
         items: items(),
         purpose: "list".into(),
+        emergency: denied.map(|_| TransactionId([6; 32])),
         denied,
     }
 }
@@ -172,6 +174,7 @@ fn what_desks_are_told_and_answer_has_one_encoding() {
         DeskRequest::Deposit { vault, kind: DepositKind::Batch, bytes: vec![4; 70_000] },
         DeskRequest::Deposit { vault, kind: DepositKind::Dealing, bytes: vec![] },
         DeskRequest::Revoke(vec![5; 200]),
+        DeskRequest::Veto(vec![6; 300]),
         DeskRequest::Open(request().sign(&pair(1)).bytes().to_vec()),
         DeskRequest::GrantBody { body: hash },
         DeskRequest::Batches { scope: ScopeTag([6; 16]), generation: 1, after: None },
@@ -240,6 +243,95 @@ fn lines_of_lists_are_padded_and_read_back() {
     }
     let long = line("a", Some(&"y".repeat(4_000)));
     assert_eq!(ListLine::from_padded(&long.to_padded()).unwrap().content_type, None, "too long is left out");
+}
+
+fn certificate() -> RoleCertificate {
+    let certificate = RoleCertificate {
+        network: NETWORK,
+        authority: pair(1).public(),
+        holder: pair(2).public(),
+        institution: "clinic-north".into(),
+        role: "Physician".into(),
+        expires: Timestamp::from_unix_millis(9),
+        signature: [0; 64],
+    };
+    certificate.sign(&pair(1))
+}
+
+fn card() -> EmergencyCard {
+    let secret = keys().card(&GrantId([4; 16]));
+    EmergencyCard { network: NETWORK, vault: VAULT, grant: GrantId([4; 16]), secret }
+}
+
+#[test]
+fn a_role_certificate_is_text_that_cannot_be_changed() {
+    canonical(&[certificate()]);
+    let text = certificate().to_text();
+    assert_eq!(RoleCertificate::from_text(&text), Ok(certificate()));
+    assert_eq!(
+        RoleCertificate::from_text(&format!("\n{} \n", text.replace('\n', "\r\n"))),
+        Ok(certificate())
+    );
+    assert_eq!(certificate().verify(&NETWORK), Ok(()));
+    assert_eq!(certificate().verify(&NetworkId([1; 32])), Err(Violation::WrongNetwork));
+    let bytes = certificate().encode();
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        let is_good = RoleCertificate::decode(&changed).is_ok_and(|found| found.verify(&NETWORK).is_ok());
+        assert!(!is_good, "byte {at}");
+    }
+    // Of one institution there is one spelling.
+    for wrong in ["Clinic-north", "", "clinic north", &"x".repeat(64)] {
+        let odd = RoleCertificate { institution: wrong.into(), ..certificate() };
+        assert_eq!(RoleCertificate::decode(&odd.encode()), Err(Violation::OutOfBounds), "{wrong}");
+    }
+    let odd = RoleCertificate { role: "a\x1b".into(), ..certificate() };
+    assert_eq!(RoleCertificate::decode(&odd.encode()), Err(Violation::OutOfBounds));
+    for wrong in ["", "-----BEGIN XVAULT ROLE CERTIFICATE-----", &text.replace("ROLE", "CAT"), &text[..99]] {
+        assert!(RoleCertificate::from_text(wrong).is_err());
+    }
+}
+
+#[test]
+fn an_emergency_card_is_text_in_which_no_letter_can_be_wrong() {
+    canonical(&[card()]);
+    let text = card().to_text();
+    let same = |found: &EmergencyCard| found.encode() == card().encode();
+    assert!(same(&EmergencyCard::from_text(&text).unwrap()));
+    assert!(same(&EmergencyCard::from_text(&format!(" \n{}\n", text.replace('\n', "\r\n"))).unwrap()));
+    let bytes = card().encode();
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        assert!(EmergencyCard::decode(&changed).is_err(), "byte {at}");
+    }
+    let shown = format!("{:?}", card());
+    let secret: String = card().secret.as_bytes()[..4].iter().map(|byte| format!("{byte}, ")).collect();
+    assert!(!shown.contains(&secret) && shown.contains("CardSecret(..)"), "{shown}");
+    // Another grant of the same vault has other keys.
+    let other = keys().card(&GrantId([5; 16]));
+    assert_ne!(other.as_bytes(), card().secret.as_bytes());
+    assert_ne!(other.keys().0.public(), card().secret.keys().0.public());
+    assert_ne!(other.keys().1.public(), card().secret.keys().1.public());
+}
+
+#[test]
+fn a_sealed_card_opens_with_one_key_and_not_if_it_was_changed() {
+    let sealed = card().seal(7, seal(3).public(), &[8; 64]);
+    canonical(std::slice::from_ref(&sealed));
+    assert_eq!(SealedCard::from_text(&sealed.to_text()), Ok(sealed.clone()));
+    assert_eq!(sealed.open(&seal(3)).unwrap().encode(), card().encode());
+    assert_eq!(sealed.open(&seal(4)).map(drop), Err(Violation::WrongSigner));
+    let moved = SealedCard { network: NetworkId([1; 32]), ..sealed.clone() };
+    assert_eq!(moved.open(&seal(3)).map(drop), Err(Violation::WrongSigner));
+    for at in (0..sealed.sealed.len()).step_by(53).chain([sealed.sealed.len() - 1]) {
+        let mut changed = sealed.clone();
+        changed.sealed[at] ^= 1;
+        assert_eq!(changed.open(&seal(3)).map(drop), Err(Violation::WrongSigner), "byte {at}");
+    }
+    assert!(EmergencyCard::from_text(&sealed.to_text()).is_err());
+    assert!(SealedCard::from_text(&card().to_text()).is_err());
 }
 
 /// C15: no byte of what is signed can be changed, and nothing signed for one purpose, network or node is good for another.
@@ -314,6 +406,18 @@ fn a_log_page_is_of_its_vault_node_and_question() {
     assert_ne!(chain(&head, b"a"), chain(&head, b"b"));
 }
 
+fn policy(delay: u32) -> EmergencyPolicy {
+    EmergencyPolicy {
+        authorities: vec![pair(1).public()],
+        approvals: 0,
+        institutions: 1,
+        delay,
+        lasts: 1,
+        quota: 1,
+        vetoers: vec![],
+    }
+}
+
 #[test]
 fn what_a_body_is_sealed_for_is_the_whole_grant_but_its_own_hash() {
     let grant = Grant {
@@ -326,6 +430,7 @@ fn what_a_body_is_sealed_for_is_the_whole_grant_but_its_own_hash() {
         expires: Timestamp::from_unix_millis(2),
         quota: None,
         body: body_hash(b"body"),
+        emergency: None,
     };
     let context = GrantBody::context(&grant);
     assert_eq!(GrantBody::context(&Grant { body: Hash([9; 32]), ..grant.clone() }), context);
@@ -335,9 +440,12 @@ fn what_a_body_is_sealed_for_is_the_whole_grant_but_its_own_hash() {
         Grant { grantee: pair(2).public(), ..grant.clone() },
         Grant { rights: Rights::LIST, ..grant.clone() },
         Grant { expires: Timestamp::from_unix_millis(3), ..grant.clone() },
-        Grant { quota: Some(1), ..grant },
+        Grant { quota: Some(1), ..grant.clone() },
+        Grant { emergency: Some(policy(1)), ..grant.clone() },
     ];
     assert!(others.iter().all(|other| GrantBody::context(other) != context));
+    let under = |delay| GrantBody::context(&Grant { emergency: Some(policy(delay)), ..grant.clone() });
+    assert_ne!(under(1), under(2));
 }
 
 /// Nothing secret of a grant's body shows in debug output.

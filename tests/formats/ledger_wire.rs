@@ -14,7 +14,10 @@ use xvault::crypto::frame::DekCommit;
 use xvault::crypto::ml_dsa::PqKeyPair;
 use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Fate, FinalBlock, Holdings, Proven, Question};
-use xvault::ledger::rows::{Access, GrantRow, Head, Missing, Node, Segment, Standing, Static, Usage, Vault};
+use xvault::ledger::rows::{
+    Access, Clinician, Emergency, GrantRow, Head, Missing, Node, OpeningRow, Segment, Standing, Static,
+    Usage, Vault, Veto,
+};
 use xvault::ledger::snapshot::{Offer, Taking};
 use xvault::message::access::package::{SealedShare, SealedSlot, line_hash};
 use xvault::message::anchor_receipt::{CommitmentProof, LastLeaf, LogProof, RosterStep};
@@ -165,6 +168,11 @@ fn actions() -> Vec<(&'static str, Action)> {
         ("erase", Action::Erase { vault, record: RecordTag([3; 16]), version: VersionId([4; 16]) }),
         ("bump_scope", Action::BumpScope { vault, scope: ScopeTag([5; 16]), generation: 6 }),
         ("log_head", Action::LogHead(LogHead { size: 7, root: LogHash([8; 32]) })),
+        ("emergency_grant", Action::Grant(Grant { emergency: Some(emergency_policy()), ..grant() })),
+        ("emergency_request", Action::EmergencyRequest(Box::new(emergency_request()))),
+        ("emergency_approve", Action::EmergencyApprove(Box::new(emergency_approval()))),
+        ("emergency_veto", Action::EmergencyVeto { vault, request: TransactionId([4; 32]) }),
+        ("emergency_opened", Action::EmergencyOpened(emergency_opening())),
     ]
 }
 
@@ -180,6 +188,80 @@ fn grant() -> Grant {
         expires: Timestamp::from_unix_millis(2_000),
         quota: Some(50),
         body: Hash([9; 32]),
+        emergency: None,
+    }
+}
+
+fn emergency_policy() -> EmergencyPolicy {
+    let mut authorities = vec![pair(30).public(), pair(31).public()];
+    authorities.sort_unstable();
+    EmergencyPolicy {
+        authorities,
+        approvals: 2,
+        institutions: 2,
+        delay: 3_600,
+        lasts: 14_400,
+        quota: 20,
+        vetoers: vec![pair(32).public()],
+    }
+}
+
+fn certificate_of(nth: u8) -> RoleCertificate {
+    let certificate = RoleCertificate {
+        network: NETWORK,
+        authority: pair(30).public(),
+        holder: pair(nth).public(),
+        institution: "clinic-north".into(),
+        role: "Physician".into(),
+        expires: Timestamp::from_unix_millis(3_000),
+        signature: [0; 64],
+    };
+    certificate.sign(&pair(30))
+}
+
+fn emergency_request() -> EmergencyRequest {
+    let request = EmergencyRequest {
+        vault: VaultId([1; 32]),
+        grant: GrantId([2; 16]),
+        grantee: pair(8).public(),
+        possession: [0; 64],
+        certificate: certificate_of(9),
+        reason: Hash([5; 32]),
+    };
+    request.possess(&NETWORK, &pair(9).public(), &pair(8))
+}
+
+fn emergency_approval() -> EmergencyApproval {
+    let (vault, request) = (VaultId([1; 32]), TransactionId([4; 32]));
+    EmergencyApproval { vault, request, certificate: certificate_of(9) }
+}
+
+const fn emergency_opening() -> EmergencyOpening {
+    let (vault, request) = (VaultId([1; 32]), TransactionId([4; 32]));
+    EmergencyOpening { vault, request, open: Hash([6; 32]), records: 3 }
+}
+
+fn emergency(is_over: bool) -> Emergency {
+    let clinician = |nth: u8| Clinician {
+        key: pair(nth).public(),
+        authority: pair(30).public(),
+        institution: "clinic-north".into(),
+        role: "Physician".into(),
+    };
+    let veto = Veto { by: pair(32).public(), time: Timestamp::from_unix_millis(7) };
+    Emergency {
+        grant: GrantId([2; 16]),
+        requester: clinician(9),
+        reason: Hash([5; 32]),
+        requested: Timestamp::from_unix_millis(1),
+        height: Height(2),
+        approvals: if is_over { vec![clinician(8), clinician(7)] } else { vec![] },
+        begins: is_over.then_some(Timestamp::from_unix_millis(3)),
+        ends: Timestamp::from_unix_millis(4),
+        vetoed: is_over.then_some(veto),
+        openings: 5,
+        records: 6,
+        is_over,
     }
 }
 
@@ -403,6 +485,47 @@ fn grants_are_in_bounds() {
 }
 
 #[test]
+fn terms_for_emergencies_are_in_bounds() {
+    let changed = |change: &dyn Fn(&mut EmergencyPolicy)| {
+        let mut policy = emergency_policy();
+        change(&mut policy);
+        assert_eq!(policy.check().err(), EmergencyPolicy::decode(&policy.encode()).err());
+        policy.check()
+    };
+    let keys = |count: u8| {
+        let mut keys: Vec<_> = (0..count).map(|nth| pair(100 + nth).public()).collect();
+        keys.sort_unstable();
+        keys
+    };
+    let out = Err(Violation::OutOfBounds);
+    assert_eq!(changed(&|_| ()), Ok(()));
+    assert_eq!(changed(&|p| p.authorities.clear()), out);
+    assert_eq!(changed(&|p| p.authorities = keys(16)), Ok(()));
+    assert_eq!(changed(&|p| p.authorities = keys(17)), out);
+    assert_eq!(changed(&|p| p.authorities.reverse()), Err(Violation::Malformed));
+    assert_eq!(changed(&|p| p.authorities[1] = p.authorities[0]), Err(Violation::Malformed));
+    assert_eq!(changed(&|p| p.vetoers = keys(16)), Ok(()));
+    assert_eq!(changed(&|p| p.vetoers = keys(17)), out);
+    assert_eq!(changed(&|p| p.vetoers = vec![p.vetoers[0]; 2]), Err(Violation::Malformed));
+    assert_eq!(changed(&|p| p.approvals = 8), Ok(()));
+    assert_eq!(changed(&|p| p.approvals = 9), out);
+    for (approvals, institutions, fits) in
+        [(0, 0, false), (0, 1, true), (0, 2, false), (2, 3, true), (2, 4, false)]
+    {
+        let checked = changed(&|p| (p.approvals, p.institutions) = (approvals, institutions));
+        assert_eq!(checked.is_ok(), fits, "{approvals} {institutions}");
+    }
+    assert_eq!(changed(&|p| p.delay = 30 * 86_400), Ok(()));
+    assert_eq!(changed(&|p| p.delay = 30 * 86_400 + 1), out);
+    assert_eq!(changed(&|p| p.lasts = 7 * 86_400), Ok(()));
+    assert_eq!(changed(&|p| p.lasts = 7 * 86_400 + 1), out);
+    assert_eq!(changed(&|p| p.lasts = 0), out);
+    assert_eq!(changed(&|p| p.quota = 1_000), Ok(()));
+    assert_eq!(changed(&|p| p.quota = 1_001), out);
+    assert_eq!(changed(&|p| p.quota = 0), out);
+}
+
+#[test]
 fn questions_and_answers_have_one_encoding() {
     let (vault, collection) = (VaultId([5; 32]), CollectionTag([6; 32]));
     canonical(&[
@@ -434,6 +557,8 @@ fn questions_and_answers_have_one_encoding() {
         Question::Generation { vault, scope: ScopeTag([5; 16]) },
         Question::Segments { vault, segments: vec![SegmentId([6; 32]), SegmentId([7; 32])] },
         Question::Roster { roster: Hash([8; 32]) },
+        Question::Emergencies { vault },
+        Question::EmergencyOpenings { request: TransactionId([7; 32]) },
     ]);
     let row = Static { member: member(1), votes: true, standing: Standing::Good, faults: 2, proof: None };
     let node = Node { key: pair(2).public(), entry: entry(), since: Height(1), retired: None };
@@ -464,6 +589,14 @@ fn questions_and_answers_have_one_encoding() {
         Answer::Grants(vec![grant_row(None), grant_row(Some(Height(8)))]),
         Answer::Generation(3),
         Answer::Segments(vec![Some(segment), None]),
+        Answer::Emergencies(vec![
+            (TransactionId([1; 32]), emergency(false)),
+            (TransactionId([2; 32]), emergency(true)),
+        ]),
+        Answer::EmergencyOpenings(vec![(
+            Hash([1; 32]),
+            OpeningRow { time: Timestamp::from_unix_millis(1), node: pair(1).public(), records: 2 },
+        )]),
         Answer::Roster(None),
         Answer::Roster(Some(Box::new(roster()))),
         Answer::Head(Some(head())),

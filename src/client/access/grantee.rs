@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::access::desk::Desks;
+use crate::client::access::emergency::{CLOSED_HINT, HeldCard};
 use crate::client::access::gathering::{Gathering, Opened, Unopened};
 use crate::client::access::owner::is_named;
 use crate::client::context::{Context, random};
@@ -35,8 +36,8 @@ use crate::runtime::wall_time;
 use crate::store::SharedIndex;
 use crate::types::limits::{MAX_CACHED_EXTENTS, MAX_RELEASE_ITEMS};
 use crate::types::{
-    BatchId, Day, GrantId, Hash, RecordTag, ScopeTag, SegmentId, ShareIndex, SlotId, Timestamp, VaultId,
-    VersionId,
+    BatchId, Day, GrantId, Hash, RecordTag, ScopeTag, SegmentId, ShareIndex, SlotId, Timestamp,
+    TransactionId, VaultId, VersionId,
 };
 
 /// How often static nodes are asked again that have just started, and between two such tries.
@@ -65,7 +66,10 @@ pub struct Shared {
     desks: Desks,
     /// Asks for descriptors as an owner's client would.
     vault: Arc<Vault>,
-    key: KeyPair,
+    /// What signs requests to open: the grant's key, or in an emergency the clinician's.
+    signer: KeyPair,
+    /// The emergency in which it is opened.
+    emergency: Option<TransactionId>,
     row: GrantRow,
     body: GrantBody,
 }
@@ -108,6 +112,30 @@ impl Shared {
             return Err(Error::new(ErrorKind::Refused, "the key package is not of this home's keys")
                 .with_hint("use the home in which it was made"));
         }
+        let signer = key.clone();
+        Self::open_with(config, (key, seal), signer, None).await
+    }
+
+    /// Opens the grant of an emergency card. What it lets be read is read while the emergency is active.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_in_emergency(config: ClientConfig, held: &HeldCard) -> Result<Self, Error> {
+        let signer = config.keys.signing().clone();
+        let opened = Self::open_with(config, held.card.secret.keys(), signer, held.request).await;
+        opened.map_err(|error| match error.kind() {
+            ErrorKind::Unavailable => error.with_hint(CLOSED_HINT),
+            ErrorKind::NotFound => error.with_hint("the card is of no vault on this network"),
+            _ => error,
+        })
+    }
+
+    async fn open_with(
+        config: ClientConfig,
+        (key, seal): (KeyPair, SealKey),
+        signer: KeyPair,
+        emergency: Option<TransactionId>,
+    ) -> Result<Self, Error> {
         let ledger = LedgerClient::new(&config.network, &key)?;
         // Whoever cannot be asked now is asked again.
         drop(ledger.follow().await);
@@ -123,7 +151,7 @@ impl Shared {
         let body = fetch_body(&desks, &row, &seal).await?;
         let ctx = open_context(&config, &key, row.grant.vault).await?;
         let vault = Vault::new(ledger, config.keys);
-        Ok(Self { ctx, desks, vault, key, row, body })
+        Ok(Self { ctx, desks, vault, signer, emergency, row, body })
     }
 
     /// The grant as the ledger has it.
@@ -370,6 +398,11 @@ impl Shared {
         loop {
             match self.release_once(items.clone(), purpose).await {
                 Err(error) if tries < SERVING_TRIES && is_passing(&error) => tries += 1,
+                Err(error)
+                    if error.kind() == ErrorKind::Unavailable && self.row.grant.emergency.is_some() =>
+                {
+                    return Err(error.with_hint(CLOSED_HINT));
+                }
                 done => return done,
             }
             tokio::time::sleep(SERVING_PAUSE).await;
@@ -410,8 +443,9 @@ impl Shared {
                 items: items.clone(),
                 lines_from,
                 purpose: purpose.to_owned(),
+                emergency: self.emergency,
             };
-            let signed = request.sign(&self.key);
+            let signed = request.sign(&self.signer);
             match self.ask_release(&roster, &commitments, &reply, &signed).await {
                 Ok(Some(opened)) => return Ok((opened, signed.request().clone())),
                 Ok(None) => last = Some(wrong_answer()),
@@ -524,6 +558,12 @@ fn denied(denial: Denial) -> Error {
         Denial::Revoked | Denial::Expired | Denial::NotGranted => {
             error.with_hint("ask the vault's owner for another grant")
         }
+        Denial::NotActivated => error.with_hint(
+            "`xvault emergency request` asks for one; `xvault emergency ls --vault` shows what it waits for: approvals, its delay, or the ledger's next block",
+        ),
+        Denial::EmergencyOver | Denial::OverEmergencyQuota => {
+            error.with_hint("if it is one still, ask anew with `xvault emergency request`")
+        }
         _ => error,
     }
 }
@@ -563,7 +603,7 @@ async fn fetch_body(desks: &Desks, row: &GrantRow, seal: &SealKey) -> Result<Gra
     Ok(body)
 }
 
-async fn open_index(config: &ClientConfig) -> Result<SharedIndex, Error> {
+pub(super) async fn open_index(config: &ClientConfig) -> Result<SharedIndex, Error> {
     let (home, key): (PathBuf, _) = (config.home.clone(), *config.keys.index_key());
     let opened = tokio::task::spawn_blocking(move || SharedIndex::new(&home, &key)).await;
     opened.map_err(std::io::Error::other).and_then(|opened| opened).map_err(|error| {

@@ -1,10 +1,11 @@
 //! Access as its parties use it: an owner lets others in, and sees what they open; a grantee reads what it was let into.
 //!
 //! [`scope`] is how owners say which records they mean; [`owner`] deals keys, writes keyslots, grants and revokes; [`grantee`]
-//! accepts and reads; [`desk`] has the calls to the static nodes' access desks that both need, and [`gathering`] what becomes of
-//! their answers to one that opens.
+//! accepts and reads; [`emergency`] is break-glass; [`desk`] has the calls to the static nodes' access desks that all need, and
+//! [`gathering`] what becomes of their answers to one that opens.
 
 pub(crate) mod desk;
+pub mod emergency;
 mod gathering;
 pub mod grantee;
 pub(crate) mod notes;
@@ -12,6 +13,7 @@ pub mod owner;
 pub mod scope;
 mod slots;
 
+pub use emergency::{Asked, HeldCard, SeenEmergency};
 pub use grantee::{Shared, SharedRecord};
 pub use owner::{AccessEvent, GrantReport, GrantTerms, Granted, Revoked};
 pub use scope::{Scope, ScopeError, Subject};

@@ -16,7 +16,7 @@ use crate::client::ledger::{no_ledger, wrong_answer};
 use crate::client::settle::{LIFE_BLOCKS, Verdict, refused};
 use crate::client::vault::Vault;
 use crate::client::{Client, Error, ErrorKind, RecordAddress};
-use crate::crypto::access::{Commitments, DayRange, Purpose};
+use crate::crypto::access::{Commitments, DayRange, Purpose, SealPublic};
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::rows::{Access, GrantRow};
 use crate::message::access::body::MAX_NOTE_LEN;
@@ -24,12 +24,12 @@ use crate::message::access::desk::{DeskRequest, body_hash};
 use crate::message::access::notes::{MAX_NOTED_GRANTS, put_scope};
 use crate::message::access::package::commitments_hash;
 use crate::message::access::{
-    AccessNotes, BodyScope, DepositKind, Grant, GrantBody, GrantedScope, KeyPackage, NotedGrant, NotedScope,
-    Rights,
+    AccessNotes, BodyScope, DepositKind, EmergencyPolicy, Grant, GrantBody, GrantedScope, KeyPackage,
+    NotedGrant, NotedScope, Rights,
 };
 use crate::message::{Action, Canonical as _, Rejection, SignedTransaction, Transaction, VersionEntry};
 use crate::types::limits::{MAX_DEFINED_SCOPES, MAX_GRANT_SCOPES, MAX_SCOPE_PATH_LEN, MAX_VAULT_SCOPES};
-use crate::types::{Day, GrantId, Hash, Height, ScopePath, ScopeTag, Timestamp, VaultId};
+use crate::types::{Day, GrantId, Hash, Height, PublicKey, ScopePath, ScopeTag, Timestamp, VaultId};
 
 pub use log::AccessEvent;
 
@@ -85,6 +85,14 @@ pub struct Granted {
     pub about: Option<NotedGrant>,
 }
 
+/// Who is let in.
+struct Grantee<'a> {
+    auth: PublicKey,
+    seal: &'a SealPublic,
+    /// What the owner sees.
+    name: &'a str,
+}
+
 /// What is said of access to a vault: the desks, and the vault.
 struct Owner<'a> {
     client: &'a Client,
@@ -108,6 +116,18 @@ impl Client {
     /// [`ErrorKind::Unavailable`] if too few static nodes answer.
     pub async fn grant(&self, package: &KeyPackage, terms: GrantTerms) -> Result<GrantReport, Error> {
         self.owner()?.grant(package, terms).await
+    }
+
+    /// Grants in emergencies to whoever holds the card of the grant ([`Client::emergency_card`]) and whom the policy's terms let.
+    ///
+    /// # Errors
+    /// As [`grant`](Self::grant).
+    pub async fn grant_emergency(
+        &self,
+        terms: GrantTerms,
+        policy: EmergencyPolicy,
+    ) -> Result<GrantReport, Error> {
+        self.owner()?.grant_emergency(terms, policy).await
     }
 
     /// Takes a grant back. `acknowledged` is told when nothing is opened for it any more, which is before it is final.
@@ -268,15 +288,48 @@ impl Owner<'_> {
         package
             .verify()
             .map_err(|wrong| refuse("the key package's signature is not good").caused_by(wrong))?;
-        let now = crate::runtime::wall_time();
-        if package.expires <= now {
+        if package.expires <= crate::runtime::wall_time() {
             return Err(refuse("the key package has expired").with_hint("ask for a new one"));
         }
+        let to = Grantee { auth: package.auth, seal: &package.seal, name: &package.name };
+        self.grant_to(GrantId(random()?), &to, terms, None).await.map_err(|error| {
+            if is_rejection(&error, Rejection::GranteeKnown) {
+                return refuse("the key package has served for a grant already")
+                    .with_hint("ask for a new one");
+            }
+            error
+        })
+    }
+
+    /// Grants to whoever holds a card that is made for this grant, in emergencies.
+    async fn grant_emergency(
+        &self,
+        terms: GrantTerms,
+        policy: EmergencyPolicy,
+    ) -> Result<GrantReport, Error> {
+        policy.check().map_err(|violation| {
+            Error::new(ErrorKind::Invalid, "these are no terms for emergencies")
+                .with_hint("see `xvault grant --help` for the bounds")
+                .caused_by(violation)
+        })?;
+        let grant = GrantId(random()?);
+        let (auth, seal) = self.vault.keys.access().card(&grant).keys();
+        let to = Grantee { auth: auth.public(), seal: seal.public(), name: "emergency" };
+        self.grant_to(grant, &to, terms, Some(policy)).await
+    }
+
+    async fn grant_to(
+        &self,
+        id: GrantId,
+        to: &Grantee<'_>,
+        terms: GrantTerms,
+        emergency: Option<EmergencyPolicy>,
+    ) -> Result<GrantReport, Error> {
         if terms.scopes.is_empty() || terms.scopes.len() > MAX_GRANT_SCOPES {
             let message = format!("a grant has 1 to {MAX_GRANT_SCOPES} scopes");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        if terms.expires <= terms.not_before || terms.expires <= now {
+        if terms.expires <= terms.not_before || terms.expires <= crate::runtime::wall_time() {
             return Err(Error::new(ErrorKind::Invalid, "the grant would be over before it begins"));
         }
         if terms.note.len() > MAX_NOTE_LEN || terms.note.chars().any(char::is_control) {
@@ -308,14 +361,15 @@ impl Owner<'_> {
         granted.dedup_by_key(|scope| scope.scope);
         let mut grant = Grant {
             vault: self.id(),
-            grant: GrantId(random()?),
-            grantee: package.auth,
+            grant: id,
+            grantee: to.auth,
             scopes: granted,
             rights: terms.rights,
             not_before: terms.not_before,
             expires: terms.expires,
             quota: terms.quota,
             body: Hash([0; 32]),
+            emergency,
         };
         let body = GrantBody {
             vault: self.id(),
@@ -326,27 +380,20 @@ impl Owner<'_> {
             note: terms.note.clone(),
         };
         let plain = zeroize::Zeroizing::new(body.encode());
-        let sealed = package.seal.seal(Purpose::Grant, &GrantBody::context(&grant), &plain, &random()?);
+        let sealed = to.seal.seal(Purpose::Grant, &GrantBody::context(&grant), &plain, &random()?);
         grant.body = body_hash(&sealed);
         let deposit = DeskRequest::Deposit { vault: self.id(), kind: DepositKind::GrantBody, bytes: sealed };
         self.desks.have_kept(&self.vault.ledger.roster(), &deposit, &grant.body.0).await?;
         // Noted before it is on the ledger: records that are put from here on join its scopes.
         let noted = NotedGrant {
-            grant: grant.grant,
-            name: package.name.clone(),
+            grant: id,
+            name: to.name.to_owned(),
             scopes,
             days: (terms.days.first(), terms.days.last()),
             note: terms.note,
         };
         self.note_grant(&noted).await?;
-        let id = grant.grant;
-        let height = self.carry_out(Action::Grant(grant)).await.map_err(|error| {
-            if is_rejection(&error, Rejection::GranteeKnown) {
-                return refuse("the key package has served for a grant already")
-                    .with_hint("ask for a new one");
-            }
-            error
-        })?;
+        let height = self.carry_out(Action::Grant(grant)).await?;
         Ok(GrantReport { grant: id, height, brought, covered })
     }
 

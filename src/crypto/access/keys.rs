@@ -7,7 +7,7 @@ use crate::crypto::access::dprf::PrfKey;
 use crate::crypto::access::seal::SealKey;
 use crate::crypto::hash::{Context, derive_key, length_prefix};
 use crate::crypto::sign::KeyPair;
-use crate::types::{CollectionName, Day, RecordName, RecordTag, ScopePath, ScopeTag, VaultId};
+use crate::types::{CollectionName, Day, GrantId, RecordName, RecordTag, ScopePath, ScopeTag, VaultId};
 
 /// The keys of access of one vault, in one generation of the vault's keys.
 #[derive(Clone)]
@@ -23,11 +23,15 @@ pub struct AccessKeys {
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct ScopeKey([u8; 32]);
 
+/// What an emergency card has: the keys of its grant derive from it.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct CardSecret([u8; 32]);
+
 /// What tells the days of a scope's keyslots, called L in the design. Who may list a scope has it; static nodes do not.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct ListKey([u8; 32]);
 
-opaque_debug!(AccessKeys, ScopeKey, ListKey);
+opaque_debug!(AccessKeys, ScopeKey, ListKey, CardSecret);
 
 impl AccessKeys {
     /// The keys below a vault's root and its tag key, as [`crate::crypto::seed::VaultKeys`] has them.
@@ -101,6 +105,14 @@ impl AccessKeys {
         (signing, SealKey::from_seed(&secret(Context::GranteeSeal)))
     }
 
+    /// The secret on the card of an emergency grant of this vault: the card can be made anew from the seed.
+    #[must_use]
+    pub fn card(&self, grant: &GrantId) -> CardSecret {
+        let mut secret = CardSecret([0; 32]);
+        derive_key(Context::CardSecret, &[&*self.root, grant.as_bytes()], &mut secret.0);
+        secret
+    }
+
     fn seal_key(&self, context: Context) -> SealKey {
         let mut seed = Zeroizing::new([0; 32]);
         derive_key(context, &[&*self.root], &mut *seed);
@@ -139,6 +151,32 @@ impl ScopeKey {
         let mut key = ListKey([0; 32]);
         derive_key(Context::ScopeList, &[&self.0], &mut key.0);
         key
+    }
+}
+
+impl CardSecret {
+    /// The secret of these 32 bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The secret bytes, for the card.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The grant's keys: one that nodes know it by, and one that its body is sealed to.
+    #[must_use]
+    pub fn keys(&self) -> (KeyPair, SealKey) {
+        let secret = |context| {
+            let mut secret = Zeroizing::new([0; 32]);
+            derive_key(context, &[&self.0], &mut *secret);
+            secret
+        };
+        let signing = KeyPair::from_secret(&secret(Context::CardSigning));
+        (signing, SealKey::from_seed(&secret(Context::CardSeal)))
     }
 }
 

@@ -38,7 +38,7 @@ pub use day_tree::{DayKey, DayNode, DayRange};
 pub use dealing::{Commitments, Dealing, KeyShare, Sharing};
 pub use dprf::{Inputs, Partial, PartialError, PrfKey, PrfOutput, Release};
 pub use group::Element;
-pub use keys::{AccessKeys, ListKey, ScopeKey};
+pub use keys::{AccessKeys, CardSecret, ListKey, ScopeKey};
 pub use keyslot::{Kek, Keyslot, SlotContent, SlotError};
 pub use line::{LineOf, SealedLine};
 pub use reshare::{Handoff, ReshareError, verify_shares};

@@ -30,7 +30,8 @@ pub const SEAL_OVERHEAD: usize = 1 + ENCAPSULATED_LEN + TAG_LEN;
 /// What something is sealed for. Each has a label of its own, so that nothing sealed for one purpose opens for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The body of a grant. Context: BLAKE3 of the grant's header.
+    /// The body of a grant, or an emergency card, which stands for one. Context: BLAKE3 of the grant's header, or of whom the card
+    /// is for, each under a context of its own.
     Grant,
     /// A static node's share of a vault's key. Context: BLAKE3 of the dealing's commitments, and the place.
     Share,

@@ -101,6 +101,14 @@ impl Canonical for Question {
                 to.push(65);
                 roster.write(to);
             }
+            Self::Emergencies { vault } => {
+                to.push(100);
+                vault.write(to);
+            }
+            Self::EmergencyOpenings { request } => {
+                to.push(101);
+                request.write(to);
+            }
         }
     }
 
@@ -138,6 +146,8 @@ impl Canonical for Question {
                 Self::Segments { vault: Canonical::read(from)?, segments: read_list(from, MAX_ANSWER_ROWS)? }
             }
             65 => Self::Roster { roster: Canonical::read(from)? },
+            100 => Self::Emergencies { vault: Canonical::read(from)? },
+            101 => Self::EmergencyOpenings { request: Canonical::read(from)? },
             _ => return Err(Violation::Malformed),
         })
     }
@@ -378,6 +388,14 @@ impl Canonical for Answer {
                 to.push(63);
                 write_list(segments, to);
             }
+            Self::Emergencies(emergencies) => {
+                to.push(100);
+                write_pairs(emergencies, to);
+            }
+            Self::EmergencyOpenings(openings) => {
+                to.push(101);
+                write_pairs(openings, to);
+            }
             Self::Roster(roster) => {
                 to.push(64);
                 roster.is_some().write(to);
@@ -417,6 +435,8 @@ impl Canonical for Answer {
             61 => Self::Grants(read_list(from, MAX_ANSWER_ROWS)?),
             62 => Self::Generation(Canonical::read(from)?),
             63 => Self::Segments(read_list(from, MAX_ANSWER_ROWS)?),
+            100 => Self::Emergencies(read_pairs(from)?),
+            101 => Self::EmergencyOpenings(read_pairs(from)?),
             64 => Self::Roster(Option::<Roster>::read(from)?.map(Box::new)),
             _ => return Err(Violation::Malformed),
         })

@@ -16,6 +16,7 @@ mod accusation;
 mod admission;
 mod anchor;
 mod correction;
+pub(super) mod emergency;
 mod evidence;
 mod governance;
 mod placement;
@@ -129,10 +130,15 @@ fn dispatch<R: Read>(state: &mut Overlay<'_, R>, context: &Context, signed: &Sig
             access::bump(state, author, vault, *scope, *generation)
         }
         Action::LogHead(head) => access::log_head(state, author, head),
+        Action::EmergencyRequest(asked) => emergency::request(state, context, author, signed.id(), asked),
+        Action::EmergencyApprove(approval) => emergency::approve(state, author, approval),
+        Action::EmergencyVeto { vault, request } => emergency::veto(state, author, vault, request),
+        Action::EmergencyOpened(opening) => emergency::opened(state, author, opening),
     }
 }
 
-/// The vault whose quota pays.
+/// The vault whose quota pays. Of an emergency its author does: an owner whose quota is used up is saved all the same, and a
+/// stranger uses up nobody's.
 const fn vault_of(action: &Action) -> Option<&VaultId> {
     match action {
         Action::Anchor(anchor) => Some(&anchor.vault),

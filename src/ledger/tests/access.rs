@@ -35,6 +35,7 @@ pub(super) fn grant_of(nth: u8) -> Grant {
         expires: Timestamp::from_unix_millis(9_000),
         quota: Some(100),
         body: Hash([3; 32]),
+        emergency: None,
     }
 }
 

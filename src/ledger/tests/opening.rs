@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::access::{batch, grant_of, revoke, shared};
 use super::*;
 use crate::crypto::access::{SealKey, Sharing};
-use crate::ledger::access::{Decision, Facts, decide};
+use crate::ledger::access::{Decision, EmergencyUse, Facts, decide};
 use crate::ledger::read::ReadError;
 use crate::message::Violation;
 use crate::message::access::open::{LIST_VERSION, OpenItem, OpenRequest, SignedOpenRequest};
@@ -20,10 +20,12 @@ const BATCH: BatchId = BatchId([3; 16]);
 
 /// A node that has a slot and a list, and remembers what it did.
 #[derive(Debug, Default)]
-struct Node {
-    revoked: bool,
-    answered: BTreeSet<[u8; 16]>,
-    opened: u32,
+pub(super) struct Node {
+    pub(super) revoked: bool,
+    pub(super) answered: BTreeSet<[u8; 16]>,
+    pub(super) opened: u32,
+    pub(super) vetoed: bool,
+    pub(super) in_emergency: EmergencyUse,
 }
 
 impl Facts for Node {
@@ -39,6 +41,14 @@ impl Facts for Node {
 
     fn opened(&self, _: &GrantId, _: Timestamp) -> Result<u32, ReadError> {
         Ok(self.opened)
+    }
+
+    fn is_veto_seen(&self, _: &VaultId, _: &TransactionId) -> Result<bool, ReadError> {
+        Ok(self.vetoed)
+    }
+
+    fn opened_in(&self, _: &VaultId, _: &TransactionId) -> Result<EmergencyUse, ReadError> {
+        Ok(self.in_emergency)
     }
 
     fn has_slot(
@@ -78,7 +88,7 @@ fn granted() -> (World, Timestamp) {
     (world, now)
 }
 
-fn request(now: Timestamp) -> OpenRequest {
+pub(super) fn request(now: Timestamp) -> OpenRequest {
     OpenRequest {
         network: NETWORK,
         vault: vault(1),
@@ -91,6 +101,7 @@ fn request(now: Timestamp) -> OpenRequest {
         items: vec![record()],
         lines_from: ShareIndex::new(1).unwrap(),
         purpose: "read".into(),
+        emergency: None,
     }
 }
 
@@ -105,7 +116,7 @@ fn says(
     decided(decide(&world.state, node, *now, false, &request.sign(&pair(101))).unwrap())
 }
 
-fn decided(decision: Decision) -> Result<u32, (Denial, bool)> {
+pub(super) fn decided(decision: Decision) -> Result<u32, (Denial, bool)> {
     match decision {
         Decision::Open { records, .. } => Ok(records),
         Decision::Deny { denial, is_known } => Err((denial, is_known)),
@@ -140,6 +151,8 @@ fn each_check_denies_by_name() {
     assert_eq!(says(&world, &node, shifted(window)), Ok(1));
     assert_eq!(denied(&|r| r.dealing = 1), (Denial::OtherSharing, true));
     assert_eq!(denied(&|r| r.epoch = 1), (Denial::OtherSharing, true));
+    let no_emergency = |r: &mut OpenRequest| r.emergency = Some(TransactionId([1; 32]));
+    assert_eq!(denied(&no_emergency), (Denial::NotGranted, true), "the grant is none for emergencies");
     let item = |change: &dyn Fn(&mut RecordTag, &mut VersionId, &mut ScopeTag, &mut u32)| {
         let (mut record, mut version, mut scope, mut generation) = (RECORD, VERSION, SCOPE, 1);
         change(&mut record, &mut version, &mut scope, &mut generation);

@@ -60,4 +60,12 @@ denials! {
     NoShare = 14, "the static node has no share of the vault's key";
     /// The request is of another network.
     OtherNetwork = 15, "the request is of another network";
+    /// It opens in emergencies only, and there is none, or it is not approved, or its delay is not over.
+    NotActivated = 26, "the grant opens in emergencies only: none is active";
+    /// The owner, or who else may, vetoed the emergency.
+    Vetoed = 27, "the emergency was vetoed";
+    /// The emergency's time is over.
+    EmergencyOver = 28, "the emergency's time is over";
+    /// The records of the emergency are used up.
+    OverEmergencyQuota = 29, "the emergency's quota is used up";
 }

@@ -15,7 +15,8 @@ use crate::types::limits::{
     MAX_TRANSACTION_LEN,
 };
 use crate::types::{
-    BatchId, GrantId, Hash, NetworkId, PublicKey, RecordTag, ScopeTag, Timestamp, VaultId, VersionId,
+    BatchId, GrantId, Hash, NetworkId, PublicKey, RecordTag, ScopeTag, Timestamp, TransactionId, VaultId,
+    VersionId,
 };
 
 /// Bytes of a sealed entry of an access log: 256 items and what seals it.
@@ -54,6 +55,8 @@ pub enum DeskRequest {
     },
     /// A signed transaction that revokes a grant: effective at once.
     Revoke(Vec<u8>),
+    /// A signed transaction that vetoes an emergency: effective at once.
+    Veto(Vec<u8>),
     /// A [`SignedOpenRequest`](crate::message::access::open::SignedOpenRequest).
     Open(Vec<u8>),
     /// The sealed body of the asker's grant.
@@ -221,6 +224,8 @@ pub struct LogEntry {
     pub items: Vec<OpenItem>,
     /// What for.
     pub purpose: String,
+    /// The emergency in which it was opened.
+    pub emergency: Option<TransactionId>,
     /// Why it was denied, if it was.
     pub denied: Option<Denial>,
 }
@@ -319,6 +324,10 @@ impl Canonical for DeskRequest {
                 to.push(3);
                 write_bytes(transaction, to);
             }
+            Self::Veto(transaction) => {
+                to.push(30);
+                write_bytes(transaction, to);
+            }
             Self::Open(request) => {
                 to.push(4);
                 write_bytes(request, to);
@@ -369,6 +378,7 @@ impl Canonical for DeskRequest {
                 bytes: read_long(from, MAX_PACKAGE_LEN)?,
             },
             3 => Self::Revoke(read_bytes(from, MAX_TRANSACTION_LEN)?),
+            30 => Self::Veto(read_bytes(from, MAX_TRANSACTION_LEN)?),
             4 => Self::Open(read_bytes(from, MAX_OPEN_LEN)?),
             5 => Self::GrantBody { body: Canonical::read(from)? },
             6 => Self::Batches {
@@ -596,6 +606,7 @@ impl Canonical for LogEntry {
         self.request.write(to);
         write_list(&self.items, to);
         write_bytes(self.purpose.as_bytes(), to);
+        self.emergency.write(to);
         self.denied.write(to);
     }
 
@@ -606,6 +617,7 @@ impl Canonical for LogEntry {
             request: Canonical::read(from)?,
             items: read_list(from, MAX_RELEASE_ITEMS)?,
             purpose: read_label(from, MAX_LABEL_LEN)?,
+            emergency: Canonical::read(from)?,
             denied: Canonical::read(from)?,
         })
     }

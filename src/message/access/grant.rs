@@ -1,6 +1,7 @@
 //! A grant: whom a vault's owner lets in, into what, from when until when.
 
 use crate::message::Violation;
+use crate::message::access::emergency::EmergencyPolicy;
 use crate::message::canonical::{Canonical, read_list, write_list};
 use crate::types::limits::MAX_GRANT_SCOPES;
 use crate::types::{GrantId, Hash, PublicKey, ScopeTag, Timestamp, VaultId};
@@ -86,6 +87,8 @@ pub struct Grant {
     pub quota: Option<u32>,
     /// BLAKE3 of the sealed body, which has the keys.
     pub body: Hash,
+    /// If it opens in emergencies only: under which terms.
+    pub emergency: Option<EmergencyPolicy>,
 }
 
 impl Grant {
@@ -132,6 +135,7 @@ impl Canonical for Grant {
         self.expires.write(to);
         self.quota.write(to);
         self.body.write(to);
+        self.emergency.write(to);
     }
 
     fn read(from: &mut &[u8]) -> Result<Self, Violation> {
@@ -145,6 +149,7 @@ impl Canonical for Grant {
             expires: Canonical::read(from)?,
             quota: Canonical::read(from)?,
             body: Canonical::read(from)?,
+            emergency: Canonical::read(from)?,
         };
         if found.scopes.is_empty() || found.not_before >= found.expires || found.quota == Some(0) {
             return Err(Violation::OutOfBounds);

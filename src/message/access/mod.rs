@@ -4,8 +4,10 @@
 //! scopes, times. Packages ([`package`]) have what is for the static nodes' eyes, and are named on the ledger by their hash.
 
 pub mod body;
+pub mod card;
 pub mod denial;
 pub mod desk;
+pub mod emergency;
 pub mod entry;
 pub mod grant;
 pub mod list_line;
@@ -15,8 +17,12 @@ pub mod package;
 pub mod sharing;
 
 pub use body::{BodyScope, GrantBody, KeyPackage};
+pub use card::{EmergencyCard, SealedCard};
 pub use denial::Denial;
 pub use desk::DepositKind;
+pub use emergency::{
+    EmergencyApproval, EmergencyOpening, EmergencyPolicy, EmergencyRequest, RoleCertificate,
+};
 pub use entry::{EntryBatch, RecordEntry, SlotEntry};
 pub use grant::{Grant, GrantedScope, Rights};
 pub use list_line::ListLine;

@@ -15,7 +15,7 @@ use crate::types::limits::{
 };
 use crate::types::{
     BatchId, GrantId, Hash, NetworkId, PublicKey, RecordTag, ScopeTag, ShareIndex, SlotId, Timestamp,
-    VaultId, VersionId,
+    TransactionId, VaultId, VersionId,
 };
 
 const SIGNATURE_LEN: usize = 64;
@@ -98,6 +98,9 @@ pub struct OpenRequest {
     pub lines_from: ShareIndex,
     /// What for, in a word, for the owner's eyes.
     pub purpose: String,
+    /// The emergency in which it is opened, by the transaction that asked for it: then the clinician who asked signs, and not
+    /// the grant's key.
+    pub emergency: Option<TransactionId>,
 }
 
 /// A request with its signature. Nobody has checked it until [`verify`](Self::verify) is asked.
@@ -108,7 +111,7 @@ pub struct SignedOpenRequest {
 }
 
 impl OpenRequest {
-    /// Signs it with the grant's key.
+    /// Signs it with the grant's key, or with the clinician's.
     #[must_use]
     pub fn sign(self, grantee: &KeyPair) -> SignedOpenRequest {
         let mut bytes = self.encode();
@@ -309,6 +312,7 @@ impl Canonical for OpenRequest {
         write_list(&self.items, to);
         to.push(self.lines_from.get());
         write_bytes(self.purpose.as_bytes(), to);
+        self.emergency.write(to);
     }
 
     fn read(from: &mut &[u8]) -> Result<Self, Violation> {
@@ -325,6 +329,7 @@ impl Canonical for OpenRequest {
             items: read_list(from, MAX_RELEASE_ITEMS)?,
             lines_from: ShareIndex::new(u8::read(from)?).ok_or(Violation::OutOfBounds)?,
             purpose: read_label(from, MAX_LABEL_LEN)?,
+            emergency: Canonical::read(from)?,
         };
         if found.items.is_empty() {
             return Err(Violation::OutOfBounds);

@@ -101,7 +101,7 @@ impl Desk {
     async fn submit(&self, bytes: &[u8]) -> Result<Answer, Refusal> {
         let signed = SignedTransaction::decode(bytes)?;
         let transaction = Box::new(signed.into_verified(&self.network)?);
-        self.note_revocation(transaction.signed()).await;
+        self.note_ending(transaction.signed()).await;
         let (answer, answered) = oneshot::channel();
         self.tell(Command::Submit { transaction, answer })?;
         match tokio::time::timeout(FINALITY_PATIENCE, answered).await {
@@ -111,14 +111,17 @@ impl Desk {
         }
     }
 
-    /// A revocation counts from here on, long before it is final. If it cannot be noted it counts when it is.
-    async fn note_revocation(&self, signed: &SignedTransaction) {
-        let Action::Revoke { .. } = signed.transaction().action else { return };
+    /// A revocation or a veto counts from here on, long before it is final. If it cannot be noted it counts when it is.
+    async fn note_ending(&self, signed: &SignedTransaction) {
+        let request = match signed.transaction().action {
+            Action::Revoke { .. } => DeskRequest::Revoke(signed.bytes().to_vec()),
+            Action::EmergencyVeto { .. } => DeskRequest::Veto(signed.bytes().to_vec()),
+            _ => return,
+        };
         let (desk, author) = (self.access.clone(), signed.transaction().author);
-        let request = DeskRequest::Revoke(signed.bytes().to_vec());
         let noted = tokio::task::spawn_blocking(move || desk.answer(&author, request)).await;
         if let Ok(Err(refusal)) = noted {
-            tracing::debug!(%refusal, "a submitted revocation is not noted");
+            tracing::debug!(%refusal, "a submitted revocation or veto is not noted");
         }
     }
 

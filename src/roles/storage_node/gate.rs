@@ -8,7 +8,7 @@
 //! | request | who may |
 //! |---|---|
 //! | put, list, release | the vault's owner and its writers |
-//! | read, have | they, and who has a grant to read that stands ([`has_grant`]) |
+//! | read, have | they, and who has a grant to read that stands, if it is one for emergencies while there is one ([`has_grant`]) |
 //!
 //! On a network without a ledger everybody may, each key in a namespace of its own
 //! ([`key_namespace`]).
@@ -16,7 +16,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::ledger::{Read, ReadError, query};
+use crate::ledger::{Read, ReadError, emergency, query};
 use crate::message::{PutShard, Refusal, RefusalCode, Rights as GrantedRights};
 use crate::roles::follower::{Behind, Ledger};
 use crate::roles::storage_node::disk_refusal;
@@ -186,7 +186,13 @@ fn has_grant(state: &impl Read, vault: &VaultId, key: &PublicKey, now: Timestamp
     let time = query::tip(state)?.record.time;
     let is_in_time = row.grant.not_before <= time && now.max(time) < row.grant.expires;
     let stands = row.grant.vault == *vault && row.revoked.is_none() && is_in_time;
-    Ok(stands && row.grant.rights.include(GrantedRights::READ))
+    if !stands || !row.grant.rights.include(GrantedRights::READ) {
+        return Ok(false);
+    }
+    // The card of an emergency grant reads nothing while there is no emergency.
+    let is_open =
+        row.grant.emergency.is_none() || !emergency::active(state, vault, &row.grant.grant, now)?.is_empty();
+    Ok(is_open)
 }
 
 fn not_admitted(ledger: &Ledger, vault: &VaultId, right: Right) -> Refusal {
@@ -251,5 +257,92 @@ mod tests {
             assert!(rights.known.len() <= RIGHTS_KEPT);
             assert!(rights.contains(Height(1), &KEY, &vault, Right::Read));
         }
+    }
+
+    /// The card of an emergency grant reads ciphertext while an emergency is active, and an ordinary grant while it stands.
+    #[test]
+    fn an_emergency_grant_reads_while_there_is_an_emergency() {
+        use std::collections::BTreeMap;
+
+        use crate::ledger::rows::{
+            Clinician, EMERGENCIES, Emergency, GRANTEES, GRANTS, GrantRow, Grantee, TIP, Veto,
+        };
+        use crate::message::access::{EmergencyPolicy, Grant, GrantedScope};
+        use crate::message::{BlockRecord, Canonical as _, Header};
+        use crate::types::{BlockId, GrantId, Hash, LogHash, NetworkId, ScopeTag, TransactionId};
+
+        let (at, id) = (Timestamp::from_unix_millis, TransactionId([7; 32]));
+        let policy = EmergencyPolicy {
+            authorities: vec![KEY],
+            approvals: 0,
+            institutions: 1,
+            delay: 0,
+            lasts: 1,
+            quota: 1,
+            vetoers: vec![],
+        };
+        let grant = |emergency| Grant {
+            vault: VAULT,
+            grant: GrantId([3; 16]),
+            grantee: KEY,
+            scopes: vec![GrantedScope { scope: ScopeTag([1; 16]), first: 0, last: 0 }],
+            rights: GrantedRights::READ,
+            not_before: at(0),
+            expires: at(9_000),
+            quota: None,
+            body: Hash([0; 32]),
+            emergency,
+        };
+        let record = BlockRecord {
+            network: NetworkId([0; 32]),
+            height: Height(5),
+            previous: BlockId([0; 32]),
+            time: at(1_000),
+            proposer: 0,
+            roster: Hash([0; 32]),
+            new_roster: None,
+            log_size: 1,
+            state: Hash([0; 32]),
+            certificate: Hash([0; 32]),
+        };
+        let clinician = Clinician { key: KEY, authority: KEY, institution: "a".into(), role: "b".into() };
+        let active = Emergency {
+            grant: GrantId([3; 16]),
+            requester: clinician,
+            reason: Hash([0; 32]),
+            requested: at(500),
+            height: Height(4),
+            approvals: vec![],
+            begins: Some(at(1_000)),
+            ends: at(2_000),
+            vetoed: None,
+            openings: 0,
+            records: 0,
+            is_over: false,
+        };
+        let may = |policy: Option<&EmergencyPolicy>, emergency: Option<&Emergency>, now| {
+            let mut state = BTreeMap::new();
+            let header = Header { record, log_root: LogHash([0; 32]) };
+            state.insert(TIP.key(&()), header.encode());
+            let grantee = Grantee { vault: VAULT, grant: GrantId([3; 16]) };
+            state.insert(GRANTEES.key(&KEY), grantee.encode());
+            let row = GrantRow { grant: grant(policy.cloned()), height: Height(1), revoked: None };
+            state.insert(GRANTS.key(&(VAULT, GrantId([3; 16]))), row.encode());
+            if let Some(emergency) = emergency {
+                state.insert(EMERGENCIES.key(&(VAULT, id)), emergency.encode());
+            }
+            has_grant(&state, &VAULT, &KEY, at(now)).unwrap()
+        };
+        assert!(may(None, None, 1_000));
+        assert!(!may(Some(&policy), None, 1_000));
+        assert!(may(Some(&policy), Some(&active), 1_000));
+        assert!(!may(Some(&policy), Some(&active), 999), "not by its own clock");
+        assert!(!may(Some(&policy), Some(&active), 2_000));
+        let vetoed = Emergency { vetoed: Some(Veto { by: KEY, time: at(1) }), ..active.clone() };
+        assert!(!may(Some(&policy), Some(&vetoed), 1_000));
+        let other = Emergency { grant: GrantId([4; 16]), ..active.clone() };
+        assert!(!may(Some(&policy), Some(&other), 1_000));
+        let waiting = Emergency { begins: None, ..active };
+        assert!(!may(Some(&policy), Some(&waiting), 1_000));
     }
 }

@@ -6,20 +6,22 @@ use redb::{ReadTransaction, ReadableTable as _};
 
 use crate::crypto::access::{Commitments, KeyShare, Keyslot, RestKey, SealPublic};
 use crate::crypto::frame::DekCommit;
-use crate::ledger::access::Facts;
+use crate::ledger::access::{EmergencyUse, Facts};
 use crate::message::Canonical as _;
 use crate::message::access::desk::{ScopeMember, SignedSealKey};
 use crate::message::access::open::ListedLine;
 use crate::message::access::{BatchPackage, LogHead, RecordEntry, SealedSlot, SlotEntry};
+use crate::store::access::emergency;
 use crate::store::access::log::{self, LogEnd, LogRow};
 use crate::store::access::tables::{
     self, ANSWERED, ANSWERED_AT, BATCH_ENTRIES, BATCHES, CURSOR, ENTRIES, LINES, LISTS, LOG, LOG_ENDS,
-    LOG_TREE, MISSING, OPENED, PACKAGES, PEER_KEYS, PackageKind, REVOKED, SHARES, SLOTS,
+    LOG_TREE, MISSING, OPENED, OPENED_IN, PACKAGES, PEER_KEYS, PackageKind, REVOKED, SHARES, SLOTS, VETOED,
 };
 use crate::store::access::{AccessStore, AccessStoreError};
 use crate::types::limits::OPEN_WINDOW_MICROS;
 use crate::types::{
-    BatchId, GrantId, Hash, Height, LogHash, PublicKey, RecordTag, ScopeTag, Timestamp, VaultId, VersionId,
+    BatchId, GrantId, Hash, Height, LogHash, PublicKey, RecordTag, ScopeTag, Timestamp, TransactionId,
+    VaultId, VersionId,
 };
 
 /// Microseconds of a day.
@@ -31,7 +33,7 @@ fn day(now: Timestamp) -> u32 {
 
 /// What is kept as it was at one moment.
 pub struct AccessView {
-    txn: ReadTransaction,
+    pub(super) txn: ReadTransaction,
     rest: RestKey,
 }
 
@@ -76,6 +78,8 @@ pub struct Logged<'a> {
     pub sealed: &'a [u8],
     /// Records that it opens.
     pub records: u32,
+    /// The emergency in which it opens, and the hash of the request.
+    pub emergency: Option<(&'a TransactionId, &'a Hash)>,
     /// The node's clock.
     pub now: Timestamp,
 }
@@ -94,6 +98,9 @@ impl AccessStore {
             let before = opened.get(&logged.grant.0)?.map(|row| row.value());
             let count = before.filter(|(day, _)| *day == today).map_or(0, |(_, count)| count);
             opened.insert(&logged.grant.0, (today, count.saturating_add(logged.records)))?;
+            if let Some((request, open)) = logged.emergency {
+                emergency::count(&txn, logged, request, open)?;
+            }
             let mut answered = txn.open_table(ANSWERED)?;
             let mut by_time = txn.open_table(ANSWERED_AT)?;
             let key = tables::nonce_key(logged.grant, logged.nonce);
@@ -441,6 +448,16 @@ impl Facts for AccessView {
     fn opened(&self, grant: &GrantId, now: Timestamp) -> Result<u32, AccessStoreError> {
         let row = self.txn.open_table(OPENED)?.get(&grant.0)?.map(|row| row.value());
         Ok(row.filter(|(of, _)| *of == day(now)).map_or(0, |(_, count)| count))
+    }
+
+    fn is_veto_seen(&self, vault: &VaultId, request: &TransactionId) -> Result<bool, AccessStoreError> {
+        Ok(self.txn.open_table(VETOED)?.get(&tables::emergency_key(vault, request))?.is_some())
+    }
+
+    fn opened_in(&self, vault: &VaultId, request: &TransactionId) -> Result<EmergencyUse, AccessStoreError> {
+        let row = self.txn.open_table(OPENED_IN)?.get(&tables::emergency_key(vault, request))?;
+        let used = row.map(|row| row.value()).unwrap_or_default();
+        Ok(EmergencyUse { records: used.0, requests: used.1 })
     }
 
     fn has_slot(

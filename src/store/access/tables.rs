@@ -3,7 +3,7 @@
 use redb::{TableDefinition, WriteTransaction};
 
 use crate::store::access::AccessStoreError;
-use crate::types::{BatchId, GrantId, Hash, RecordTag, ScopeTag, VaultId, VersionId};
+use crate::types::{BatchId, GrantId, Hash, RecordTag, ScopeTag, TransactionId, VaultId, VersionId};
 
 /// Place, commitments, audit key, wrapped share.
 type ShareRow<'a> = (u8, &'a [u8], &'a [u8], &'a [u8]);
@@ -51,6 +51,14 @@ pub(super) const LOG_ENDS: TableDefinition<'_, &[u8; 32], (u64, &[u8; 32])> =
 /// One row: (entries of all vaults, peaks of their tree, 32 bytes each).
 pub(super) const LOG_TREE: TableDefinition<'_, (), (u64, &[u8])> = TableDefinition::new("log tree");
 
+/// vault 32 ‖ the transaction that asked for an emergency 32 → the signed transaction that vetoes it.
+pub(super) const VETOED: TableDefinition<'_, &[u8; 64], &[u8]> = TableDefinition::new("vetoed");
+/// vault 32 ‖ the transaction that asked for an emergency 32 → (records opened in it, requests answered).
+pub(super) const OPENED_IN: TableDefinition<'_, &[u8; 64], (u32, u32)> =
+    TableDefinition::new("opened in emergencies");
+/// vault 32 ‖ the transaction that asked 32 ‖ hash of the request to open 32 → records, of what is not on the ledger yet.
+pub(super) const UNSAID: TableDefinition<'_, &[u8; 96], u32> = TableDefinition::new("unsaid openings");
+
 /// What a package is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackageKind {
@@ -92,6 +100,9 @@ pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), AccessStoreError>
     txn.open_table(LOG)?;
     txn.open_table(LOG_ENDS)?;
     txn.open_table(LOG_TREE)?;
+    txn.open_table(VETOED)?;
+    txn.open_table(OPENED_IN)?;
+    txn.open_table(UNSAID)?;
     Ok(())
 }
 
@@ -140,6 +151,14 @@ pub(super) fn batch_entry_key(batch: &[u8; 40], at: u32) -> [u8; 44] {
 
 pub(super) fn grant_key(vault: &VaultId, grant: &GrantId) -> [u8; 48] {
     joined(&[&vault.0, &grant.0])
+}
+
+pub(super) fn emergency_key(vault: &VaultId, request: &TransactionId) -> [u8; 64] {
+    joined(&[&vault.0, &request.0])
+}
+
+pub(super) fn opening_key(vault: &VaultId, request: &TransactionId, open: &Hash) -> [u8; 96] {
+    joined(&[&vault.0, &request.0, &open.0])
 }
 
 pub(super) fn nonce_key(grant: &GrantId, nonce: &[u8; 16]) -> [u8; 32] {

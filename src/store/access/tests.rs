@@ -228,6 +228,7 @@ fn the_log_is_a_chain_and_a_request_is_answered_once() {
             sequence,
             sealed: &[nth; 40],
             records,
+            emergency: None,
             now: at,
         })
     };
@@ -281,4 +282,49 @@ fn packages_wait_for_the_ledger_and_are_forgotten_if_it_never_names_them() {
     assert!(view.is_revocation_seen(&VAULT, &GrantId([1; 16])).unwrap());
     assert!(!view.is_revocation_seen(&VAULT, &GrantId([2; 16])).unwrap());
     assert!(package(&crashed, 3, PackageKind::Batch).is_some());
+}
+
+#[test]
+fn what_is_opened_in_an_emergency_is_counted_and_waits_for_the_ledger_across_a_crash() {
+    use crate::ledger::access::EmergencyUse;
+    use crate::message::access::EmergencyOpening;
+    use crate::types::TransactionId;
+    let (disk, grant, request) = (MemDisk::new(ROOM), GrantId([3; 16]), TransactionId([4; 32]));
+    let now = Timestamp::from_unix_micros(1_800_000_000_000_000);
+    let log = |store: &AccessStore, nth: u8, sequence, records, emergency: bool| {
+        let open = Hash([nth; 32]);
+        let (nonce, sealed) = ([nth; 16], [nth; 40]);
+        let emergency = emergency.then_some((&request, &open));
+        let (vault, grant) = (&VAULT, &grant);
+        let logged =
+            Logged { vault, grant, nonce: &nonce, sequence, sealed: &sealed, records, emergency, now };
+        store.log(&logged).unwrap();
+    };
+    let store = open(&disk).unwrap();
+    log(&store, 1, 0, 0, true);
+    log(&store, 2, 1, 3, true);
+    log(&store, 5, 2, 7, false);
+    store.note_veto(&VAULT, &TransactionId([9; 32]), b"veto").unwrap();
+    drop(store);
+    // What was answered was durable before: nothing of it is lost with the power.
+    let disk = disk.after_power_loss(Survivors::Nothing);
+    let store = open(&disk).unwrap();
+    let view = store.view().unwrap();
+    assert_eq!(view.opened_in(&VAULT, &request).unwrap(), EmergencyUse { records: 3, requests: 2 });
+    let other = TransactionId([9; 32]);
+    assert_eq!(view.opened_in(&VAULT, &other).unwrap(), EmergencyUse::default());
+    assert!(view.is_veto_seen(&VAULT, &other).unwrap() && !view.is_veto_seen(&VAULT, &request).unwrap());
+    assert!(!view.is_veto_seen(&VaultId([9; 32]), &other).unwrap());
+    let opening =
+        |nth: u8, records| EmergencyOpening { vault: VAULT, request, open: Hash([nth; 32]), records };
+    assert_eq!(view.unsaid(9).unwrap(), [opening(1, 0), opening(2, 3)]);
+    assert_eq!(view.unsaid(1).unwrap(), [opening(1, 0)]);
+    store.said(&[opening(1, 0)]).unwrap();
+    assert_eq!(store.view().unwrap().unsaid(9).unwrap(), [opening(2, 3)]);
+    assert_eq!(store.forget_emergencies(|_, id| Ok(*id == request)).unwrap(), 1);
+    let view = store.view().unwrap();
+    assert!(!view.is_veto_seen(&VAULT, &other).unwrap());
+    assert_eq!(view.opened_in(&VAULT, &request).unwrap().records, 3);
+    assert_eq!(store.forget_emergencies(|_, _| Ok(false)).unwrap(), 1);
+    assert_eq!(store.view().unwrap().opened_in(&VAULT, &request).unwrap(), EmergencyUse::default());
 }

@@ -86,6 +86,7 @@ impl World {
             ],
             lines_from: place(2),
             purpose: "read".into(),
+            emergency: None,
         };
         let inputs = request.inputs().unwrap();
         let signed = request.sign(&KeyPair::from_secret(&[99; 32]));

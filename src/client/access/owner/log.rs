@@ -10,7 +10,7 @@ use crate::message::access::Denial;
 use crate::message::access::desk::{DeskAnswer, DeskRequest, LogEntry, chain};
 use crate::message::access::open::OpenItem;
 use crate::message::{Canonical as _, Member};
-use crate::types::{GrantId, Hash, Timestamp};
+use crate::types::{GrantId, Hash, Timestamp, TransactionId};
 
 use super::Owner;
 
@@ -27,6 +27,8 @@ pub struct AccessEvent {
     pub items: Vec<String>,
     /// What for, in the grantee's word.
     pub purpose: String,
+    /// The emergency in which it was opened, as the first node says.
+    pub emergency: Option<TransactionId>,
     /// The static nodes that say that they opened it: a record is open once enough of them did.
     pub opened: Vec<String>,
     /// The static nodes that say that they denied it, and why.
@@ -133,6 +135,7 @@ fn note(events: &mut BTreeMap<Hash, AccessEvent>, member: &Member, entry: LogEnt
             entry.items.iter().map(item).collect()
         },
         purpose: entry.purpose.clone(),
+        emergency: entry.emergency,
         opened: Vec::new(),
         denied: Vec::new(),
     });
@@ -174,6 +177,7 @@ mod tests {
                 generation: 0,
             }],
             purpose: "read".into(),
+            emergency: None,
             denied,
         }
     }

@@ -151,6 +151,10 @@ impl Work {
         self.learn_keys().await?;
         self.wanted.extend(carried.wanted);
         self.erased |= carried.erased;
+        for opening in self.on_disk(AccessDesk::openings_to_say).await? {
+            // If the keeper is busy the next round says it.
+            drop(self.keeper.try_send(Command::Say(Box::new(Action::EmergencyOpened(opening)))));
+        }
         self.fetch().await
     }
 
@@ -266,6 +270,7 @@ impl Work {
         let erased = std::mem::take(&mut self.erased);
         let tidied = self.on_disk(move |desk| {
             desk.forget_packages()?;
+            desk.forget_emergencies()?;
             if erased {
                 desk.0.store.renew_key()?;
             }

@@ -5,6 +5,7 @@
 //! revocation before it is acknowledged: both under one lock, so that nothing is opened between the two.
 
 mod deposit;
+mod emergency;
 mod follow;
 mod open;
 
@@ -143,6 +144,7 @@ impl AccessDesk {
             }
             DeskRequest::Deposit { vault, kind, bytes } => self.deposit(&view, from, &vault, kind, &bytes)?,
             DeskRequest::Revoke(transaction) => self.revoke(&view, &transaction)?,
+            DeskRequest::Veto(transaction) => self.veto(&view, &transaction)?,
             DeskRequest::Open(request) => self.open(&view, &request)?,
             DeskRequest::GrantBody { body } => self.grant_body(&view, from, &body)?,
             DeskRequest::Batches { scope, generation, after } => {
@@ -208,6 +210,8 @@ impl AccessDesk {
             Some(Denial::NotYet)
         } else if grant.expires <= now {
             Some(Denial::Expired)
+        } else if grant.emergency.is_some() && !self.is_emergency(view, grant, self.0.clock.now())? {
+            Some(Denial::NotActivated)
         } else {
             (!grant.covers(Rights::LIST, scope, generation)).then_some(Denial::NotGranted)
         };

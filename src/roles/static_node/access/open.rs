@@ -63,6 +63,7 @@ impl AccessDesk {
             request: signed.hash(),
             items: request.items.clone(),
             purpose: request.purpose.clone(),
+            emergency: request.emergency,
             denied,
         };
         let log_sequence = self.append(&store, &held, &request.vault, &request.nonce, &entry, records)?;
@@ -95,6 +96,7 @@ impl AccessDesk {
             request,
             items: Vec::new(),
             purpose: "list".to_owned(),
+            emergency: None,
             denied: Some(denial),
         };
         let nonce = random::<16>()?;
@@ -115,7 +117,18 @@ impl AccessDesk {
         let context = LogEntry::context(&self.0.key.public(), sequence);
         let sealed = held.audit.seal(Purpose::Audit, &context, &entry.encode(), &*random::<64>()?);
         let (grant, now) = (&entry.grant, entry.time);
-        self.0.store.log(&Logged { vault, grant, nonce, sequence, sealed: &sealed, records, now })?;
+        let emergency = entry.emergency.as_ref().filter(|_| entry.denied.is_none());
+        let emergency = emergency.map(|request| (request, &entry.request));
+        self.0.store.log(&Logged {
+            vault,
+            grant,
+            nonce,
+            sequence,
+            sealed: &sealed,
+            records,
+            emergency,
+            now,
+        })?;
         Ok(sequence)
     }
 
