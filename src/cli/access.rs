@@ -10,7 +10,7 @@ use crate::cli::format;
 use crate::cli::output::escape;
 use crate::cli::parse::{parse_date, parse_grant};
 use crate::cli::session::Session;
-use crate::client::access::{AccessEvent, Shared, grantee};
+use crate::client::access::{AccessEvent, Shared, emergency, grantee};
 use crate::client::{Client, Error, ErrorKind};
 use crate::message::access::KeyPackage;
 use crate::runtime::wall_time;
@@ -204,6 +204,11 @@ pub(crate) async fn open(session: &Session, grant: GrantId) -> anyhow::Result<Sh
     let config = session.client_config()?;
     let held = grantee::held(&config).await?;
     let package = held.into_iter().find(|(found, _)| *found == grant).map(|(_, package)| package);
+    if package.is_none()
+        && let Some(card) = emergency::held(&config).await?.into_iter().find(|held| held.card.grant == grant)
+    {
+        return Ok(Shared::open_in_emergency(config, &card).await?);
+    }
     let package = package.ok_or_else(|| {
         Error::new(ErrorKind::NotFound, format!("this home has accepted no grant {grant}"))
             .with_hint("`xvault access accept` accepts one, `xvault access held` lists them")
@@ -234,7 +239,7 @@ fn show(session: &Session, event: &AccessEvent, name: Option<&str>, csv: bool) -
     if output.is_json() {
         output.json(&json!({
             "v": 1, "time": time, "grant": event.grant.to_string(), "grantee": name, "items": event.items,
-            "purpose": event.purpose, "denied": denied, "opened_by": event.opened, "request": event.request.to_string(),
+            "purpose": event.purpose, "emergency": event.emergency.map(|request| request.to_string()), "denied": denied, "opened_by": event.opened, "request": event.request.to_string(),
             "denied_by": event.denied.iter().map(|(node, denial)| json!({ "node": node, "reason": denial.to_string() })).collect::<Vec<_>>(),
         }))?;
         return Ok(());
@@ -262,7 +267,9 @@ fn show(session: &Session, event: &AccessEvent, name: Option<&str>, csv: bool) -
         None if by > 0 => format!("opened  ({opened} nodes; {by} denied it)"),
         None => format!("opened  ({opened} nodes)"),
     };
-    output.line(format_args!("{time}  {who}  {what}  {outcome}"))?;
+    let emergency = event.emergency.map(|request| format!("  in emergency {}", request.short()));
+    let emergency = emergency.unwrap_or_default();
+    output.line(format_args!("{time}  {who}  {what}  {outcome}{emergency}"))?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use crate::cli::access::read_package;
+use crate::cli::emergency::Terms;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
 use crate::cli::output::escape;
@@ -14,9 +15,9 @@ use crate::cli::parse::{parse_date, parse_days, parse_grant};
 use crate::cli::session::Session;
 use crate::client::Client;
 use crate::client::access::owner::every_day;
-use crate::client::access::{GrantTerms, Granted, Scope};
+use crate::client::access::{GrantReport, GrantTerms, Granted, Scope};
 use crate::crypto::access::DayRange;
-use crate::message::access::{NotedScope, Rights};
+use crate::message::access::{KeyPackage, NotedScope, Rights};
 use crate::runtime::wall_time;
 use crate::types::{GrantId, ScopePath, Timestamp};
 
@@ -27,11 +28,11 @@ use crate::types::{GrantId, ScopePath, Timestamp};
 /// and, or, not and brackets. Records that are put later join the scopes by themselves, when this home next syncs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The key package of who is let in.
-    #[arg(value_name = "PACKAGE")]
-    package: PathBuf,
+    /// The key package of who is let in; none with --emergency.
+    #[arg(value_name = "PACKAGE", required_unless_present = "emergency")]
+    package: Option<PathBuf>,
     /// What they are let into; may be given several times.
-    #[arg(long, required = true, value_name = "SCOPE")]
+    #[arg(long, required_unless_present = "emergency", value_name = "SCOPE")]
     scope: Vec<String>,
     /// They may see which records there are, and open them: what is granted if nothing is said.
     #[arg(long)]
@@ -56,6 +57,8 @@ pub(crate) struct Args {
     /// What you tell them with it; only they can read it.
     #[arg(long, value_name = "WORDS", default_value = "")]
     note: String,
+    #[command(flatten)]
+    emergency: Terms,
 }
 
 /// List the grants of this vault.
@@ -94,9 +97,25 @@ pub(crate) struct Define {
     expression: Scope,
 }
 
-pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyhow::Result<Exit> {
-    let package = read_package(&args.package)?;
+/// The name of the scope that an emergency grant has if none is said.
+const EMERGENCY_SCOPE: &str = "emergency";
+
+pub(crate) async fn run(session: &Session, client: &Client, mut args: Args) -> anyhow::Result<Exit> {
+    let policy = args.emergency.policy()?;
+    if policy.is_some() && args.package.is_some() {
+        let hint = "make its card afterwards, with `xvault emergency card GRANT --for PACKAGE`";
+        return Err(Failure::usage("an emergency grant takes no key package").hint(hint).into());
+    }
+    let package = args.package.as_deref().map(read_package).transpose()?;
     let defined = client.defined_scopes().await?;
+    if policy.is_some() && args.scope.is_empty() {
+        if !defined.iter().any(|(path, _)| path.as_str() == EMERGENCY_SCOPE) {
+            let hint =
+                "say which records matter then: `xvault scope define emergency label:vital`, or --scope";
+            return Err(Failure::refused("no scope is named emergency").hint(hint).into());
+        }
+        args.scope.push(EMERGENCY_SCOPE.to_owned());
+    }
     let mut scopes = Vec::new();
     for text in &args.scope {
         scopes.push(scope_of(text, &defined)?);
@@ -116,21 +135,37 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
         quota: args.quota,
         note: args.note,
     };
-    let report = client.grant(&package, terms).await?;
+    let report = match (&package, policy) {
+        (_, Some(policy)) => client.grant_emergency(terms, policy).await?,
+        (Some(package), None) => client.grant(package, terms).await?,
+        (None, None) => return Err(Failure::usage("name the key package of who is let in").into()),
+    };
+    told(session, package.as_ref(), &report)
+}
+
+fn told(session: &Session, package: Option<&KeyPackage>, report: &GrantReport) -> anyhow::Result<Exit> {
     let output = session.output();
     if output.is_json() {
         output.json(&json!({
             "v": 1, "grant": report.grant.to_string(), "height": report.height.0, "records": report.covered, "records_brought": report.brought,
-            "grantee": package.name, "identity": package.identity.to_string(),
+            "grantee": package.map(|package| &package.name), "identity": package.map(|package| package.identity.to_string()),
         }))?;
         return Ok(Exit::Ok);
     }
     output.line(report.grant)?;
-    let (name, covered) = (escape(&package.name), format::count(u64::try_from(report.covered)?, "record"));
-    output.note(format_args!(
-        "{name} is let into {covered}, as of block {}; `xvault revoke {}` takes it back",
-        report.height, report.grant
-    ));
+    let covered = format::count(u64::try_from(report.covered)?, "record");
+    match package {
+        Some(package) => output.note(format_args!(
+            "{} is let into {covered}, as of block {}; `xvault revoke {}` takes it back",
+            escape(&package.name),
+            report.height,
+            report.grant
+        )),
+        None => output.note(format_args!(
+            "{covered} open in emergencies, as of block {}; `xvault emergency card {} -o FILE` makes the card for it",
+            report.height, report.grant
+        )),
+    }
     Ok(Exit::Ok)
 }
 
@@ -198,7 +233,7 @@ fn show(
             "rights": grant.rights.to_string(), "state": state, "height": granted.row.height.0,
             "revoked": granted.row.revoked.map(|height| height.0),
             "not_before": format::time(grant.not_before), "expires": format::time(grant.expires),
-            "quota": grant.quota,
+            "quota": grant.quota, "emergency": grant.emergency.is_some(),
         }))?;
         return Ok(());
     }

@@ -14,6 +14,7 @@ mod completions;
 mod cp;
 mod devnet;
 mod doctor;
+mod emergency;
 mod exit;
 mod folder;
 mod format;
@@ -37,6 +38,7 @@ mod receipt;
 mod recover;
 mod registry;
 mod rm;
+mod role;
 mod session;
 mod stat;
 mod static_node;
@@ -146,6 +148,10 @@ enum Command {
     Revoke(grant::RevokeArgs),
     #[command(subcommand)]
     Scope(grant::ScopeCommand),
+    #[command(subcommand)]
+    Emergency(emergency::Command),
+    #[command(subcommand)]
+    Role(role::Command),
     Cp(cp::Args),
     Rm(rm::Args),
     #[command(subcommand)]
@@ -255,6 +261,8 @@ fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
         Command::Scope(command) => {
             session.with_client(async |client| grant::scope(session, client, command).await)
         }
+        Command::Emergency(command) => emergency::run(session, command),
+        Command::Role(command) => role::run(session, command),
         Command::Cp(args) => session.with_client(async |client| cp::run(session, client, args).await),
         Command::Rm(args) => session.with_client(async |client| rm::run(session, client, args).await),
         Command::Receipt(command) => {

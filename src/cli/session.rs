@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use etcetera::BaseStrategy as _;
@@ -9,6 +10,7 @@ use indicatif::MultiProgress;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::Globals;
+use crate::cli::emergency;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::cli::passphrase::{self, Given};
@@ -21,6 +23,8 @@ use crate::crypto::seed::Seed;
 use crate::crypto::sign::KeyPair;
 use crate::types::{GrantId, Network};
 
+/// How long the end of a command waits for what static nodes say of emergencies.
+const NEWS_PATIENCE: Duration = Duration::from_millis(300);
 /// How often a passphrase may be mistyped.
 const PASSPHRASE_TRIES: u32 = 3;
 
@@ -160,10 +164,41 @@ impl Session {
             let client = Client::open(config).await?;
             let warner = self.output.warner();
             client.on_notice(move |notice| warner.warn(notice));
-            let result = command(&client).await;
+            let result = self.with_news(&client, command(&client)).await;
             client.close().await;
             result
         }))
+    }
+
+    /// Runs a command on an open vault, and beside it tells the owner of emergencies. It waits little for that, and says nothing if
+    /// the static nodes do not answer: the next command does.
+    async fn with_news(
+        &self,
+        client: &Client,
+        command: impl Future<Output = anyhow::Result<Exit>>,
+    ) -> anyhow::Result<Exit> {
+        let (mut news, mut heard) = (std::pin::pin!(client.emergency_news()), None);
+        let mut command = std::pin::pin!(command);
+        let result = loop {
+            tokio::select! {
+                result = &mut command => break result,
+                found = &mut news, if heard.is_none() => heard = Some(found),
+            }
+        };
+        if heard.is_none() {
+            heard = tokio::time::timeout(NEWS_PATIENCE, news).await.ok();
+        }
+        match heard {
+            Some(Ok(found)) if !found.is_empty() => {
+                found.iter().for_each(|seen| self.output.warn(emergency::notice(seen)));
+                if let Err(error) = client.told_of_emergencies(&found).await {
+                    tracing::warn!(%error, "the owner will be told of emergencies again");
+                }
+            }
+            Some(Err(error)) => tracing::info!(%error, "whether there are emergencies is not known"),
+            _ => {}
+        }
+        result
     }
 
     /// Runs a command on what a grant lets be read; Ctrl-C ends it.
