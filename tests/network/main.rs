@@ -11,6 +11,7 @@ mod access;
 mod anchors;
 mod behind;
 mod client;
+mod emergency;
 mod follower;
 mod hostile;
 mod kept;
