@@ -157,6 +157,9 @@ fn kind(action: &Action) -> &'static str {
         Action::Erase { .. } => "erase",
         Action::BumpScope { .. } => "bump-scope",
         Action::LogHead(_) => "log-head",
+        Action::EraseVersions(_) => "erase-versions",
+        Action::Withdraw { .. } => "withdraw",
+        Action::CertifyErasure(_) => "certify-erasure",
     }
 }
 

@@ -117,11 +117,17 @@ pub enum Context {
     GranteeSigning,
     /// Vault root and number of a key package to its key to seal to.
     GranteeSeal,
+    /// Bytes of an erasure to the hash by which it is known.
+    Erasure,
+    /// What an erasure certificate states to the hash that the ledger has of it.
+    ErasureCertificate,
+    /// Key in a file beside the journal and what the journal has of an upload to the upload's data key.
+    JournaledDek,
 }
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 60] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -179,6 +185,9 @@ impl Context {
         Self::RecordTag,
         Self::GranteeSigning,
         Self::GranteeSeal,
+        Self::Erasure,
+        Self::ErasureCertificate,
+        Self::JournaledDek,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -242,6 +251,9 @@ impl Context {
             Self::RecordTag => "xvault v1 2026-11 record tag",
             Self::GranteeSigning => "xvault v1 2026-11 grantee signing",
             Self::GranteeSeal => "xvault v1 2026-11 grantee seal",
+            Self::Erasure => "xvault v1 2026-11 erasure",
+            Self::ErasureCertificate => "xvault v1 2026-11 erasure certificate",
+            Self::JournaledDek => "xvault v1 2026-11 journaled dek",
         }
     }
 }

@@ -38,6 +38,10 @@ pub enum Domain {
     KeyPackage,
     /// A static node's word of how far its access log of a vault is.
     LogHead,
+    /// A static node's word that keyslots are gone.
+    DeletionReceipt,
+    /// A storage node's word that shards are gone.
+    ReleaseReceipt,
 }
 
 impl Domain {
@@ -56,6 +60,8 @@ impl Domain {
             Self::AccessAck => b"xvault v1 access ack",
             Self::KeyPackage => b"xvault v1 key package",
             Self::LogHead => b"xvault v1 access log head",
+            Self::DeletionReceipt => b"xvault v1 deletion receipt",
+            Self::ReleaseReceipt => b"xvault v1 release receipt",
         }
     }
 }

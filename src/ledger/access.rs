@@ -158,7 +158,7 @@ fn judge<F: Facts>(
         OpenItem::Record { record, version, scope, generation } => {
             if !grant.covers(Rights::READ, scope, *generation) {
                 Some(Denial::NotGranted)
-            } else if query::is_erased(state, vault, record, version)? {
+            } else if !query::open_scopes(state, vault, record, version)?.include(scope) {
                 Some(Denial::Erased)
             } else {
                 let there = facts.has_slot(vault, record, version, scope, *generation)?;

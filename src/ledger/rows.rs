@@ -94,6 +94,12 @@ pub const GENERATIONS: Table<(VaultId, ScopeTag), u32> = Table::new(0x36, "gener
 /// Heads of the access logs of static nodes.
 pub const LOG_HEADS: Table<PublicKey, LogHead> = Table::new(0x37, "log head");
 
+/// Erasures of several versions by their hash, and when they were carried out.
+pub const ERASURES: Table<(VaultId, Hash), Height> = Table::new(0x40, "erasure");
+/// Versions that were taken out of all scopes but one: which that is.
+pub const WITHDRAWN: Table<(VaultId, (RecordTag, VersionId)), ScopeTag> =
+    Table::new(0x41, "withdrawn version");
+
 /// An offence: when, whose, in which round, of which kind.
 pub type Offence = (Height, (PublicKey, (u32, u8)));
 

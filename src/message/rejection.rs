@@ -139,6 +139,10 @@ rejections! {
     WrongGeneration(expected: u32) = 70, "the scope's next generation is {expected}";
     /// The log has `size` entries already.
     LogBehind(size: u64) = 71, "the access log has a head of {size} entries already";
+    /// The ledger carried out no such erasure at that height.
+    NoSuchErasure = 80, "the ledger carried out no such erasure at that height";
+    /// The version was taken out of these scopes already.
+    AlreadyWithdrawn = 81, "the version was withdrawn already";
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
-use crate::message::access::{EntryBatch, Grant, KeySharing, LogHead};
+use crate::message::access::{EntryBatch, Erasure, ErasureClaim, Grant, KeySharing, LogHead, TaggedVersion};
 use crate::message::anchor::{Anchor, NodeNumber};
 use crate::message::canonical::{Canonical, read_bytes, read_label, take, write_bytes};
 use crate::message::checkpoint::{Checkpoint, FalseCosignature};
@@ -137,6 +137,19 @@ pub enum Action {
     },
     /// A static node's head of its access log.
     LogHead(LogHead),
+    /// Erases versions, as [`Erase`](Self::Erase) does one.
+    EraseVersions(Erasure),
+    /// Takes a version out of all scopes but one, which stays its owner's.
+    Withdraw {
+        /// The vault.
+        vault: VaultId,
+        /// The version.
+        version: TaggedVersion,
+        /// The scope whose keyslot stays.
+        keep: ScopeTag,
+    },
+    /// Says that there is a certificate of erasures.
+    CertifyErasure(ErasureClaim),
 }
 
 /// What a transaction's nonce counts. Anchors of different collections do not wait for each other, and two devices of one
@@ -393,6 +406,13 @@ impl Canonical for Action {
                 generation.write(to);
             }
             Self::LogHead(head) => head.write(to),
+            Self::EraseVersions(erasure) => erasure.write(to),
+            Self::Withdraw { vault, version, keep } => {
+                vault.write(to);
+                version.write(to);
+                keep.write(to);
+            }
+            Self::CertifyErasure(claim) => claim.write(to),
         }
     }
 
@@ -431,6 +451,13 @@ impl Canonical for Action {
                 generation: Canonical::read(from)?,
             },
             46 => Self::LogHead(Canonical::read(from)?),
+            50 => Self::EraseVersions(Canonical::read(from)?),
+            51 => Self::Withdraw {
+                vault: Canonical::read(from)?,
+                version: Canonical::read(from)?,
+                keep: Canonical::read(from)?,
+            },
+            52 => Self::CertifyErasure(Canonical::read(from)?),
             _ => return Err(Violation::Malformed),
         })
     }
@@ -476,6 +503,9 @@ impl Action {
             Self::Erase { .. } => 44,
             Self::BumpScope { .. } => 45,
             Self::LogHead(_) => 46,
+            Self::EraseVersions(_) => 50,
+            Self::Withdraw { .. } => 51,
+            Self::CertifyErasure(_) => 52,
         }
     }
 }

@@ -92,6 +92,11 @@ impl Canonical for Question {
                 vault.write(to);
                 scope.write(to);
             }
+            Self::Erasure { vault, erasure } => {
+                to.push(70);
+                vault.write(to);
+                erasure.write(to);
+            }
             Self::Segments { vault, segments } => {
                 to.push(64);
                 vault.write(to);
@@ -137,6 +142,7 @@ impl Canonical for Question {
             64 => {
                 Self::Segments { vault: Canonical::read(from)?, segments: read_list(from, MAX_ANSWER_ROWS)? }
             }
+            70 => Self::Erasure { vault: Canonical::read(from)?, erasure: Canonical::read(from)? },
             65 => Self::Roster { roster: Canonical::read(from)? },
             _ => return Err(Violation::Malformed),
         })
@@ -374,6 +380,10 @@ impl Canonical for Answer {
                 to.push(62);
                 generation.write(to);
             }
+            Self::Erasure(height) => {
+                to.push(70);
+                height.write(to);
+            }
             Self::Segments(segments) => {
                 to.push(63);
                 write_list(segments, to);
@@ -417,6 +427,7 @@ impl Canonical for Answer {
             61 => Self::Grants(read_list(from, MAX_ANSWER_ROWS)?),
             62 => Self::Generation(Canonical::read(from)?),
             63 => Self::Segments(read_list(from, MAX_ANSWER_ROWS)?),
+            70 => Self::Erasure(Canonical::read(from)?),
             64 => Self::Roster(Option::<Roster>::read(from)?.map(Box::new)),
             _ => return Err(Violation::Malformed),
         })

@@ -16,6 +16,7 @@ mod accusation;
 mod admission;
 mod anchor;
 mod correction;
+mod erasure;
 mod evidence;
 mod governance;
 mod placement;
@@ -129,6 +130,9 @@ fn dispatch<R: Read>(state: &mut Overlay<'_, R>, context: &Context, signed: &Sig
             access::bump(state, author, vault, *scope, *generation)
         }
         Action::LogHead(head) => access::log_head(state, author, head),
+        Action::EraseVersions(erasure) => erasure::erase(state, context, author, erasure),
+        Action::Withdraw { vault, version, keep } => erasure::withdraw(state, author, vault, *version, *keep),
+        Action::CertifyErasure(claim) => erasure::certify(state, author, claim),
     }
 }
 
@@ -141,7 +145,10 @@ const fn vault_of(action: &Action) -> Option<&VaultId> {
         | Action::RemoveWriter { vault, .. }
         | Action::Revoke { vault, .. }
         | Action::Erase { vault, .. }
-        | Action::BumpScope { vault, .. } => Some(vault),
+        | Action::BumpScope { vault, .. }
+        | Action::Withdraw { vault, .. } => Some(vault),
+        Action::EraseVersions(erasure) => Some(&erasure.vault),
+        Action::CertifyErasure(claim) => Some(&claim.vault),
         Action::ShareKey(sharing) => Some(&sharing.vault),
         Action::Grant(grant) => Some(&grant.vault),
         Action::AddEntries(batch) => Some(&batch.vault),

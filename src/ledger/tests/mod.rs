@@ -25,6 +25,7 @@ mod admission;
 mod anchors;
 mod blocks;
 mod bundles;
+mod erasure;
 mod governance;
 mod opening;
 mod order;

@@ -4,20 +4,25 @@
 //! scopes, times. Packages ([`package`]) have what is for the static nodes' eyes, and are named on the ledger by their hash.
 
 pub mod body;
+pub mod certificate;
 pub mod denial;
 pub mod desk;
 pub mod entry;
+pub mod erasure;
 pub mod grant;
 pub mod list_line;
 pub mod notes;
 pub mod open;
+pub mod own_slots;
 pub mod package;
 pub mod sharing;
 
 pub use body::{BodyScope, GrantBody, KeyPackage};
+pub use certificate::{Certified, ErasureCertificate, ErasureStatement, Remainder};
 pub use denial::Denial;
 pub use desk::DepositKind;
 pub use entry::{EntryBatch, RecordEntry, SlotEntry};
+pub use erasure::{CarriedOut, DeletionReceipt, Erasure, ErasureClaim, ReleaseReceipt, TaggedVersion};
 pub use grant::{Grant, GrantedScope, Rights};
 pub use list_line::ListLine;
 pub use notes::{AccessNotes, NotedGrant, NotedScope};

@@ -12,7 +12,7 @@ type ShareRow<'a> = (u8, &'a [u8], &'a [u8], &'a [u8]);
 pub(super) const REST_KEY: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("rest key");
 /// One row: the block up to which the ledger was carried out.
 pub(super) const CURSOR: TableDefinition<'_, (), u64> = TableDefinition::new("cursor");
-/// vault 32 ‖ hash 32 → (kind, since when in microseconds, bytes).
+/// vault 32 ‖ hash 32 → (kind, since when in microseconds, wrapped bytes).
 pub(super) const PACKAGES: TableDefinition<'_, &[u8; 64], (u8, u64, &[u8])> =
     TableDefinition::new("packages");
 /// vault 32 ‖ dealing 4 ‖ epoch 4 → (place, commitments, audit key, wrapped share).
@@ -50,6 +50,9 @@ pub(super) const LOG_ENDS: TableDefinition<'_, &[u8; 32], (u64, &[u8; 32])> =
     TableDefinition::new("log ends");
 /// One row: (entries of all vaults, peaks of their tree, 32 bytes each).
 pub(super) const LOG_TREE: TableDefinition<'_, (), (u64, &[u8])> = TableDefinition::new("log tree");
+
+/// vault 32 ‖ record 16 ‖ version 16 → id of the key that was in use when what was here of an erased version was deleted.
+pub(super) const DELETED: TableDefinition<'_, &[u8; 64], &[u8; 32]> = TableDefinition::new("deleted");
 
 /// What a package is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +95,7 @@ pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), AccessStoreError>
     txn.open_table(LOG)?;
     txn.open_table(LOG_ENDS)?;
     txn.open_table(LOG_TREE)?;
+    txn.open_table(DELETED)?;
     Ok(())
 }
 
