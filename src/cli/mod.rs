@@ -10,6 +10,7 @@ mod address;
 mod anchor;
 mod batch;
 mod cat;
+mod collection;
 mod completions;
 mod cp;
 mod devnet;
@@ -149,6 +150,8 @@ enum Command {
     Cp(cp::Args),
     Rm(rm::Args),
     #[command(subcommand)]
+    Collection(collection::Command),
+    #[command(subcommand)]
     Receipt(receipt::Command),
     Verify(verify::Args),
     Recover(recover::Args),
@@ -257,6 +260,9 @@ fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
         }
         Command::Cp(args) => session.with_client(async |client| cp::run(session, client, args).await),
         Command::Rm(args) => session.with_client(async |client| rm::run(session, client, args).await),
+        Command::Collection(command) => {
+            session.with_client(async |client| collection::run(session, client, command).await)
+        }
         Command::Receipt(command) => {
             session.with_client(async |client| receipt::run(session, client, command).await)
         }

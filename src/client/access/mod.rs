@@ -10,8 +10,10 @@ pub mod grantee;
 pub(crate) mod notes;
 pub mod owner;
 pub mod scope;
+pub(crate) mod shred;
 mod slots;
 
 pub use grantee::{Shared, SharedRecord};
 pub use owner::{AccessEvent, GrantReport, GrantTerms, Granted, Revoked};
 pub use scope::{Scope, ScopeError, Subject};
+pub(crate) use slots::Version;

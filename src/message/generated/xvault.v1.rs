@@ -122,6 +122,13 @@ pub struct VersionEntry {
     /// 32 bytes: BLAKE3 of the record, padding excluded.
     #[prost(bytes = "vec", tag = "12")]
     pub content: ::prost::alloc::vec::Vec<u8>,
+    /// Of a shreddable collection, whose data keys are in keyslots at the static nodes: under which of the vault's PRF keys the
+    /// owner's keyslot is. Then `dek` and `content` are not set.
+    #[prost(uint32, optional, tag = "13")]
+    pub dealing: ::core::option::Option<u32>,
+    /// 32 bytes, with `dealing` only: the leaf that stands for the version in the tree of its anchor.
+    #[prost(bytes = "vec", tag = "14")]
+    pub commitment: ::prost::alloc::vec::Vec<u8>,
 }
 /// The plaintext of a pack's commit: what changes in a collection once an anchor brings it into effect. Framed as a
 /// record's header is: u32 little endian length, this message, zeros up to a multiple of 64 bytes.
@@ -136,6 +143,9 @@ pub struct Changeset {
     /// Whoever finds the pack may anchor it: its changes are under no condition and were acknowledged once it was stored.
     #[prost(bool, tag = "3")]
     pub standalone: bool,
+    /// The collection's data keys are in keyslots at the static nodes alone. It is so from the collection's first commit on.
+    #[prost(bool, tag = "4")]
+    pub shreddable: bool,
 }
 /// A change of one record.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
