@@ -10,11 +10,13 @@ mod address;
 mod anchor;
 mod batch;
 mod cat;
+mod certificate;
 mod collection;
 mod completions;
 mod cp;
 mod devnet;
 mod doctor;
+mod erase;
 mod exit;
 mod folder;
 mod format;
@@ -151,6 +153,7 @@ enum Command {
     Rm(rm::Args),
     #[command(subcommand)]
     Collection(collection::Command),
+    Erase(erase::Args),
     #[command(subcommand)]
     Receipt(receipt::Command),
     Verify(verify::Args),
@@ -263,6 +266,7 @@ fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
         Command::Collection(command) => {
             session.with_client(async |client| collection::run(session, client, command).await)
         }
+        Command::Erase(args) => session.with_client(async |client| erase::run(session, client, args).await),
         Command::Receipt(command) => {
             session.with_client(async |client| receipt::run(session, client, command).await)
         }

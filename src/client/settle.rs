@@ -11,7 +11,7 @@ use crate::client::{Error, ErrorKind, LedgerClient};
 use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Answer, Fate, Question};
 use crate::message::{Action, Rejection, SignedTransaction, Transaction};
-use crate::types::Height;
+use crate::types::{Height, TransactionId};
 
 /// How long a transaction waits for the static nodes before whoever waits for it is told that they do not agree.
 const FINALITY_PATIENCE: Duration = Duration::from_secs(60);
@@ -45,6 +45,16 @@ impl LedgerClient {
         action: Action,
         notice: &(dyn Fn(&str) + Sync),
     ) -> Result<Height, Error> {
+        self.carry_out_as(author, action, notice).await.map(|(height, _)| height)
+    }
+
+    /// The same; answers also which transaction it became.
+    pub(crate) async fn carry_out_as(
+        &self,
+        author: &KeyPair,
+        action: Action,
+        notice: &(dyn Fn(&str) + Sync),
+    ) -> Result<(Height, TransactionId), Error> {
         let key = author.public();
         let Answer::Nonce(nonce) = self.ask(&Question::Nonce { author: key }).await? else {
             return Err(wrong_answer());
@@ -53,8 +63,9 @@ impl LedgerClient {
         let network = self.genesis().network;
         let mut transaction = Transaction { network, author: key, nonce, expires, action };
         loop {
-            match self.settle(&transaction.clone().sign(author), notice).await? {
-                Verdict::Final { height } => return Ok(height),
+            let signed = transaction.clone().sign(author);
+            match self.settle(&signed, notice).await? {
+                Verdict::Final { height } => return Ok((height, signed.id())),
                 // Whoever was asked is behind. What was final under the number would have been proved.
                 Verdict::Rejected(Rejection::WrongNonce { expected }) if expected > transaction.nonce => {
                     transaction.nonce = expected;

@@ -5,6 +5,7 @@
 //! their answers to one that opens.
 
 pub(crate) mod desk;
+pub mod erase;
 mod gathering;
 pub mod grantee;
 pub(crate) mod notes;
@@ -13,6 +14,7 @@ pub mod scope;
 pub(crate) mod shred;
 mod slots;
 
+pub use erase::EraseTarget;
 pub use grantee::{Shared, SharedRecord};
 pub use owner::{AccessEvent, GrantReport, GrantTerms, Granted, Revoked};
 pub use scope::{Scope, ScopeError, Subject};

@@ -21,7 +21,7 @@ use crate::crypto::access::{Commitments, DayRange, Purpose};
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::rows::{Access, GrantRow};
 use crate::message::access::body::MAX_NOTE_LEN;
-use crate::message::access::desk::{DeskRequest, body_hash};
+use crate::message::access::desk::{DeskRequest, LogEntry, body_hash};
 use crate::message::access::notes::{MAX_NOTED_GRANTS, put_scope};
 use crate::message::access::package::commitments_hash;
 use crate::message::access::{
@@ -211,6 +211,11 @@ impl Client {
             owner.erase_version(at, entry.version).await?;
         }
         Ok(())
+    }
+
+    /// The entries of the access log as each of a quorum of the static nodes has them.
+    pub(in crate::client) async fn raw_access_log(&self) -> Result<Vec<LogEntry>, Error> {
+        self.owner()?.raw_access_log().await
     }
 
     /// Deals the vault's key to the static nodes, if that was never done.
