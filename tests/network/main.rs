@@ -11,6 +11,7 @@ mod access;
 mod anchors;
 mod behind;
 mod client;
+mod erasure;
 mod follower;
 mod hostile;
 mod kept;
