@@ -85,7 +85,7 @@ pub(crate) fn remains(statement: &ErasureStatement) -> Vec<String> {
 
 fn name_of(statement: &ErasureStatement, record: &RecordTag) -> String {
     let named = statement.names.iter().find(|named| named.record == *record);
-    named.map_or_else(|| record.to_string(), |named| escape(&named.name).to_string())
+    named.map_or_else(|| record.to_string(), |named| escape(&named.name))
 }
 
 fn words(statement: &ErasureStatement, found: &Remainder) -> String {
@@ -100,6 +100,12 @@ fn words(statement: &ErasureStatement, found: &Remainder) -> String {
         Remainder::Shard { segment, node } => {
             let (segment, node) = (segment.short(), node.short());
             format!("ciphertext that nobody can open of segment {segment} at storage node {node}")
+        }
+        Remainder::Durable { collection } => {
+            let collection = escape(collection);
+            format!(
+                "what was in xv://{collection}, which was durable, for who has the 24 words and kept enough shards"
+            )
         }
         Remainder::Opened { grant, record, time, .. } => {
             let (name, time) = (name_of(statement, record), format::time(*time));
@@ -126,6 +132,7 @@ pub(crate) fn json(found: &ErasureCertificate, certified: &Certified) -> Value {
         Remainder::Shard { segment, node } => {
             json!({ "kind": "shard", "segment": segment.to_string(), "node": node.to_string() })
         }
+        Remainder::Durable { collection } => json!({ "kind": "durable", "collection": collection }),
         Remainder::Opened { grant, record, version, time } => json!({
             "kind": "opened", "grant": grant.to_string(), "record": record.to_string(),
             "version": version.to_string(), "time": format::time(*time),

@@ -22,15 +22,21 @@ use crate::types::{RecordPath, VersionId};
 /// From then on nobody reads what was erased, not with the 24 words and every shard either. Storage nodes free the segments
 /// that nothing else uses, and sign that too. The certificate has all of it, and what remains with whom: ciphertext in
 /// segments that other records use, nodes that did not sign yet, and who opened the record before. `xvault verify --certificate`
-/// checks it, offline and on any machine.
+/// checks it, offline and on any machine. With --vault all of the vault goes, durable collections too.
 ///
 /// Run again it goes on where it was interrupted, and adds receipts that came later. It asks first; where there is no terminal
 /// it needs -y. What is durable is not erased: see `xvault rm`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The record, all its versions; or a collection, all that is in it.
-    #[arg(value_parser = address::path, value_name = "XV://COLLECTION/NAME")]
-    path: RecordPath,
+    #[arg(value_parser = address::path, value_name = "XV://COLLECTION/NAME", required_unless_present = "vault")]
+    path: Option<RecordPath>,
+    /// All that is in the vault, and the vault itself: nothing can be put into it any more.
+    ///
+    /// The static nodes delete their shares of its key as well, and storage nodes free all its segments. What was durable is
+    /// not unreadable by that for who kept shards and has the 24 words; the certificate names it.
+    #[arg(long, conflicts_with_all = ["path", "version"])]
+    vault: bool,
     /// This version of the record only.
     #[arg(long, value_name = "ID")]
     version: Option<VersionId>,
@@ -76,14 +82,15 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
 }
 
 fn target(args: &Args) -> anyhow::Result<EraseTarget> {
-    let collection = args.path.collection.clone();
-    if args.path.rest.is_empty() {
+    let Some(path) = &args.path else { return Ok(EraseTarget::Vault) };
+    let collection = path.collection.clone();
+    if path.rest.is_empty() {
         if args.version.is_some() {
             return Err(Failure::usage("a version is of a record: name it").into());
         }
         return Ok(EraseTarget::Collection(collection));
     }
-    let at = RecordAddress { collection, name: args.path.record_name()? };
+    let at = RecordAddress { collection, name: path.record_name()? };
     Ok(EraseTarget::Record(at, args.version))
 }
 

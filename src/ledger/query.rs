@@ -8,6 +8,7 @@ use crate::ledger::rows::{
     VAULTS, WITHDRAWN, WRITERS,
 };
 use crate::ledger::rules::turns;
+use crate::message::access::TaggedVersion;
 use crate::message::anchor::NodeNumber;
 use crate::message::block::Header;
 use crate::message::member::Roster;
@@ -167,6 +168,15 @@ pub fn is_erased(
     ERASED.contains(state, &(*vault, (*record, *version)))
 }
 
+/// Whether all that a vault has was erased.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn is_vault_erased(state: &impl Read, vault: &VaultId) -> Result<bool, ReadError> {
+    let TaggedVersion { record, version } = TaggedVersion::WHOLE_VAULT;
+    is_erased(state, vault, &record, &version)
+}
+
 /// The scopes of which a version may have keyslots.
 ///
 /// # Errors
@@ -177,7 +187,7 @@ pub fn open_scopes(
     record: &RecordTag,
     version: &VersionId,
 ) -> Result<OpenScopes, ReadError> {
-    if is_erased(state, vault, record, version)? {
+    if is_erased(state, vault, record, version)? || is_vault_erased(state, vault)? {
         return Ok(OpenScopes::None);
     }
     Ok(WITHDRAWN.get(state, &(*vault, (*record, *version)))?.map_or(OpenScopes::All, OpenScopes::Only))

@@ -143,6 +143,10 @@ rejections! {
     NoSuchErasure = 80, "the ledger carried out no such erasure at that height";
     /// The version was taken out of these scopes already.
     AlreadyWithdrawn = 81, "the version was withdrawn already";
+    /// The vault was erased: nothing comes into it any more.
+    VaultErased = 82, "the vault was erased";
+    /// The vault has more segments than its erasure frees: release them before.
+    SegmentsLeft(have: u64) = 83, "the vault has {have} segments still: release them before";
 }
 
 #[cfg(test)]

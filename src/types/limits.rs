@@ -315,6 +315,9 @@ pub const MAX_LINE_LEN: usize = 2_048;
 /// Versions that one transaction erases: 32 KiB of it.
 pub const MAX_ERASURE_VERSIONS: usize = 1_024;
 
+/// Segments that the erasure of a vault frees: those that no anchor could release any more, as each brings a pack.
+pub const MAX_LAST_SEGMENTS: u64 = 4_096;
+
 /// Erasures of one certificate: thirty-two thousand versions.
 pub const MAX_CLAIM_ERASURES: usize = 32;
 

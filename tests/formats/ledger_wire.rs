@@ -204,6 +204,7 @@ fn statement() -> ErasureStatement {
             Remainder::Shared { segment },
             Remainder::Shard { segment, node },
             Remainder::Opened { grant: GrantId([2; 16]), record, version, time },
+            Remainder::Durable { collection: "labs".into() },
         ],
         unlisted: 3,
     }
@@ -235,6 +236,12 @@ fn erasures_and_what_is_said_of_them_have_one_encoding() {
     let mut loud = statement();
     loud.subject = "a\u{1b}[2Jb".into();
     assert_eq!(ErasureStatement::decode(&loud.encode()).map(drop), Err(Violation::OutOfBounds));
+    let mut long = statement();
+    long.subject = "x".repeat(1_201);
+    assert_eq!(ErasureStatement::decode(&long.encode()).map(drop), Err(Violation::OutOfBounds));
+    let mut many = statement();
+    many.remains = vec![many.remains[1].clone(); 32_769];
+    assert_eq!(ErasureStatement::decode(&many.encode()).map(drop), Err(Violation::OutOfBounds));
     let mut release = statement().releases.remove(0);
     release.segments = vec![SegmentId([2; 32]), SegmentId([1; 32])];
     assert_eq!(ReleaseReceipt::decode(&release.encode()).map(drop), Err(Violation::Malformed));
@@ -530,6 +537,7 @@ fn questions_and_answers_have_one_encoding() {
         Question::Grants { vault, after: Some(GrantId([4; 16])) },
         Question::GrantOf { grantee: pair(3).public() },
         Question::Generation { vault, scope: ScopeTag([5; 16]) },
+        Question::Erasure { vault, erasure: Hash([6; 32]) },
         Question::Segments { vault, segments: vec![SegmentId([6; 32]), SegmentId([7; 32])] },
         Question::Roster { roster: Hash([8; 32]) },
     ]);
@@ -561,6 +569,8 @@ fn questions_and_answers_have_one_encoding() {
         Answer::Access(Some(Access { sharing, grants: 8, batches: 9 })),
         Answer::Grants(vec![grant_row(None), grant_row(Some(Height(8)))]),
         Answer::Generation(3),
+        Answer::Erasure(Some(Height(4))),
+        Answer::Erasure(None),
         Answer::Segments(vec![Some(segment), None]),
         Answer::Roster(None),
         Answer::Roster(Some(Box::new(roster()))),

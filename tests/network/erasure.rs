@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use xvault::client::access::{EraseTarget, Shared, grantee};
 use xvault::client::{
-    Ack, Client, ClientConfig, Condition, ErrorKind, GetOptions, PutOptions, RecordAddress, Remove, Source,
+    Ack, Client, ClientConfig, Condition, ErrorKind, GetOptions, LedgerClient, PutOptions, RecordAddress,
+    Remove, Source,
 };
 use xvault::crypto::access::Keyslot;
 use xvault::message::Policy;
@@ -83,6 +84,7 @@ fn has(folder: &Path, wanted: &[u8]) -> bool {
 struct Kept {
     slots: Vec<Keyslot>,
     rest: Vec<u8>,
+    has_share: bool,
 }
 
 fn kept(static_dir: &Path, owner: &ClientConfig, records: &[(&str, VersionId)]) -> Kept {
@@ -100,6 +102,7 @@ fn kept(static_dir: &Path, owner: &ClientConfig, records: &[(&str, VersionId)]) 
     Kept {
         slots: records.iter().filter_map(slot).collect(),
         rest: std::fs::read(dir.join("access.key")).unwrap(),
+        has_share: view.share(owner.keys.vault(), (0, 0)).unwrap().is_some(),
     }
 }
 
@@ -137,7 +140,7 @@ async fn c13_an_erased_record_is_read_by_nobody_with_the_seed_and_the_shards() {
     devnet.stop().await;
     let statics = |nth: usize| dir.path().join(format!("devnet/static-{nth}"));
     let before = kept(&statics(1), &owning, &versions);
-    assert_eq!(before.slots.len(), 3);
+    assert_eq!((before.slots.len(), before.has_share), (3, true));
     assert!(has(&statics(1), &before.rest), "the search finds what is there");
 
     let devnet = crate::access::devnet(dir.path()).await;
@@ -333,6 +336,46 @@ async fn classes_bind_and_what_is_durable_is_not_erased() {
     other.close().await;
     owner.close().await;
     devnet.stop().await;
+}
+
+/// Of a vault that is erased no static node has a share or a keyslot, no storage node a shard; and nothing comes into it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_vault_is_gone_from_all_nodes_and_takes_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let devnet = devnet(dir.path()).await;
+    let network = devnet.network().clone();
+    let owning = config(dir.path(), &network, 1);
+    let owner = Client::open(owning.clone()).await.unwrap();
+    owner.begin_shreddable(&collection("imaging")).await.unwrap();
+    put(&owner, "imaging/one", 900, PutOptions::default()).await;
+    put(&owner, "labs/durable", 2_000_000, PutOptions::default()).await;
+    let asked = grantee::key_package(&config(dir.path(), &network, 2), "Dr Knee", later(3_600)).unwrap();
+    owner.grant(&asked, terms(&["in:labs"])).await.unwrap();
+    let version = owner.versions(&at("imaging/one")).await.unwrap()[0].version;
+    let certificate = owner.erase(&EraseTarget::Vault).await.unwrap();
+    let certified = certificate.verify(owner.genesis().unwrap(), Policy::Quorum).unwrap();
+    assert!(certified.signers.len() >= 3);
+    assert!(certificate.statement.erasures.iter().any(|found| found.erasure.is_of_vault()));
+    let durable = |found: &Remainder| matches!(found, Remainder::Durable { .. });
+    let remains = &certificate.statement.remains;
+    assert!(remains.contains(&Remainder::Durable { collection: "labs".to_owned() }), "{remains:?}");
+    assert!(remains.iter().all(durable), "{remains:?}");
+    let refused = owner.put(&at("labs/more"), Source::Bytes(content("x", 10)), PutOptions::default()).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
+    // Once more it says the same.
+    let again = owner.erase(&EraseTarget::Vault).await.unwrap();
+    assert_eq!(again.statement.erasures, certificate.statement.erasures);
+    // What is on no ledger any more is freed by each node that follows it.
+    let ledger = LedgerClient::new(&network, owning.keys.signing()).unwrap();
+    let left = ledger.vault(*owning.keys.vault()).await.unwrap().unwrap();
+    assert_eq!((left.segments, left.bytes), (0, 0));
+    owner.close().await;
+    devnet.stop().await;
+    for nth in 1..=4 {
+        let dir = dir.path().join(format!("devnet/static-{nth}"));
+        let left = kept(&dir, &owning, &[("imaging/one", version)]);
+        assert!(left.slots.is_empty() && !left.has_share, "static node {nth}");
+    }
 }
 
 /// Whatever a put that is killed midway leaves, what the next client lists it can read.

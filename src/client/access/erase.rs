@@ -23,7 +23,7 @@ use crate::ledger::ask::{Answer, Question};
 use crate::message::access::certificate::NamedRecord;
 use crate::message::access::{Erasure, ErasureCertificate, TaggedVersion};
 use crate::message::{Action, Canonical as _, Descriptor, Genesis, Rejection, VersionState};
-use crate::types::{CollectionName, Height, VersionId};
+use crate::types::{CollectionClass, CollectionName, Height, VersionId};
 
 use plan::{Going, Plan};
 
@@ -39,13 +39,16 @@ pub enum EraseTarget {
     Record(RecordAddress, Option<VersionId>),
     /// All that is in a collection. The collection stays.
     Collection(CollectionName),
+    /// All that is in the vault, durable or not, and the vault with it.
+    Vault,
 }
 
 impl EraseTarget {
-    const fn collection(&self) -> &CollectionName {
+    const fn collection(&self) -> Option<&CollectionName> {
         match self {
-            Self::Record(at, _) => &at.collection,
-            Self::Collection(collection) => collection,
+            Self::Record(at, _) => Some(&at.collection),
+            Self::Collection(collection) => Some(collection),
+            Self::Vault => None,
         }
     }
 }
@@ -56,6 +59,7 @@ impl std::fmt::Display for EraseTarget {
             Self::Record(at, None) => write!(f, "{at}"),
             Self::Record(at, Some(version)) => write!(f, "{at} version {version}"),
             Self::Collection(collection) => write!(f, "xv://{collection}"),
+            Self::Vault => f.write_str("the vault"),
         }
     }
 }
@@ -78,8 +82,17 @@ impl Client {
     /// static nodes have signed yet: then it is erased, and the same call goes on from there.
     pub async fn erase(&self, target: &EraseTarget) -> Result<ErasureCertificate, Error> {
         let vault = Arc::clone(self.ctx.vault.as_ref().ok_or_else(no_ledger)?);
-        sync::collection(&self.ctx, &vault, target.collection()).await?;
-        require_shreddable(self.class(target.collection()).await?, target)?;
+        match target.collection() {
+            Some(collection) => {
+                sync::collection(&self.ctx, &vault, collection).await?;
+                require_shreddable(self.class(collection).await?, collection)?;
+            }
+            None => {
+                // What other homes wrote goes too. And shares that were never dealt cannot be erased.
+                sync::all(&self.ctx, &vault, |_| {}).await?;
+                self.share_key().await?;
+            }
+        }
         vault.ledger.follow().await?;
         let desks = self.ctx.desks(&vault);
         desks.follow(&vault.ledger.roster());
@@ -87,6 +100,9 @@ impl Client {
         let plan = self.noted_plan(&subject).await?;
         let mut eraser = Eraser { client: self, vault, desks, subject, plan };
         eraser.extend_plan(target).await?;
+        if *target == EraseTarget::Vault {
+            return eraser.run_for_vault().await;
+        }
         if eraser.plan.erasures.is_empty() && eraser.plan.going.is_empty() {
             return Err(Error::new(ErrorKind::NotFound, format!("there is nothing to erase in {target}")));
         }
@@ -115,11 +131,7 @@ impl Client {
     }
 }
 
-fn require_shreddable(
-    class: Option<crate::types::CollectionClass>,
-    target: &EraseTarget,
-) -> Result<(), Error> {
-    let collection = target.collection();
+fn require_shreddable(class: Option<CollectionClass>, collection: &CollectionName) -> Result<(), Error> {
     let Some(class) = class else {
         return Err(Error::new(ErrorKind::NotFound, format!("there is no collection xv://{collection}")));
     };
@@ -178,10 +190,22 @@ impl Eraser<'_> {
 
     /// The records that a target has, removed ones too.
     async fn records(&self, target: &EraseTarget) -> Result<Vec<RecordAddress>, Error> {
-        let collection = match target {
+        let collections = match target {
             EraseTarget::Record(at, _) => return Ok(vec![at.clone()]),
-            EraseTarget::Collection(collection) => collection,
+            EraseTarget::Collection(collection) => vec![collection.clone()],
+            EraseTarget::Vault => {
+                let found = self.client.ctx.index.with(|index| index.collections()).await?;
+                found.into_iter().map(|(name, ..)| name).collect()
+            }
         };
+        let mut found = Vec::new();
+        for collection in collections {
+            found.extend(self.records_of(&collection).await?);
+        }
+        Ok(found)
+    }
+
+    async fn records_of(&self, collection: &CollectionName) -> Result<Vec<RecordAddress>, Error> {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let options = ListOptions {
@@ -217,6 +241,19 @@ impl Eraser<'_> {
         self.collect().await?;
         self.note().await?;
         self.certify().await
+    }
+
+    /// The same for all of the vault: once its records are gone the ledger ends it, and with that frees what no anchor can.
+    async fn run_for_vault(mut self) -> Result<ErasureCertificate, Error> {
+        self.erase_on_ledger().await?;
+        self.forget().await?;
+        if !self.plan.is_of_vault() {
+            // What is left are commits: that a collection began, that something was erased.
+            let left = self.client.ctx.index.with(|index| index.descriptors()).await?;
+            self.plan.end_vault(*self.vault.keys.vault(), &left);
+            self.note().await?;
+        }
+        self.run().await
     }
 
     /// Has the ledger erase: when this is done no static node opens any of it.

@@ -1,4 +1,4 @@
-use super::access::shared;
+use super::access::{revoke, shared};
 use super::receipts::checkpoint;
 use super::*;
 use crate::ledger::log::Paths;
@@ -71,6 +71,41 @@ fn what_is_withdrawn_is_its_owners_alone() {
     world.accept(9, Action::EraseVersions(erasure(&[1, 2])));
     assert_eq!(scopes(&world, 1), OpenScopes::None);
     assert_eq!(world.refusal(9, withdraw(2)), Rejection::AlreadyErased);
+}
+
+#[test]
+fn an_erased_vault_has_nothing_left_and_takes_nothing_more() {
+    let mut world = shared();
+    let first = world.accept(9, Action::Anchor(anchor(1, None, 1)));
+    world.accept(9, Action::Grant(access::grant_of(1)));
+    let whole = Action::EraseVersions(Erasure::of_vault(vault(1)));
+    assert_eq!(world.refusal(8, whole.clone()), Rejection::NotTheOwner);
+    let mut row = crate::ledger::rows::VAULTS.get(&world.state, &vault(1)).unwrap().unwrap();
+    row.segments = limits::MAX_LAST_SEGMENTS + 1;
+    let mut full = world.state.clone();
+    full.insert(
+        crate::ledger::rows::VAULTS.key(&vault(1)),
+        crate::message::canonical::Canonical::encode(&row),
+    );
+    let signed = world.sign(9, whole.clone());
+    assert_eq!(precheck(&full, &signed), Ok(Some(Rejection::SegmentsLeft { have: row.segments })));
+    world.accept(9, whole.clone());
+    assert!(query::is_vault_erased(&world.state, &vault(1)).unwrap());
+    assert!(query::segments(&world.state, &vault(1), None, 9).unwrap().is_empty());
+    let row = crate::ledger::rows::VAULTS.get(&world.state, &vault(1)).unwrap().unwrap();
+    assert_eq!((row.segments, row.bytes), (0, 0));
+    assert_eq!(scopes(&world, 7), OpenScopes::None, "whatever version of it");
+    let refused = [
+        Action::Anchor(anchor(1, Some(first), 2)),
+        Action::Grant(access::grant_of(2)),
+        access::batch(1),
+        access::sharing(&world, 1),
+    ];
+    for action in refused {
+        assert_eq!(world.refusal(9, action), Rejection::VaultErased);
+    }
+    assert_eq!(world.refusal(9, whole), Rejection::AlreadyErased);
+    world.accept(9, revoke(1));
 }
 
 #[test]

@@ -69,6 +69,11 @@ pub enum Remainder {
         /// The storage node.
         node: PublicKey,
     },
+    /// A durable collection, whose data keys are in commits: whoever has the seed and kept enough shards reads it.
+    Durable {
+        /// What the owner calls it.
+        collection: String,
+    },
     /// What somebody made of a record that they opened before it was erased.
     Opened {
         /// The grant by which it was opened.
@@ -314,6 +319,10 @@ impl Canonical for Remainder {
                 version.write(to);
                 time.write(to);
             }
+            Self::Durable { collection } => {
+                to.push(5);
+                write_bytes(collection.as_bytes(), to);
+            }
         }
     }
 
@@ -328,6 +337,7 @@ impl Canonical for Remainder {
                 version: Canonical::read(from)?,
                 time: Canonical::read(from)?,
             },
+            5 => Self::Durable { collection: read_text(from)? },
             _ => return Err(Violation::Malformed),
         })
     }

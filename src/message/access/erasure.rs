@@ -3,6 +3,7 @@
 use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
+use crate::message::access::open::LIST_VERSION;
 use crate::message::canonical::{Canonical, read_list, write_list};
 use crate::types::limits::{MAX_BATCH_ITEMS, MAX_CLAIM_ERASURES, MAX_ERASURE_VERSIONS};
 use crate::types::{Hash, Height, NetworkId, PublicKey, RecordTag, SegmentId, Timestamp, VaultId, VersionId};
@@ -16,6 +17,12 @@ pub struct TaggedVersion {
     pub version: VersionId,
 }
 
+impl TaggedVersion {
+    /// Stands for all that a vault has, and sorts before all of it: its shares, its keyslots, its segments. No entry is of such a
+    /// version.
+    pub const WHOLE_VAULT: Self = Self { record: RecordTag([0; 16]), version: LIST_VERSION };
+}
+
 /// Erases versions: their keyslots go, and no slot of them is ever taken again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Erasure {
@@ -26,6 +33,18 @@ pub struct Erasure {
 }
 
 impl Erasure {
+    /// The erasure of all that a vault has.
+    #[must_use]
+    pub fn of_vault(vault: VaultId) -> Self {
+        Self { vault, versions: vec![TaggedVersion::WHOLE_VAULT] }
+    }
+
+    /// Whether the whole vault is erased.
+    #[must_use]
+    pub fn is_of_vault(&self) -> bool {
+        self.versions.first() == Some(&TaggedVersion::WHOLE_VAULT)
+    }
+
     /// The name by which the ledger, receipts and certificates know it.
     #[must_use]
     pub fn hash(&self) -> Hash {

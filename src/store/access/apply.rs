@@ -39,6 +39,9 @@ impl AccessStore {
     ) -> Result<(), AccessStoreError> {
         let mut secrets = self.secrets();
         let txn = self.write()?;
+        if erase::is_vault_deleted(&txn, vault)? {
+            return Ok(());
+        }
         let stripped = match kind {
             PackageKind::Batch => erase::without_deleted(&txn, vault, bytes)?,
             PackageKind::Dealing | PackageKind::GrantBody => None,
@@ -131,11 +134,12 @@ impl AccessStore {
         let txn = self.write()?;
         let mut applied = Applied::default();
         let batch = package.batch();
+        let is_vault_deleted = erase::is_vault_deleted(&txn, &package.vault)?;
         for (entry, slots) in package.with_slots() {
             let open = open_scopes(&entry.record, &entry.version)?;
             // It may have been erased by a later block than that of the state which was asked.
             let is_deleted = erase::is_deleted(&txn, &package.vault, &entry.record, &entry.version)?;
-            if open == OpenScopes::None || is_deleted {
+            if open == OpenScopes::None || is_deleted || is_vault_deleted {
                 continue;
             }
             if take_entry(&txn, &package.vault, entry)? {

@@ -8,7 +8,9 @@ use redb::{ReadableTable as _, WriteTransaction};
 use crate::ledger::query::OpenScopes;
 use crate::message::Canonical as _;
 use crate::message::access::{BatchPackage, Erasure, TaggedVersion};
-use crate::store::access::tables::{self, DELETED, LINES, PACKAGES, PackageKind, SLOTS};
+use crate::store::access::tables::{
+    self, DELETED, ENTRIES, LINES, LISTS, MISSING, PACKAGES, PackageKind, SHARES, SLOTS,
+};
 use crate::store::access::{AccessStore, AccessStoreError, AccessView, Secrets};
 use crate::types::{RecordTag, ScopeTag, VaultId, VersionId};
 
@@ -47,6 +49,11 @@ impl AccessStore {
         let txn = self.write()?;
         let mut gone = 0;
         for version in versions {
+            if *version == TaggedVersion::WHOLE_VAULT {
+                gone += remove_vault(&txn, vault)?;
+                note_deleted(&txn, &secrets, vault, version, gone > 0)?;
+                continue;
+            }
             let removed = remove_slots(&txn, vault, version, OpenScopes::None)?;
             note_deleted(&txn, &secrets, vault, version, removed > 0)?;
             gone += removed;
@@ -91,6 +98,25 @@ impl AccessView {
         }
         Ok(found)
     }
+}
+
+/// Removes all that is kept of a vault but the log of who opened what and what the ledger names anyway; how much that was.
+fn remove_vault(txn: &WriteTransaction, vault: &VaultId) -> Result<usize, AccessStoreError> {
+    let mut gone = 0;
+    macro_rules! empty {
+        ($($table:ident: $len:literal),*) => {$({
+            let (mut first, mut last) = ([0; $len], [0xff; $len]);
+            first[..32].copy_from_slice(&vault.0);
+            last[..32].copy_from_slice(&vault.0);
+            let mut table = txn.open_table($table)?;
+            for row in table.extract_from_if::<&[u8; $len], _>(&first..=&last, |_, _| true)? {
+                row?;
+                gone += 1;
+            }
+        })*};
+    }
+    empty!(SHARES: 40, ENTRIES: 64, SLOTS: 84, LISTS: 60, LINES: 92, PACKAGES: 64, MISSING: 40);
+    Ok(gone)
 }
 
 /// Notes under which key what is deleted was. What was noted before stands, unless more came to light.
@@ -226,6 +252,12 @@ pub(super) fn is_deleted(
     Ok(txn.open_table(DELETED)?.get(&tables::entry_key(vault, record, version))?.is_some())
 }
 
+/// Whether all of a vault was erased here.
+pub(super) fn is_vault_deleted(txn: &WriteTransaction, vault: &VaultId) -> Result<bool, AccessStoreError> {
+    let TaggedVersion { record, version } = TaggedVersion::WHOLE_VAULT;
+    is_deleted(txn, vault, &record, &version)
+}
+
 fn joined(vault: &VaultId, fill: u8) -> [u8; 64] {
     let mut key = [fill; 64];
     key[..32].copy_from_slice(&vault.0);
@@ -235,13 +267,13 @@ fn joined(vault: &VaultId, fill: u8) -> [u8; 64] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::access::Keyslot;
+    use crate::crypto::access::{Keyslot, PrfKey, SealKey, Sharing};
     use crate::crypto::frame::DekCommit;
     use crate::message::access::package::line_hash;
     use crate::message::access::{RecordEntry, SealedSlot, SlotEntry};
     use crate::store::access::batch_hash;
     use crate::testing::{MemDisk, Survivors};
-    use crate::types::{BatchId, Hash, Timestamp};
+    use crate::types::{BatchId, Committee, Hash, PublicKey, Timestamp};
     use std::sync::Arc;
 
     const VAULT: VaultId = VaultId([1; 32]);
@@ -361,6 +393,35 @@ mod tests {
         assert_eq!(store.apply_batch(0, &package(6), all).unwrap().slots, 2);
         assert_eq!((scopes(&store, 1), scopes(&store, 2)), (vec![], vec![OWN, KNEE]));
         assert_eq!(store.view().unwrap().erased(&erasure(&[1])).unwrap(), Erased::Gone);
+    }
+
+    #[test]
+    fn of_a_vault_that_is_erased_nothing_is_kept_and_nothing_comes() {
+        let committee = Committee::new((0..4).map(|nth| PublicKey([nth; 32])).collect()).unwrap();
+        let dealing = PrfKey::from_wide(&[7; 64]).deal(Sharing::among(&committee), &[1; 32]);
+        let audit = SealKey::from_seed(&[2; 32]);
+        let store = open(&MemDisk::new(256 << 20));
+        for vault in [VAULT, VaultId([9; 32])] {
+            let share = &dealing.shares[1];
+            store.take_share(&vault, (0, 0), share, &dealing.commitments, audit.public()).unwrap();
+        }
+        store.apply_batch(0, &package(5), all).unwrap();
+        store.deposit(&VAULT, &Hash([4; 32]), PackageKind::GrantBody, b"body", Timestamp::ZERO).unwrap();
+        let whole = Erasure::of_vault(VAULT);
+        assert!(store.erase_all(&VAULT, &whole.versions).unwrap() > 5);
+        deposit(&store, &package(6));
+        assert_eq!(store.apply_batch(1, &package(7), all).unwrap().slots, 0);
+        let view = store.view().unwrap();
+        assert!(view.share(&VAULT, (0, 0)).unwrap().is_none());
+        assert!(view.share(&VaultId([9; 32]), (0, 0)).unwrap().is_some(), "others have theirs");
+        assert!(scopes(&store, 1).is_empty() && scopes(&store, 2).is_empty());
+        assert_eq!(view.packages_of(&VAULT).unwrap(), (0, 0));
+        assert!(view.lines(&VAULT, 0, &OWN, 0).unwrap().is_empty());
+        assert_eq!(view.erased(&whole).unwrap(), Erased::KeyInUse);
+        store.renew_key().unwrap();
+        assert_eq!(store.view().unwrap().erased(&whole).unwrap(), Erased::Gone);
+        store.erase_all(&VAULT, &whole.versions).unwrap();
+        assert_eq!(store.view().unwrap().erased(&whole).unwrap(), Erased::Gone);
     }
 
     #[test]

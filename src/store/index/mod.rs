@@ -256,6 +256,16 @@ impl Index {
         Ok(self.versions(collection, name)?.into_iter().find(|entry| entry.version == *version))
     }
 
+    /// All segments that are known.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn descriptors(&self) -> Result<Vec<Descriptor>, IndexError> {
+        let txn = self.db.begin_read()?;
+        let table = txn.open_table(SEGMENTS)?;
+        table.iter()?.map(|row| tables::decode_descriptor(row?.1.value().1)).collect()
+    }
+
     /// The segments that a version uses, as far as their descriptors are known.
     ///
     /// # Errors

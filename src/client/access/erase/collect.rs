@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::client::ledger::wrong_answer;
 use crate::client::members;
+use crate::client::records::release;
 use crate::client::{Error, ErrorKind};
 use crate::message::access::certificate::{CertifiedErasure, Remainder};
 use crate::message::access::desk::{DeskAnswer, DeskRequest, LogEntry};
@@ -56,6 +57,8 @@ impl Eraser<'_> {
         }
         let begun = Instant::now();
         members::refresh(&self.client.ctx).await;
+        // Commits that the removals made useless on their way: nobody asks for receipts of these.
+        release(&self.client.ctx).await;
         while self.ask_for_releases().await? && begun.elapsed() < GRACE {
             tokio::time::sleep(PAUSE).await;
         }
@@ -109,6 +112,9 @@ impl Eraser<'_> {
 
     /// The segments that are not part of the vault any more, and those that others use.
     async fn split_segments(&self) -> Result<(Vec<Held>, Vec<SegmentId>), Error> {
+        if self.plan.is_of_vault() {
+            return Ok((self.plan.segments.clone(), Vec::new()));
+        }
         let (mut released, mut shared) = (Vec::new(), Vec::new());
         for held in &self.plan.segments {
             let segment = held.segment;
@@ -176,6 +182,14 @@ impl Eraser<'_> {
         remains.extend(shared.into_iter().map(|segment| Remainder::Shared { segment }));
         for (node, segments) in self.unsigned().await? {
             remains.extend(segments.into_iter().map(|segment| Remainder::Shard { segment, node }));
+        }
+        if self.plan.is_of_vault() {
+            let collections = self.plan.going.iter().filter_map(|going| Some(going.at()?.collection));
+            for name in collections.collect::<BTreeSet<_>>() {
+                if !self.client.class(&name).await?.unwrap_or_default().is_shreddable() {
+                    remains.push(Remainder::Durable { collection: name.to_string() });
+                }
+            }
         }
         let opened = self.opened().await?.into_iter();
         remains.extend(opened.map(|((grant, TaggedVersion { record, version }), time)| Remainder::Opened {

@@ -84,6 +84,21 @@ impl Plan {
         }
         let known: BTreeSet<_> = self.going.iter().map(|going| going.version).collect();
         self.going.extend(going.into_iter().filter(|going| !known.contains(&going.version)));
+        self.hold(segments);
+        let rows = [self.names.len(), self.going.len(), self.segments.len()];
+        // One has to be left for the end of the vault.
+        let fits = self.erasures.len() < MAX_CLAIM_ERASURES
+            && rows.into_iter().all(|rows| rows <= MAX_CERTIFICATE_ROWS);
+        if !fits {
+            *self = before;
+        }
+        fits
+    }
+}
+
+impl Plan {
+    /// Notes who has shards of these segments.
+    fn hold(&mut self, segments: &[Descriptor]) {
         for descriptor in segments {
             let holders: BTreeSet<PublicKey> = descriptor.holders.iter().flatten().copied().collect();
             let holders = holders.into_iter().collect();
@@ -92,13 +107,18 @@ impl Plan {
                 None => self.segments.push(Held { segment: descriptor.segment, holders }),
             }
         }
-        let rows = [self.names.len(), self.going.len(), self.segments.len()];
-        let fits = self.erasures.len() <= MAX_CLAIM_ERASURES
-            && rows.into_iter().all(|rows| rows <= MAX_CERTIFICATE_ROWS);
-        if !fits {
-            *self = before;
-        }
-        fits
+    }
+
+    /// Ends with the whole vault, and what is left in it.
+    pub(super) fn end_vault(&mut self, vault: VaultId, left: &[Descriptor]) {
+        let room = MAX_CERTIFICATE_ROWS.saturating_sub(self.segments.len());
+        self.hold(&left[..left.len().min(room)]);
+        self.erasures.push(Planned { erasure: Erasure::of_vault(vault), height: None });
+    }
+
+    /// Whether it ends the vault.
+    pub(super) fn is_of_vault(&self) -> bool {
+        self.erasures.iter().any(|planned| planned.erasure.is_of_vault())
     }
 }
 
@@ -206,9 +226,18 @@ mod tests {
 
     #[test]
     fn a_plan_has_no_more_than_a_certificate_has_room_for() {
-        let most = u32::try_from(MAX_CLAIM_ERASURES * MAX_ERASURE_VERSIONS).unwrap();
+        let most = u32::try_from((MAX_CLAIM_ERASURES - 1) * MAX_ERASURE_VERSIONS).unwrap();
         assert!(plan(most).1);
         let (plan, fits) = plan(most + 1);
         assert!(!fits && plan == Plan::default());
+    }
+
+    #[test]
+    fn a_vault_ends_last() {
+        let (mut plan, _) = plan(3);
+        assert!(!plan.is_of_vault());
+        plan.end_vault(VaultId([2; 32]), &[]);
+        assert!(plan.is_of_vault() && plan.erasures[1].erasure.is_of_vault());
+        assert_eq!(Plan::decode(&plan.encode()), Ok(plan));
     }
 }

@@ -396,6 +396,9 @@ impl AccessDesk {
     /// Takes this node's share of a vault's key, if its package is here. Whether nothing is left to do.
     fn take_share(&self, view: &View, vault: &VaultId) -> Result<bool, Unanswered> {
         let Some(access) = ACCESS.get(view, vault)? else { return Ok(true) };
+        if query::is_vault_erased(view, vault)? {
+            return Ok(true);
+        }
         let (sharing, store) = (access.sharing, self.0.store.view()?);
         if store.share(vault, (sharing.dealing, sharing.epoch))?.is_some() {
             return Ok(true);
