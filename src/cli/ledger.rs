@@ -161,6 +161,9 @@ fn kind(action: &Action) -> &'static str {
         Action::EmergencyApprove(_) => "emergency-approve",
         Action::EmergencyVeto { .. } => "emergency-veto",
         Action::EmergencyOpened(_) => "emergency-opened",
+        Action::EraseVersions(_) => "erase-versions",
+        Action::Withdraw { .. } => "withdraw",
+        Action::CertifyErasure(_) => "certify-erasure",
     }
 }
 

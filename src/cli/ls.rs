@@ -92,7 +92,13 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
     let Some(Listed::Records(path)) = &args.path else {
         for collection in client.collections().await?.into_iter().take(args.limit.unwrap_or(usize::MAX)) {
             if output.is_json() {
-                output.json(&json!({ "collection": collection.name.as_str(), "created": format::time(collection.created) }))?;
+                output.json(&json!({
+                    "collection": collection.name.as_str(), "created": format::time(collection.created),
+                    "class": collection.class.to_string(),
+                }))?;
+            } else if args.long {
+                let (created, class) = (format::time(collection.created), collection.class);
+                output.line(format_args!("{created}  {class:10}  xv://{}/", collection.name))?;
             } else {
                 output.line(format_args!("xv://{}/", collection.name))?;
             }

@@ -10,11 +10,14 @@ mod address;
 mod anchor;
 mod batch;
 mod cat;
+mod certificate;
+mod collection;
 mod completions;
 mod cp;
 mod devnet;
 mod doctor;
 mod emergency;
+mod erase;
 mod exit;
 mod folder;
 mod format;
@@ -155,6 +158,9 @@ enum Command {
     Cp(cp::Args),
     Rm(rm::Args),
     #[command(subcommand)]
+    Collection(collection::Command),
+    Erase(erase::Args),
+    #[command(subcommand)]
     Receipt(receipt::Command),
     Verify(verify::Args),
     Recover(recover::Args),
@@ -265,6 +271,10 @@ fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
         Command::Role(command) => role::run(session, command),
         Command::Cp(args) => session.with_client(async |client| cp::run(session, client, args).await),
         Command::Rm(args) => session.with_client(async |client| rm::run(session, client, args).await),
+        Command::Collection(command) => {
+            session.with_client(async |client| collection::run(session, client, command).await)
+        }
+        Command::Erase(args) => session.with_client(async |client| erase::run(session, client, args).await),
         Command::Receipt(command) => {
             session.with_client(async |client| receipt::run(session, client, command).await)
         }

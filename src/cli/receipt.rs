@@ -54,7 +54,8 @@ pub(crate) async fn run(session: &Session, client: &Client, command: Command) ->
     Ok(Exit::Ok)
 }
 
-fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
+/// Writes a file that is not there yet.
+pub(crate) fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
     let shown = path.display();
     match std::fs::File::create_new(path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {

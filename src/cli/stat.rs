@@ -53,7 +53,7 @@ fn print_json(output: &Output, at: &RecordAddress, stat: &RecordStat) -> anyhow:
     let record = RecordJson::new(&at.collection, &stat.info);
     let anchor = stat.anchor.map(|anchor| anchor.to_string());
     output.json(&json!({
-        "record": record, "metadata": stat.metadata, "blake3": stat.content.to_string(), "anchor": anchor,
+        "record": record, "class": stat.class.to_string(), "metadata": stat.metadata, "blake3": stat.content.to_string(), "anchor": anchor,
         "segments": segments,
     }))?;
     Ok(())
@@ -64,6 +64,7 @@ fn print(output: &Output, at: &RecordAddress, stat: &RecordStat) -> anyhow::Resu
     output.line(format_args!("record    {}", escape(&at.to_string())))?;
     output.line(format_args!("version   {}", info.version))?;
     output.line(format_args!("size      {} ({} bytes)", format::size(info.size), info.size))?;
+    output.line(format_args!("class     {}", stat.class))?;
     output.line(format_args!("created   {}", format::time(info.created)))?;
     if let Some(modified) = info.modified {
         output.line(format_args!("modified  {}", format::time(modified)))?;

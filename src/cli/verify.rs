@@ -8,20 +8,25 @@ use serde_json::json;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{Output, escape};
 use crate::cli::session::Session;
-use crate::cli::{format, input};
+use crate::cli::{certificate, format, input};
 use crate::message::{AnchorReceipt, Anchored, Genesis, Policy};
 use crate::types::{Network, Timestamp};
 
-/// Check a file against its receipt: that the static nodes signed that exactly these bytes were anchored, and when.
+/// Check a file against its receipt: that the static nodes signed that exactly these bytes were anchored, and when. Or
+/// check an erasure certificate: what was erased, who signed that it is gone, and what remains.
 ///
 /// Nothing is asked of the network, and no key is needed: only the genesis, which the network file has in it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file; `-` for standard input.
-    file: PathBuf,
+    #[arg(required_unless_present = "certificate")]
+    file: Option<PathBuf>,
     /// Its receipt, as `xvault receipt export` wrote it.
-    #[arg(long, value_name = "FILE")]
-    receipt: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "certificate")]
+    receipt: Option<PathBuf>,
+    /// An erasure certificate, as `xvault erase` wrote it, instead of a file and its receipt.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "receipt"])]
+    certificate: Option<PathBuf>,
     /// The genesis file of the network, or a network file, which has it [default: the network file].
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
@@ -41,16 +46,22 @@ enum PolicyArg {
 
 pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Exit> {
     let genesis = genesis(session, args.genesis.as_deref())?;
-    let shown = args.receipt.display();
-    let receipt = input::text(&args.receipt)?;
-    let wrong = |violation: crate::message::Violation| {
-        Failure::new(Exit::Corrupt, format!("the receipt {shown} does not hold: {violation}"))
-    };
-    let receipt = AnchorReceipt::from_text(&receipt).map_err(wrong)?;
     let policy = match args.policy {
         PolicyArg::Quorum => Policy::Quorum,
         PolicyArg::All => Policy::All,
     };
+    if let Some(path) = &args.certificate {
+        return certificate::verify(session.output(), path, &genesis, policy);
+    }
+    let (Some(file), Some(receipt)) = (&args.file, &args.receipt) else {
+        return Err(Failure::usage("a file and its receipt, or a certificate").into());
+    };
+    let shown = receipt.display();
+    let receipt = input::text(receipt)?;
+    let wrong = |violation: crate::message::Violation| {
+        Failure::new(Exit::Corrupt, format!("the receipt {shown} does not hold: {violation}"))
+    };
+    let receipt = AnchorReceipt::from_text(&receipt).map_err(wrong)?;
     let anchored = match receipt.verify(&genesis, policy) {
         Err(crate::message::Violation::NoQuorum) if policy == Policy::All => {
             // That fewer signed is no flaw of a receipt that a quorum signed.
@@ -62,16 +73,16 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Exit> {
         }
         verified => verified.map_err(wrong)?,
     };
-    let (content, size) = hash_file(&args.file)?;
+    let (content, size) = hash_file(file)?;
     if (content, size) != (anchored.opening.content.0, anchored.opening.size) {
-        let message = format!("{} is not what was anchored", args.file.display());
+        let message = format!("{} is not what was anchored", file.display());
         let hint = format!(
             "the receipt is of {} bytes with BLAKE3 {}; the file has {size} bytes",
             anchored.opening.size, anchored.opening.content
         );
         return Err(Failure::new(Exit::Corrupt, message).hint(hint).into());
     }
-    report(session.output(), &args.file, &anchored)?;
+    report(session.output(), file, &anchored)?;
     Ok(Exit::Ok)
 }
 

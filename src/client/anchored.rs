@@ -54,13 +54,13 @@ impl Client {
         version: Option<VersionId>,
     ) -> Result<AnchorReceipt, Error> {
         let vault = self.ctx.vault.as_ref().ok_or_else(no_ledger)?;
-        let (info, _) = self.stored(at, version).await?;
+        let (info, stored) = self.stored(at, version).await?;
         let (address, version) = (at.clone(), info.version);
         let find = move |index: &mut Index| index.anchor_of(&address.collection, &address.name, &version);
         let anchor = self.ctx.index.with(find).await?.ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, format!("version {version} of {at} is not anchored yet"))
         })?;
-        sync::receipt(&self.ctx, vault, anchor, version).await
+        sync::receipt(&self.ctx, vault, anchor, stored.opening(version)).await
     }
 
     /// Asks the ledger for what other devices wrote to a collection. If it cannot be asked, what is known has to do, and

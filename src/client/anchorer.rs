@@ -10,14 +10,14 @@ use crate::client::sync;
 use crate::client::upload::upload;
 use crate::client::vault::{BEHIND_PAUSE, Vault};
 use crate::client::{Condition, Error, ErrorKind};
-use crate::message::anchor::{Anchor, AnchoredSegment, Opening, PackCommit};
+use crate::message::anchor::{Anchor, AnchoredSegment, PackCommit};
 use crate::message::changeset::{RecordChange, What};
 use crate::message::{Action, Changeset, Descriptor, Rejection, VersionState};
 use crate::store::IndexError;
 use crate::store::index::{AnchoredCommit, AppliedAnchor, ConditionFailed, Head, Preview, UploadId};
 use crate::transfer::Pack;
 use crate::types::limits::{MAX_ANCHOR_COMMITS, MAX_ANCHOR_SEGMENTS, MAX_TRANSACTION_LEN};
-use crate::types::{CollectionName, SegmentId, TransactionId};
+use crate::types::{CollectionName, LogHash, SegmentId, TransactionId, VersionId};
 
 /// Packs that may wait for an anchor.
 const QUEUE_LEN: usize = 256;
@@ -135,6 +135,8 @@ struct Going {
     results: Vec<Result<(), ConditionFailed>>,
     /// By change that is left: which it was.
     origins: Vec<usize>,
+    /// It changes nothing but begins its collection, and is yet to be anchored.
+    begins: bool,
 }
 
 impl Lane {
@@ -170,6 +172,7 @@ impl Lane {
         let (mut rebases, mut reason) = (0, String::new());
         while rebases < MAX_REBASES {
             let preview = self.preview(group).await?;
+            self.require_class(group).await?;
             if !preview.failed.is_empty() {
                 // What the index says may be old: only what the ledger's head says counts.
                 if sync::collection(&self.ctx, &self.vault, &self.collection).await?.anchors == 0 {
@@ -203,6 +206,23 @@ impl Lane {
             group.alive().flat_map(|pack| pack.wants.iter().map(|want| want.condition)).collect();
         let index = &self.ctx.index;
         Ok(index.with(move |index| index.preview(&anchor, &conditions, RELEASES_AT_ONCE)).await?)
+    }
+
+    /// Refuses packs of another class than the collection has: a device that did not know of it made them.
+    async fn require_class(&self, group: &Group) -> Result<(), Error> {
+        let collection = self.collection.clone();
+        let class = self.ctx.index.with(move |index| index.class(&collection)).await?;
+        let Some(expected) = class.or_else(|| group.alive().next().map(|pack| pack.changes.class)) else {
+            return Ok(());
+        };
+        match group.alive().find(|pack| pack.changes.class != expected) {
+            None => Ok(()),
+            Some(_) => {
+                let message = format!("the collection {} was begun as {expected}", self.collection);
+                Err(Error::new(ErrorKind::Refused, message)
+                    .with_hint("what was put is not part of it: put it again"))
+            }
+        }
     }
 
     /// Takes changes whose conditions do not hold out of their packs: a new pack has the commit of what is left.
@@ -360,7 +380,8 @@ impl Group {
     fn new(packs: Vec<StoredPack>) -> Self {
         let going = |stored: StoredPack| {
             let count = stored.changes.changes.len();
-            Going { stored, results: vec![Ok(()); count], origins: (0..count).collect() }
+            let begins = count == 0;
+            Going { stored, results: vec![Ok(()); count], origins: (0..count).collect(), begins }
         };
         Self { packs: packs.into_iter().map(going).collect(), brought: Vec::new() }
     }
@@ -370,17 +391,23 @@ impl Group {
         for going in &mut self.packs {
             if !fresh.contains(&going.stored.descriptor.segment) {
                 going.origins.clear();
+                going.begins = false;
             }
         }
     }
 
     /// The packs of which something is left.
     fn alive(&self) -> impl Iterator<Item = &StoredPack> {
-        self.packs.iter().filter(|going| !going.origins.is_empty()).map(|going| &going.stored)
+        let is_alive = |going: &&Going| going.begins || !going.origins.is_empty();
+        self.packs.iter().filter(is_alive).map(|going| &going.stored)
     }
 
     fn commits(&self) -> Vec<PackCommit> {
-        self.alive().map(|pack| PackCommit::of(pack.descriptor.segment, &openings(&pack.changes))).collect()
+        let commit = |pack: &StoredPack| {
+            let leaves: Vec<_> = leaves(&pack.changes).into_iter().map(|(_, leaf)| leaf).collect();
+            PackCommit::of_leaves(pack.descriptor.segment, &leaves)
+        };
+        self.alive().map(commit).collect()
     }
 
     fn applied(
@@ -421,16 +448,17 @@ impl Going {
     }
 }
 
-/// What the ledger commits to with a changeset: every version with content, in order.
-pub(crate) fn openings(changes: &Changeset) -> Vec<Opening> {
-    let opening = |change: &RecordChange| match &change.what {
+/// What the ledger commits to with a changeset: every version with content, in order, and the leaf that stands for it.
+pub(crate) fn leaves(changes: &Changeset) -> Vec<(VersionId, LogHash)> {
+    let leaf = |change: &RecordChange| match &change.what {
         What::Version { entry, .. } => match &entry.state {
-            VersionState::Stored(stored) => Some(stored.opening(entry.version)),
+            VersionState::Stored(stored) => Some((entry.version, stored.opening(entry.version).leaf())),
+            VersionState::Slotted(slotted) => Some((entry.version, slotted.commitment)),
             VersionState::Deleted => None,
         },
         What::Erase(_) => None,
     };
-    changes.changes.iter().filter_map(opening).collect()
+    changes.changes.iter().filter_map(leaf).collect()
 }
 
 #[cfg(test)]

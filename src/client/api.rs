@@ -11,7 +11,9 @@ use tokio::io::AsyncRead;
 
 use crate::client::{ByteRange, Condition};
 use crate::message::request::NodeStatus;
-use crate::types::{Code, CollectionName, Hash, RecordName, SegmentId, Timestamp, TransactionId, VersionId};
+use crate::types::{
+    Code, CollectionClass, CollectionName, Hash, RecordName, SegmentId, Timestamp, TransactionId, VersionId,
+};
 
 /// A record's full address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -291,6 +293,8 @@ pub enum ListEntry {
 /// A collection of the vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectionInfo {
+    /// Whether what it holds can be destroyed by destroying keys.
+    pub class: CollectionClass,
     /// Its name.
     pub name: CollectionName,
     /// When its first record was put.
@@ -300,6 +304,8 @@ pub struct CollectionInfo {
 /// All that is known of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordStat {
+    /// The class of its collection.
+    pub class: CollectionClass,
     /// As listings show it.
     pub info: RecordInfo,
     /// The user's own words, read from the sealed header.

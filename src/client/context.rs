@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::client::access::desk::Desks;
 use crate::client::members::{self, Known, Members};
 use crate::client::vault::Vault;
 use crate::client::{Error, ErrorKind, TroubleKind};
@@ -80,6 +81,8 @@ pub(crate) struct Context {
     notice: OnceLock<Notice>,
     /// What it was told.
     noticed: Mutex<BTreeSet<String>>,
+    /// The static nodes' access desks, once they were called for keyslots of the owner's own.
+    desks: OnceLock<Desks>,
     /// Until when what the index says of a collection is new enough to be read.
     fresh: Mutex<BTreeMap<CollectionName, Timestamp>>,
 }
@@ -124,6 +127,7 @@ impl Context {
             is_registered: AtomicBool::new(false),
             notice: OnceLock::new(),
             noticed: Mutex::default(),
+            desks: OnceLock::new(),
             fresh: Mutex::default(),
         }
     }
@@ -259,6 +263,11 @@ impl Context {
             fresh.insert(collection.clone(), now + FRESH_FOR);
         }
         is_fresh
+    }
+
+    /// The static nodes' access desks, called with the owner's key: connections last from one call to the next.
+    pub(crate) fn desks(&self, vault: &Vault) -> Desks {
+        self.desks.get_or_init(|| Desks::new(vault.ledger.clone(), vault.keys.signing())).clone()
     }
 
     /// Runs something that nobody waits for until the client is closed.

@@ -11,9 +11,12 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::client::access::Version;
+use crate::client::access::shred::{self, Shredder};
 use crate::client::anchorer::{Anchorer, Outcome, StoredPack, Want};
 use crate::client::context::{Context, guard, random};
 use crate::client::holders;
+use crate::client::home_key;
 use crate::client::upload::{Placed, upload};
 use crate::client::vault::Vault;
 use crate::client::{Ack, Condition, Error, ErrorKind, RecordAddress};
@@ -21,7 +24,8 @@ use crate::crypto::content::{ChunkHash, content_hash};
 use crate::crypto::frame::{Dek, Stream, sealed_len};
 use crate::message::changeset::{RecordChange, What};
 use crate::message::{
-    Changeset, Descriptor, Extent, Locator, RecordHeader, StoredVersion, VersionEntry, VersionState,
+    Changeset, Descriptor, Extent, Locator, RecordHeader, SlottedVersion, StoredVersion, VersionEntry,
+    VersionState,
 };
 use crate::runtime::wall_time;
 use crate::store::index::{Commit, ConditionFailed, UploadId};
@@ -29,7 +33,7 @@ use crate::stripe::layout::SegmentLenError;
 use crate::transfer::Pack;
 use crate::transfer::seal::CodedSegment;
 use crate::types::limits::{MAX_CACHED_EXTENTS, PACK_LINGER_MICROS, PACK_MAX_RECORDS, PACK_TARGET_LEN};
-use crate::types::{CollectionName, SegmentId, VersionId};
+use crate::types::{CollectionClass, CollectionName, RecordName, SegmentId, Timestamp, VersionId};
 
 /// Packs on their way at once: one is sent while the next is coded.
 const PACKS_IN_FLIGHT: usize = 2;
@@ -230,15 +234,26 @@ impl Lane {
         room: OwnedSemaphorePermit,
     ) -> Result<Vec<Result<Placed, Error>>, Error> {
         let ctx = &self.ctx;
-        let (packed, coded) = self.pack(items).await?;
+        let class = shred::class_of(ctx, &self.collection).await?;
+        let shredder = class.is_shreddable().then(|| Shredder::new(ctx)).transpose()?;
+        let dealing = match &shredder {
+            Some(shredder) => Some(shredder.dealing().await?),
+            None => None,
+        };
+        let (packed, slots, coded) = self.pack(items, dealing).await?;
         let total = ctx.network.code.total();
         // If we crash here or before the commit, nodes hold a pack that nothing names; nobody was told of it.
         let placed = upload(ctx, coded, vec![None; total], room).await?;
         let mut segments = vec![placed.descriptor.segment];
         segments.extend(packed.segments());
+        let versions: Vec<_> =
+            packed.0.iter().map(|(change, _)| (change.name.clone(), change.what.version())).collect();
+        if let (Some(shredder), Some(dealing)) = (&shredder, dealing) {
+            self.keep_slots(shredder, dealing, slots, &packed).await?;
+        }
         let committed = match &self.anchorer {
             Some(anchorer) => {
-                let (mut changes, wants) = packed.into_changeset(self.collection.clone());
+                let (mut changes, wants) = packed.into_changeset(self.collection.clone(), class);
                 changes.standalone = self.ack == Ack::Stored;
                 let pack = StoredPack { descriptor: placed.descriptor.clone(), changes, wants };
                 match self.ack {
@@ -248,6 +263,9 @@ impl Lane {
             }
             None => commit_locally(ctx, &self.collection, packed, &placed.descriptor).await?,
         };
+        if let Some(shredder) = shredder {
+            self.drop_slots(shredder, versions, &committed);
+        }
         // Receipts that came before the index knew the segments.
         for late in segments.iter().filter_map(|segment| ctx.late(segment)) {
             if let Err(error) = holders::write(ctx, late).await {
@@ -274,25 +292,95 @@ impl Lane {
         Ok(vec![Ok(()); count])
     }
 
-    async fn pack(&self, items: Vec<Item>) -> Result<(Packed, CodedSegment), Error> {
+    /// Has the keyslots of a pack's versions kept, before anything names the versions.
+    async fn keep_slots(
+        &self,
+        shredder: &Shredder,
+        dealing: u32,
+        slots: Vec<NewSlot>,
+        packed: &Packed,
+    ) -> Result<(), Error> {
+        // From here on an upload is not taken up any more: it would be a version of its own, with a keyslot of its own for the
+        // same data key, which nobody would know to erase.
+        let uploads: Vec<_> = packed.0.iter().filter_map(|(_, want)| want.upload).collect();
+        if !uploads.is_empty() {
+            let forgotten = uploads.clone();
+            self.ctx.index.with(move |index| index.forget_uploads(&forgotten)).await?;
+            uploads.iter().try_for_each(|upload| home_key::destroy(&self.ctx.home, upload))?;
+        }
+        let collection = &self.collection;
+        let versions: Vec<_> = slots.into_iter().map(|slot| slot.of(collection.clone())).collect();
+        shredder.keep(dealing, &versions).await
+    }
+
+    /// Has the keyslots of versions deleted, while nobody waits, whose conditions did not hold.
+    fn drop_slots(
+        &self,
+        shredder: Shredder,
+        versions: Vec<(RecordName, Option<VersionId>)>,
+        committed: &[Result<(), ConditionFailed>],
+    ) {
+        let failed = versions.into_iter().zip(committed).filter(|(_, result)| result.is_err());
+        let failed: Vec<_> = failed.filter_map(|((name, version), _)| Some((name, version?))).collect();
+        if failed.is_empty() {
+            return;
+        }
+        let collection = self.collection.clone();
+        self.ctx.in_background(async move {
+            for (name, version) in failed {
+                let at = RecordAddress { collection: collection.clone(), name };
+                if let Err(error) = shredder.drop_slots(&at, version).await {
+                    tracing::warn!(%error, "a keyslot of a version that did not come to be stays");
+                }
+            }
+        });
+    }
+
+    /// Packs items; under `dealing` are the keyslots of a shreddable collection's versions.
+    async fn pack(
+        &self,
+        items: Vec<Item>,
+        dealing: Option<u32>,
+    ) -> Result<(Packed, Vec<NewSlot>, CodedSegment), Error> {
         let segment = SegmentId(random()?);
         let (coder, pool) = (self.ctx.coder(self.ctx.network.code), self.ctx.pool.clone());
         let key = self.ctx.vault.as_ref().map(|vault| vault.keys.commit_key().clone());
         let (collection, standalone) = (self.collection.clone(), self.ack == Ack::Stored);
-        let job = move || -> Result<(Packed, CodedSegment), SegmentLenError> {
+        let class = match dealing {
+            Some(_) => CollectionClass::Shreddable,
+            None => CollectionClass::Durable,
+        };
+        let job = move || -> Result<(Packed, Vec<NewSlot>, CodedSegment), SegmentLenError> {
             let expected = items.iter().map(Item::len).sum();
             let mut pack = Pack::with_commit(segment, expected, &pool);
-            let mut packed = Packed(items.into_iter().map(|item| pack_one(&mut pack, item)).collect());
+            let mut slots = Vec::new();
+            let one = |item| pack_one(&mut pack, item, dealing, &mut slots);
+            let mut packed = Packed(items.into_iter().map(one).collect());
             if let Some(key) = key {
-                let (mut changes, wants) = packed.into_changeset(collection);
+                let (mut changes, wants) = packed.into_changeset(collection, class);
                 changes.standalone = standalone;
                 pack.commit(&key, &changes.encode());
                 packed = Packed(changes.changes.into_iter().zip(wants).collect());
             }
-            Ok((packed, pack.into_segment(&coder, &pool)?))
+            Ok((packed, slots, pack.into_segment(&coder, &pool)?))
         };
         let packed = self.ctx.workers.run(job).await?;
         packed.map_err(|error| Error::new(ErrorKind::Internal, "a pack became too long").caused_by(error))
+    }
+}
+
+/// A version whose data key is to be in a keyslot alone.
+struct NewSlot {
+    name: RecordName,
+    version: VersionId,
+    created: Timestamp,
+    stored: StoredVersion,
+}
+
+impl NewSlot {
+    fn of(self, collection: CollectionName) -> Version {
+        let Self { name, version, created, stored } = self;
+        Version { collection, name, version, created, stored }
     }
 }
 
@@ -300,9 +388,9 @@ impl Lane {
 struct Packed(Vec<(RecordChange, Want)>);
 
 impl Packed {
-    fn into_changeset(self, collection: CollectionName) -> (Changeset, Vec<Want>) {
+    fn into_changeset(self, collection: CollectionName, class: CollectionClass) -> (Changeset, Vec<Want>) {
         let (changes, wants) = self.0.into_iter().unzip();
-        (Changeset { collection, changes, standalone: false }, wants)
+        (Changeset { collection, changes, standalone: false, class }, wants)
     }
 
     /// The segments that the changes bring besides the pack.
@@ -344,14 +432,27 @@ pub(crate) fn condition_failed(failed: ConditionFailed) -> Error {
     Error::new(ErrorKind::Refused, message)
 }
 
-/// Seals an item into the pack, if it has something to seal.
-fn pack_one(pack: &mut Pack, item: Item) -> (RecordChange, Want) {
+/// Seals an item into the pack, if it has something to seal. With `dealing` the version's data key goes into `slots` and not
+/// into the change.
+fn pack_one(
+    pack: &mut Pack,
+    item: Item,
+    dealing: Option<u32>,
+    slots: &mut Vec<NewSlot>,
+) -> (RecordChange, Want) {
     let Item { at, condition, what, .. } = item;
     let mut upload = None;
     let what = match what {
         ItemKind::Record(record) => {
             upload = record.upload;
-            pack_record(pack, *record)
+            let (mut entry, segments) = pack_record(pack, *record);
+            if let (Some(dealing), VersionState::Stored(stored)) = (dealing, entry.state.clone()) {
+                entry.state =
+                    VersionState::Slotted(SlottedVersion::of(stored.clone(), entry.version, dealing));
+                let (name, version, created) = (at.name.clone(), entry.version, entry.created);
+                slots.push(NewSlot { name, version, created, stored });
+            }
+            What::Version { entry, segments }
         }
         ItemKind::Version(entry, segments) => What::Version { entry: *entry, segments },
         ItemKind::Erase(version) => What::Erase(version),
@@ -360,7 +461,7 @@ fn pack_one(pack: &mut Pack, item: Item) -> (RecordChange, Want) {
 }
 
 /// Seals a record into the pack: its tail, then its header.
-fn pack_record(pack: &mut Pack, record: NewRecord) -> What {
+fn pack_record(pack: &mut Pack, record: NewRecord) -> (VersionEntry, Vec<Descriptor>) {
     let NewRecord { mut header, dek, tail, segments, mut hashes, salts: [tail_salt, header_salt], .. } =
         record;
     let version = header.version;
@@ -378,8 +479,7 @@ fn pack_record(pack: &mut Pack, record: NewRecord) -> What {
     let offset = pack.append(&dek.frame_key(&version, Stream::Header, &header_salt), &plain, plain.len());
     let len = u32::try_from(sealed_len(plain.len() as u64)).unwrap_or(u32::MAX);
     let locator = Locator { segment: pack.segment(), offset, len, salt: header_salt };
-    let entry = VersionEntry { version, created: wall_time(), state: stored(header, dek, locator) };
-    What::Version { entry, segments }
+    (VersionEntry { version, created: wall_time(), state: stored(header, dek, locator) }, segments)
 }
 
 fn stored(header: RecordHeader, dek: Dek, locator: Locator) -> VersionState {

@@ -10,8 +10,10 @@ use tokio::io::AsyncRead;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
+use crate::client::access::shred;
 use crate::client::context::{Context, random};
 use crate::client::holders;
+use crate::client::home_key;
 use crate::client::packer::{Item, ItemKind, NewRecord, Packer, new_version};
 use crate::client::source::{self, Opened, Sized};
 use crate::client::upload::{Placed, upload};
@@ -28,7 +30,7 @@ use crate::runtime::wall_time;
 use crate::store::index::{JournaledChunk, UploadId, UploadRow};
 use crate::transfer::seal::{Chunk, CodedSegment};
 use crate::types::limits::{BODY_SEGMENT_PLAIN_LEN, MAX_METADATA_LEN, PACK_CHUNK_MAX_LEN};
-use crate::types::{Hash, PublicKey, SegmentId, VersionId};
+use crate::types::{CollectionClass, Hash, PublicKey, SegmentId, VersionId};
 
 const CHUNK: u64 = BODY_SEGMENT_PLAIN_LEN as u64;
 
@@ -58,6 +60,7 @@ pub(crate) async fn put(
     version: Option<VersionId>,
 ) -> Result<PutReport, Error> {
     check(&options)?;
+    let class = shred::class_of(ctx, &at.collection).await?;
     let resumable = match &source {
         Source::File(path) => Some(path.clone()),
         Source::Bytes(_) | Source::Reader(_) => None,
@@ -69,14 +72,15 @@ pub(crate) async fn put(
                 Some(path) => claim(ctx, file_upload_id(ctx, at, &path, &sized)?)?,
                 None => (UploadId(random()?), None),
             };
-            let mut body = Body::begin(ctx, id, lock, version, &options.progress).await?;
+            let mut body = Body::begin(ctx, id, lock, version, class, &options.progress).await?;
             options.progress.expect_bytes(sized.len());
             body.send_sized(&sized).await?;
             let len = sized.len();
             body.finish(packer, at, len, options).await
         }
         Opened::Stream(start, reader) => {
-            let mut body = Body::begin(ctx, UploadId(random()?), None, version, &options.progress).await?;
+            let mut body =
+                Body::begin(ctx, UploadId(random()?), None, version, class, &options.progress).await?;
             let len = body.send_stream(start, reader).await?;
             body.finish(packer, at, len, options).await
         }
@@ -235,10 +239,11 @@ impl Body {
         id: UploadId,
         lock: Option<UploadLock>,
         version: Option<VersionId>,
+        class: CollectionClass,
         progress: &Progress,
     ) -> Result<Self, Error> {
         let found = ctx.index.with(move |index| index.upload(&id)).await?;
-        let (row, chunks) = match found {
+        let (mut row, chunks) = match found {
             Some(found) => found,
             None => {
                 let row = UploadRow {
@@ -251,6 +256,10 @@ impl Body {
                 (row, Vec::new())
             }
         };
+        if class.is_shreddable() {
+            // What the journal has is a number, of which the data key follows with a key in a file of its own.
+            row.dek = home_key::journaled_dek(&ctx.home, &id, &row.dek)?;
+        }
         let roots = chunks.iter().flat_map(|chunk| holders::shards_of(&chunk.descriptor)).collect();
         let held = Arc::new(holders::who_holds(ctx, roots).await);
         let journaled = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::client::access::notes::is_own;
+use crate::client::access::shred::{self, Shredder, Wanted};
 use crate::client::context::Context;
 use crate::client::get::{FrameReader, read_header};
 use crate::client::holders;
@@ -173,6 +174,12 @@ impl Client {
         options: PutOptions,
     ) -> Result<PutReport, Error> {
         put::check(&options)?;
+        if shred::class_of(&self.ctx, &at.collection).await?.is_shreddable() {
+            let message = "nothing is staged for a shreddable collection: this machine would keep its key";
+            return Err(
+                Error::new(ErrorKind::Invalid, message).with_hint("leave --ack out, or say --ack stored")
+            );
+        }
         let report = staged::stage(&self.ctx, at, source, options).await?;
         let (ctx, packer) = (Arc::clone(&self.ctx), self.packer.clone());
         self.ctx.in_background_resumable(async move {
@@ -226,7 +233,15 @@ impl Client {
         let (address, version) = (at.clone(), info.version);
         let find = move |index: &mut Index| index.anchor_of(&address.collection, &address.name, &version);
         let anchor = self.ctx.index.with(find).await?;
-        Ok(RecordStat { info, metadata: header.metadata, content: stored.content, anchor, segments: health })
+        let class = self.class(&at.collection).await?.unwrap_or_default();
+        Ok(RecordStat {
+            class,
+            info,
+            metadata: header.metadata,
+            content: stored.content,
+            anchor,
+            segments: health,
+        })
     }
 
     /// Shards of a segment that nodes say they hold now. What the index did not know of it is noted.
@@ -282,8 +297,8 @@ impl Client {
         if let Some(error) = stale.filter(|_| found.is_empty()) {
             return Err(unknown("which collections there are", &error));
         }
-        let shown = found.into_iter().filter(|(name, _)| !is_own(name));
-        Ok(shown.map(|(name, created)| CollectionInfo { name, created }).collect())
+        let shown = found.into_iter().filter(|(name, ..)| !is_own(name));
+        Ok(shown.map(|(name, created, class)| CollectionInfo { name, created, class }).collect())
     }
 
     /// All versions of a record, the newest first.
@@ -313,7 +328,9 @@ impl Client {
     ) -> Result<RecordInfo, Error> {
         not_own(&to.collection)?;
         let (_, stored) = self.stored(from, version).await?;
-        if self.ctx.vault.is_some() && from.collection != to.collection {
+        // A copy in a shreddable collection has a data key of its own: each is erased for itself.
+        let is_shreddable = shred::class_of(&self.ctx, &to.collection).await?.is_shreddable();
+        if self.ctx.vault.is_some() && (from.collection != to.collection || is_shreddable) {
             return self.copy_bytes(from, version, &stored, to).await;
         }
         let mut segments = Vec::new();
@@ -354,7 +371,7 @@ impl Client {
         not_own(&at.collection)?;
         let which = match what {
             Remove::Mark => {
-                self.stored(at, None).await?;
+                self.find(at, None).await?;
                 let state = VersionState::Deleted;
                 let marker = VersionEntry { version: new_version()?, created: wall_time(), state };
                 self.commit(at, marker, Vec::new()).await?;
@@ -369,7 +386,7 @@ impl Client {
             Remove::AllVersions => Which::All,
         };
         let versions = match self.ctx.vault {
-            Some(_) => self.erase(at, which).await?,
+            Some(_) => self.erase_versions(at, which).await?,
             None => {
                 let at = at.clone();
                 self.ctx.index.with(move |index| index.erase(&at.collection, &at.name, which)).await?.versions
@@ -387,7 +404,7 @@ impl Client {
     }
 
     /// Erases versions on the ledger; how many.
-    async fn erase(&self, at: &RecordAddress, which: Which) -> Result<u64, Error> {
+    async fn erase_versions(&self, at: &RecordAddress, which: Which) -> Result<u64, Error> {
         self.refresh(&at.collection).await;
         let address = at.clone();
         let versions =
@@ -483,12 +500,30 @@ impl Client {
         Ok(made)
     }
 
-    /// A version that has content: the latest if none is named.
+    /// A version that has content, with its data key: the latest if none is named.
     pub(super) async fn stored(
         &self,
         at: &RecordAddress,
         version: Option<VersionId>,
     ) -> Result<(RecordInfo, StoredVersion), Error> {
+        let (info, state) = self.find(at, version).await?;
+        let stored = match state {
+            VersionState::Stored(stored) => stored,
+            VersionState::Slotted(slotted) => {
+                let wanted = Wanted { at: at.clone(), version: info.version, slotted };
+                Shredder::new(&self.ctx)?.open(wanted).await?
+            }
+            VersionState::Deleted => return Err(not_found(at)),
+        };
+        Ok((info, stored))
+    }
+
+    /// A version that has content: the latest if none is named.
+    pub(super) async fn find(
+        &self,
+        at: &RecordAddress,
+        version: Option<VersionId>,
+    ) -> Result<(RecordInfo, VersionState), Error> {
         let stale = self.refresh(&at.collection).await;
         let address = at.clone();
         let found = self
@@ -509,7 +544,7 @@ impl Client {
         })?;
         let info = info(&at.name, &entry);
         match entry.state {
-            VersionState::Stored(stored) => Ok((info, stored)),
+            state @ (VersionState::Stored(_) | VersionState::Slotted(_)) => Ok((info, state)),
             VersionState::Deleted => Err(not_found(at)
                 .with_hint(format!("it was removed; `xvault versions {at}` lists what there was"))),
         }
@@ -526,7 +561,7 @@ fn unknown(what: &str, error: &Error) -> Error {
     known.with_hint(error.hint().unwrap_or("try again").to_owned())
 }
 
-fn not_own(collection: &CollectionName) -> Result<(), Error> {
+pub(super) fn not_own(collection: &CollectionName) -> Result<(), Error> {
     if !is_own(collection) {
         return Ok(());
     }
@@ -542,6 +577,9 @@ fn info(name: &RecordName, entry: &VersionEntry) -> RecordInfo {
     let (deleted, size, content_type, modified) = match &entry.state {
         VersionState::Deleted => (true, 0, None, None),
         VersionState::Stored(stored) => (false, stored.size, stored.content_type.clone(), stored.modified),
+        VersionState::Slotted(slotted) => {
+            (false, slotted.size, slotted.content_type.clone(), slotted.modified)
+        }
     };
     RecordInfo {
         name: name.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use crate::client::anchorer::openings;
+use crate::client::anchorer::leaves;
 use crate::client::context::Context;
 use crate::client::download::read_unit;
 use crate::client::vault::Vault;
@@ -14,13 +14,13 @@ use crate::client::{Error, ErrorKind, Recovered};
 use crate::crypto::frame::CommitPart;
 use crate::ledger::ask::Proven;
 use crate::ledger::rows;
-use crate::message::anchor::{Anchor, PackCommit};
+use crate::message::anchor::{Anchor, Opening, PackCommit};
 use crate::message::anchor_receipt::CommitmentProof;
 use crate::message::changeset::PLACE_LEN;
 use crate::message::{Action, AnchorReceipt, Changeset, Descriptor, Extent, Policy};
 use crate::store::index::{AnchoredCommit, AppliedAnchor, Head};
 use crate::transfer::plan::read_units;
-use crate::types::{CollectionName, CollectionTag, SegmentId, TransactionId, VersionId};
+use crate::types::{CollectionName, CollectionTag, SegmentId, TransactionId};
 
 /// Commits read at once.
 const COMMITS_AT_ONCE: usize = 16;
@@ -75,7 +75,7 @@ pub(crate) async fn all(
 ) -> Result<Synced, Error> {
     let names = ctx.index.with(|index| index.collections()).await?;
     let names: BTreeMap<_, _> =
-        names.into_iter().map(|(name, _)| (vault.keys.collection_tag(&name), name)).collect();
+        names.into_iter().map(|(name, ..)| (vault.keys.collection_tag(&name), name)).collect();
     let mut sum = Synced::default();
     for (tag, head) in vault.collections().await? {
         let synced = match names.get(&tag) {
@@ -241,7 +241,7 @@ pub(crate) async fn receipt(
     ctx: &Arc<Context>,
     vault: &Arc<Vault>,
     anchor: TransactionId,
-    version: VersionId,
+    opening: Opening,
 ) -> Result<AnchorReceipt, Error> {
     let Proven { transaction, proof, note, .. } = vault.transaction(anchor).await?;
     let missing = || Error::new(ErrorKind::Corrupt, format!("anchor {anchor} does not bring the version"));
@@ -254,9 +254,10 @@ pub(crate) async fn receipt(
         let pack = vault.descriptor(pack).await?;
         let is_known = ctx.index.with(move |index| index.descriptor(&pack.segment)).await?;
         let Some(pack) = is_known else { continue };
-        let openings = openings(&read_commit(ctx, vault, &pack).await?);
-        if let Some(at) = openings.iter().position(|opening| opening.version == version) {
-            let commitment = CommitmentProof::of(number, &openings, at).ok_or_else(missing)?;
+        let leaves = leaves(&read_commit(ctx, vault, &pack).await?);
+        if let Some(at) = leaves.iter().position(|(version, _)| *version == opening.version) {
+            let leaves: Vec<_> = leaves.into_iter().map(|(_, leaf)| leaf).collect();
+            let commitment = CommitmentProof::of_leaves(number, &leaves, at, opening).ok_or_else(missing)?;
             let receipt = AnchorReceipt { commitment, transaction, proof, note };
             receipt
                 .verify(vault.ledger.genesis(), Policy::Quorum)

@@ -127,11 +127,17 @@ pub enum Context {
     EmergencyCard,
     /// Salt and the reason of an emergency to the hash that the ledger has of it.
     EmergencyReason,
+    /// Bytes of an erasure to the hash by which it is known.
+    Erasure,
+    /// What an erasure certificate states to the hash that the ledger has of it.
+    ErasureCertificate,
+    /// Key in a file beside the journal and what the journal has of an upload to the upload's data key.
+    JournaledDek,
 }
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 62] = [
+    pub const ALL: [Self; 65] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -194,6 +200,9 @@ impl Context {
         Self::CardSeal,
         Self::EmergencyCard,
         Self::EmergencyReason,
+        Self::Erasure,
+        Self::ErasureCertificate,
+        Self::JournaledDek,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -262,6 +271,9 @@ impl Context {
             Self::CardSeal => "xvault v1 2026-11 emergency card seal",
             Self::EmergencyCard => "xvault v1 2026-11 emergency card",
             Self::EmergencyReason => "xvault v1 2026-11 emergency reason",
+            Self::Erasure => "xvault v1 2026-11 erasure",
+            Self::ErasureCertificate => "xvault v1 2026-11 erasure certificate",
+            Self::JournaledDek => "xvault v1 2026-11 journaled dek",
         }
     }
 }

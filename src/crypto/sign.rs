@@ -42,6 +42,10 @@ pub enum Domain {
     RoleCertificate,
     /// Proof that who asks for an emergency has the grant's key.
     EmergencyRequest,
+    /// A static node's word that keyslots are gone.
+    DeletionReceipt,
+    /// A storage node's word that shards are gone.
+    ReleaseReceipt,
 }
 
 impl Domain {
@@ -62,6 +66,8 @@ impl Domain {
             Self::LogHead => b"xvault v1 access log head",
             Self::RoleCertificate => b"xvault v1 role certificate",
             Self::EmergencyRequest => b"xvault v1 emergency request",
+            Self::DeletionReceipt => b"xvault v1 deletion receipt",
+            Self::ReleaseReceipt => b"xvault v1 release receipt",
         }
     }
 }

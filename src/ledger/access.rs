@@ -148,6 +148,9 @@ pub fn decide<F: Facts>(
     let sharing = ACCESS.get(state, &request.vault)?.map(|access| access.sharing);
     let is_current = |sharing: &Sharing| (sharing.dealing, sharing.epoch) == (request.dealing, request.epoch);
     let Some(sharing) = sharing.filter(is_current) else { return Ok(deny(Denial::OtherSharing, true)) };
+    if query::is_vault_erased(state, &request.vault)? {
+        return Ok(deny(Denial::Erased, true));
+    }
     if row.revoked.is_some() || facts.is_revocation_seen(&request.vault, &request.grant)? {
         return Ok(deny(Denial::Revoked, true));
     }
@@ -232,7 +235,7 @@ fn judge<F: Facts>(
         OpenItem::Record { record, version, scope, generation } => {
             if !grant.covers(Rights::READ, scope, *generation) {
                 Some(Denial::NotGranted)
-            } else if query::is_erased(state, vault, record, version)? {
+            } else if !query::open_scopes(state, vault, record, version)?.include(scope) {
                 Some(Denial::Erased)
             } else {
                 let there = facts.has_slot(vault, record, version, scope, *generation)?;

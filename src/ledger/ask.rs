@@ -153,6 +153,13 @@ pub enum Question {
         /// The scope.
         scope: ScopeTag,
     },
+    /// The block in which an erasure of several versions was carried out.
+    Erasure {
+        /// The vault.
+        vault: VaultId,
+        /// Which.
+        erasure: Hash,
+    },
     /// Descriptors of segments of a vault, at most [`MAX_ANSWER_ROWS`].
     Segments {
         /// The vault.
@@ -302,6 +309,8 @@ pub enum Answer {
     Grants(Vec<GrantRow>),
     /// A generation; 0 of a scope that was never bumped.
     Generation(u32),
+    /// The block of an erasure; none if it was not carried out.
+    Erasure(Option<Height>),
     /// For each segment that was asked for, its descriptor; none where the vault has no such segment.
     Segments(Vec<Option<Segment>>),
     /// Emergencies, by the transaction that asked.
@@ -338,6 +347,7 @@ pub fn answer(state: &impl Read, question: &Question) -> Result<Option<Answer>, 
             Answer::Collections(query::collections(state, vault, after.as_ref(), MAX_ANSWER_ROWS)?)
         }
         Question::Vault { vault } => Answer::Vault(VAULTS.get(state, vault)?),
+        Question::Erasure { vault, erasure } => Answer::Erasure(query::erasure(state, vault, erasure)?),
         Question::Access { vault } => Answer::Access(ACCESS.get(state, vault)?),
         Question::Grants { vault, after } => {
             Answer::Grants(query::grants(state, vault, after.as_ref(), MAX_ANSWER_ROWS)?)

@@ -3,18 +3,19 @@
 use crate::ledger::log;
 use crate::ledger::read::{Read, ReadError};
 use crate::ledger::rows::{
-    AUTHORS, BATCHES, Batch, ERASED, GRANTEES, GRANTS, GrantRow, Grantee, HEADS, Head, LAST_LEAVES,
+    AUTHORS, BATCHES, Batch, ERASED, ERASURES, GRANTEES, GRANTS, GrantRow, Grantee, HEADS, Head, LAST_LEAVES,
     NODE_NUMBERS, NODES, Node, PLACES, ROSTER_CHANGES, ROSTERS, SEGMENTS, STATICS, Segment, Static, TIP,
-    VAULTS, WRITERS,
+    VAULTS, WITHDRAWN, WRITERS,
 };
 use crate::ledger::rules::turns;
+use crate::message::access::TaggedVersion;
 use crate::message::anchor::NodeNumber;
 use crate::message::block::Header;
 use crate::message::member::Roster;
 use crate::message::transaction::Lane;
 use crate::types::{
-    CollectionTag, Committee, GrantId, Hash, Height, LogHash, PublicKey, RecordTag, SegmentId, TransactionId,
-    VaultId, VersionId,
+    CollectionTag, Committee, GrantId, Hash, Height, LogHash, PublicKey, RecordTag, ScopeTag, SegmentId,
+    TransactionId, VaultId, VersionId,
 };
 
 /// The header of the last block.
@@ -165,6 +166,62 @@ pub fn is_erased(
     version: &VersionId,
 ) -> Result<bool, ReadError> {
     ERASED.contains(state, &(*vault, (*record, *version)))
+}
+
+/// Whether all that a vault has was erased.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn is_vault_erased(state: &impl Read, vault: &VaultId) -> Result<bool, ReadError> {
+    let TaggedVersion { record, version } = TaggedVersion::WHOLE_VAULT;
+    is_erased(state, vault, &record, &version)
+}
+
+/// The scopes of which a version may have keyslots.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn open_scopes(
+    state: &impl Read,
+    vault: &VaultId,
+    record: &RecordTag,
+    version: &VersionId,
+) -> Result<OpenScopes, ReadError> {
+    if is_erased(state, vault, record, version)? || is_vault_erased(state, vault)? {
+        return Ok(OpenScopes::None);
+    }
+    Ok(WITHDRAWN.get(state, &(*vault, (*record, *version)))?.map_or(OpenScopes::All, OpenScopes::Only))
+}
+
+/// The block in which an erasure of several versions was carried out.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn erasure(state: &impl Read, vault: &VaultId, erasure: &Hash) -> Result<Option<Height>, ReadError> {
+    ERASURES.get(state, &(*vault, *erasure))
+}
+
+/// The scopes of which a version may have keyslots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenScopes {
+    /// Any.
+    All,
+    /// Of this one alone: it was withdrawn from the others.
+    Only(ScopeTag),
+    /// Of none: it was erased.
+    None,
+}
+
+impl OpenScopes {
+    /// Whether there may be a keyslot of this scope.
+    #[must_use]
+    pub fn include(self, scope: &ScopeTag) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(only) => only == *scope,
+            Self::None => false,
+        }
+    }
 }
 
 /// The storage nodes by number, after the one given, also those that retired.

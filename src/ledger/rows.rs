@@ -105,6 +105,12 @@ pub const EMERGENCY_DUE: Table<(u64, (VaultId, TransactionId)), Present> = Table
 /// Emergencies of a clinician that are under way, of all vaults.
 pub const EMERGENCY_CLINICIANS: Table<PublicKey, u32> = Table::new(0x4b, "emergency clinician");
 
+/// Erasures of several versions by their hash, and when they were carried out.
+pub const ERASURES: Table<(VaultId, Hash), Height> = Table::new(0x40, "erasure");
+/// Versions that were taken out of all scopes but one: which that is.
+pub const WITHDRAWN: Table<(VaultId, (RecordTag, VersionId)), ScopeTag> =
+    Table::new(0x41, "withdrawn version");
+
 /// An offence: when, whose, in which round, of which kind.
 pub type Offence = (Height, (PublicKey, (u32, u8)));
 

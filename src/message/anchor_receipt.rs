@@ -22,7 +22,8 @@ use crate::message::transaction::{Action, SignedTransaction};
 use crate::types::limits::{MAX_COMMITTEE, MAX_RECEIPT_LEN, MAX_RECEIPT_STEPS};
 use crate::types::{Height, LogHash, NetworkId, PublicKey, SegmentId, Timestamp, TransactionId};
 
-const FILE_HEADER: &str = "c2sp.org/tlog-proof@v1\n";
+/// What the files of this kind begin with.
+pub(crate) const FILE_HEADER: &str = "c2sp.org/tlog-proof@v1\n";
 
 /// A version's place among the commitments of its anchor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,12 +272,19 @@ impl PackCommit {
     /// The commit of a pack that brings the versions of these openings.
     #[must_use]
     pub fn of(pack: SegmentId, openings: &[Opening]) -> Self {
-        let commitments = log_tree::root(openings.iter().map(Opening::leaf));
-        Self { pack, commitments, count: u32::try_from(openings.len()).unwrap_or(u32::MAX) }
+        Self::of_leaves(pack, &openings.iter().map(Opening::leaf).collect::<Vec<_>>())
+    }
+
+    /// The commit of a pack that brings the versions for which these leaves stand.
+    #[must_use]
+    pub fn of_leaves(pack: SegmentId, leaves: &[LogHash]) -> Self {
+        let commitments = log_tree::root(leaves.iter().copied());
+        Self { pack, commitments, count: u32::try_from(leaves.len()).unwrap_or(u32::MAX) }
     }
 }
 
-fn parse_hash(line: &str) -> Result<LogHash, Violation> {
+/// A line of a file that is a hash.
+pub(crate) fn parse_hash(line: &str) -> Result<LogHash, Violation> {
     let bytes = BASE64.decode(line.as_bytes()).map_err(|_| Violation::Malformed)?;
     LogHash::from_slice(&bytes).ok_or(Violation::Malformed)
 }
@@ -287,8 +295,14 @@ impl CommitmentProof {
     #[must_use]
     pub fn of(commit: u32, openings: &[Opening], index: usize) -> Option<Self> {
         let leaves: Vec<LogHash> = openings.iter().map(Opening::leaf).collect();
-        let path = log_tree::inclusion_path(&leaves, index)?;
-        Some(Self { commit, opening: openings.get(index)?.clone(), index: u32::try_from(index).ok()?, path })
+        Self::of_leaves(commit, &leaves, index, openings.get(index)?.clone())
+    }
+
+    /// The proof for one of the versions for which these leaves stand, and whose opening this is.
+    #[must_use]
+    pub fn of_leaves(commit: u32, leaves: &[LogHash], index: usize, opening: Opening) -> Option<Self> {
+        let path = log_tree::inclusion_path(leaves, index)?;
+        Some(Self { commit, opening, index: u32::try_from(index).ok()?, path })
     }
 
     fn verify(&self, anchor: &Anchor) -> Result<(), Violation> {

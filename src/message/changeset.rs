@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 use crate::message::generated as wire_format;
 use crate::message::record::{padded, unpadded};
-use crate::message::{Descriptor, VersionEntry, Violation, wire};
+use crate::message::{Descriptor, VersionEntry, VersionState, Violation, wire};
 use crate::types::limits::PACK_MAX_RECORDS;
-use crate::types::{CollectionName, RecordName, VersionId};
+use crate::types::{CollectionClass, CollectionName, RecordName, VersionId};
 
 /// What happens to one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct Changeset {
     pub changes: Vec<RecordChange>,
     /// Whoever finds the pack may anchor it: its changes are under no condition and were acknowledged once it was stored.
     pub standalone: bool,
+    /// The class of the collection. A commit without changes begins a shreddable one.
+    pub class: CollectionClass,
 }
 
 impl Changeset {
@@ -68,6 +70,7 @@ impl Changeset {
             collection: self.collection.as_str().to_owned(),
             changes: changes.collect(),
             standalone: self.standalone,
+            shreddable: self.class.is_shreddable(),
         };
         let bytes = Zeroizing::new(message.encode_to_vec());
         message.changes.into_iter().for_each(wipe);
@@ -82,8 +85,22 @@ impl Changeset {
         let found: wire_format::Changeset = wire::decode(unpadded(plain)?)?;
         wire::within(found.changes.len() <= PACK_MAX_RECORDS)?;
         let collection = found.collection.parse().map_err(|_| Violation::OutOfBounds)?;
-        let changes = found.changes.into_iter().map(decode_change).collect::<Result<_, _>>()?;
-        Ok(Self { collection, changes, standalone: found.standalone })
+        let changes: Vec<_> = found.changes.into_iter().map(decode_change).collect::<Result<_, _>>()?;
+        let class = match found.shreddable {
+            true => CollectionClass::Shreddable,
+            false => CollectionClass::Durable,
+        };
+        // No commit of a shreddable collection has a data key, and no other leaves one out.
+        let fits = |change: &RecordChange| match &change.what {
+            What::Version { entry, .. } => match &entry.state {
+                VersionState::Stored(_) => !class.is_shreddable(),
+                VersionState::Slotted(_) => class.is_shreddable(),
+                VersionState::Deleted => true,
+            },
+            What::Erase(_) => true,
+        };
+        wire::within(changes.iter().all(fits))?;
+        Ok(Self { collection, changes, standalone: found.standalone, class })
     }
 
     /// Where a changeset is in its pack: the plaintext of the preamble.

@@ -26,6 +26,7 @@ pub mod record;
 pub mod rejection;
 pub mod request;
 mod request_codec;
+pub mod slotted;
 pub mod sponsorship;
 pub mod staged_put;
 pub mod transaction;
@@ -58,6 +59,7 @@ pub use request::{
     HeldShard, LedgerTip, NodeStatus, PutShard, ReadShard, Refusal, RefusalCode, Request, RequestError,
     Response, ShardRef, ShardSlice, SignedReceipt,
 };
+pub use slotted::SlottedVersion;
 pub use sponsorship::Sponsorship;
 pub use staged_put::StagedPut;
 pub use transaction::{Action, NodeEntry, SignedTransaction, Transaction, VerifiedTransaction};

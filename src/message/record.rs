@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::frame::{Dek, DekCommit};
 use crate::message::generated as wire_format;
-use crate::message::{Opening, Violation, wire};
+use crate::message::{Opening, SlottedVersion, Violation, wire};
 use crate::types::limits::{FRAME_LEN, MAX_CACHED_EXTENTS, MAX_METADATA_LEN, MAX_SEGMENT_LEN, TAG_LEN};
 use crate::types::{Hash, Locator, RecordName, SegmentId, Timestamp, VersionId};
 
@@ -67,6 +67,8 @@ pub enum VersionState {
     Deleted,
     /// The record has this content.
     Stored(StoredVersion),
+    /// The record has this content, and its data key is in a keyslot at the static nodes.
+    Slotted(SlottedVersion),
 }
 
 /// What the index knows of a version's content.
@@ -99,7 +101,7 @@ impl Extent {
         self.plain_len.checked_add(tags)
     }
 
-    fn encode(&self) -> wire_format::Extent {
+    pub(super) fn encode(&self) -> wire_format::Extent {
         wire_format::Extent {
             segment: self.segment.0.to_vec(),
             offset: self.offset,
@@ -122,7 +124,7 @@ impl Extent {
 }
 
 impl Locator {
-    fn encode(&self) -> wire_format::Locator {
+    pub(super) fn encode(&self) -> wire_format::Locator {
         wire_format::Locator {
             segment: self.segment.0.to_vec(),
             offset: self.offset,
@@ -131,7 +133,7 @@ impl Locator {
         }
     }
 
-    fn decode(found: &wire_format::Locator) -> Result<Self, Violation> {
+    pub(super) fn decode(found: &wire_format::Locator) -> Result<Self, Violation> {
         let locator = Self {
             segment: wire::segment(&found.segment)?,
             offset: found.offset,
@@ -215,6 +217,20 @@ fn decode_extents(found: &[wire_format::Extent]) -> Result<Vec<Extent>, Violatio
     found.iter().map(Extent::decode).collect()
 }
 
+/// The extents of a row, as far as it caches them.
+pub(super) fn decode_cached_extents(
+    size: u64,
+    found: &[wire_format::Extent],
+) -> Result<Vec<Extent>, Violation> {
+    wire::within(found.len() <= MAX_CACHED_EXTENTS)?;
+    let extents = decode_extents(found)?;
+    // None cached: the record is empty, or has more than a row caches.
+    if !extents.is_empty() {
+        check_size(size, &extents)?;
+    }
+    Ok(extents)
+}
+
 /// The extents cover the record, and an empty record has none.
 fn check_size(size: u64, extents: &[Extent]) -> Result<(), Violation> {
     let covered = extents.iter().try_fold(0_u64, |sum, extent| sum.checked_add(extent.plain_len));
@@ -228,6 +244,7 @@ impl VersionEntry {
         let mut row = match &self.state {
             VersionState::Deleted => wire_format::VersionEntry { deleted: true, ..Default::default() },
             VersionState::Stored(stored) => stored.encode(),
+            VersionState::Slotted(slotted) => slotted.encode(),
         };
         row.version = self.version.0.to_vec();
         row.created_micros = self.created.unix_micros();
@@ -252,7 +269,10 @@ impl VersionEntry {
             let state = (found == marker).then_some(VersionState::Deleted).ok_or(Violation::Malformed)?;
             return Ok(Self { version, created, state });
         }
-        let state = VersionState::Stored(StoredVersion::decode(found)?);
+        let state = match found.dealing {
+            Some(dealing) => VersionState::Slotted(SlottedVersion::decode(found, dealing)?),
+            None => VersionState::Stored(StoredVersion::decode(found)?),
+        };
         Ok(Self { version, created, state })
     }
 }
@@ -275,13 +295,11 @@ impl StoredVersion {
 
     fn decode(found: wire_format::VersionEntry) -> Result<Self, Violation> {
         let dek = Zeroizing::new(found.dek);
-        wire::within(found.extents.len() <= MAX_CACHED_EXTENTS)?;
-        let extents = decode_extents(&found.extents)?;
-        // None cached: the record is empty, or has more than a row caches.
-        if !extents.is_empty() {
-            check_size(found.size, &extents)?;
-        }
+        let extents = decode_cached_extents(found.size, &found.extents)?;
         wire::within(found.content_type.as_ref().is_none_or(|text| text.len() <= MAX_METADATA_LEN))?;
+        if !found.commitment.is_empty() {
+            return Err(Violation::Malformed);
+        }
         Ok(Self {
             size: found.size,
             content_version: VersionId(wire::array(&found.content_version)?),

@@ -197,6 +197,14 @@ rejections! {
     MayNotVeto = 90, "only the vault's owner, and whom the grant names for that, may veto";
     /// The opening is known, or as many are as are kept.
     OpeningKnown = 91, "the opening is known";
+    /// The ledger carried out no such erasure at that height.
+    NoSuchErasure = 80, "the ledger carried out no such erasure at that height";
+    /// The version was taken out of these scopes already.
+    AlreadyWithdrawn = 81, "the version was withdrawn already";
+    /// The vault was erased: nothing comes into it any more.
+    VaultErased = 108, "the vault was erased";
+    /// The vault has more segments than its erasure frees: release them before.
+    SegmentsLeft(have: u64) = 109, "the vault has {have} segments still: release them before";
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Requests to a node, storage or static, and its responses, as words; their codec is `request_codec`.
 
 use crate::message::Violation;
+use crate::message::access::ReleaseReceipt;
 use crate::types::{Hash, Height, NetworkId, SegmentId, Timestamp, VaultId};
 
 /// Version of the protocol spoken here.
@@ -40,6 +41,13 @@ pub enum Request {
     },
     /// Free every shard of these segments.
     ReleaseSegments {
+        /// The vault that they are of.
+        vault: VaultId,
+        /// At most [`MAX_BATCH_ITEMS`](crate::types::limits::MAX_BATCH_ITEMS).
+        segments: Vec<SegmentId>,
+    },
+    /// Free every shard of these segments, and sign that there is none of them any more.
+    CertifyRelease {
         /// The vault that they are of.
         vault: VaultId,
         /// At most [`MAX_BATCH_ITEMS`](crate::types::limits::MAX_BATCH_ITEMS).
@@ -85,7 +93,8 @@ impl Request {
             | Self::ReadShard(ReadShard { vault, .. })
             | Self::HaveShards { vault, .. }
             | Self::ListShards { vault, .. }
-            | Self::ReleaseSegments { vault, .. } => Some(*vault),
+            | Self::ReleaseSegments { vault, .. }
+            | Self::CertifyRelease { vault, .. } => Some(*vault),
             Self::GetStatus
             | Self::Consensus { .. }
             | Self::Cosign { .. }
@@ -165,6 +174,8 @@ pub enum Response {
         /// Their bytes.
         bytes: u64,
     },
+    /// Of these segments it has no shard any more. Unverified.
+    ReleaseReceipt(ReleaseReceipt),
     /// The node's state.
     Status(NodeStatus),
     /// It is done.

@@ -2,6 +2,8 @@
 
 use prost::Message as _;
 
+use crate::message::access::ReleaseReceipt;
+use crate::message::canonical::Canonical as _;
 use crate::message::generated as wire_format;
 use crate::message::generated::{RefusalCode as Code, request, response};
 use crate::message::request::{
@@ -13,7 +15,7 @@ use crate::types::limits::{
     MAX_ACCESS_MESSAGE_LEN, MAX_ANSWER_LEN, MAX_BATCH_ITEMS, MAX_CONSENSUS_MESSAGE_LEN, MAX_READ_LEN,
     MAX_SHARD_LEN, MAX_TRANSACTION_LEN, SLICE_LEN,
 };
-use crate::types::{Hash, Height, NetworkId, Timestamp};
+use crate::types::{Hash, Height, NetworkId, SegmentId, Timestamp};
 
 /// Chaining values of one proof: two a level, and no shard's tree is this deep.
 const MAX_PROOF_LEN: usize = 64;
@@ -37,6 +39,12 @@ impl Request {
             }),
             Self::ReleaseSegments { vault, segments } => {
                 request::Kind::ReleaseSegments(wire_format::ReleaseSegments {
+                    segments: segments.iter().map(|segment| segment.0.to_vec()).collect(),
+                    vault: vault.0.to_vec(),
+                })
+            }
+            Self::CertifyRelease { vault, segments } => {
+                request::Kind::CertifyRelease(wire_format::CertifyRelease {
                     segments: segments.iter().map(|segment| segment.0.to_vec()).collect(),
                     vault: vault.0.to_vec(),
                 })
@@ -88,10 +96,12 @@ impl Request {
                 Self::HaveShards { vault: wire::vault(&have.vault)?, shards }
             }
             request::Kind::ReleaseSegments(release) => {
-                wire::within(release.segments.len() <= MAX_BATCH_ITEMS)?;
-                let segments = release.segments.iter().map(|segment| wire::segment(segment));
-                let segments = segments.collect::<Result<_, _>>()?;
+                let segments = decode_segments(&release.segments)?;
                 Self::ReleaseSegments { vault: wire::vault(&release.vault)?, segments }
+            }
+            request::Kind::CertifyRelease(release) => {
+                let segments = decode_segments(&release.segments)?;
+                Self::CertifyRelease { vault: wire::vault(&release.vault)?, segments }
             }
             request::Kind::ListShards(wire_format::ListShards { after, vault }) => {
                 let after = after.as_ref().map(ShardRef::decode).transpose()?;
@@ -116,6 +126,11 @@ impl Request {
             request::Kind::AskLedger(wire_format::AskLedger { question }) => Self::AskLedger(question),
         })
     }
+}
+
+fn decode_segments(found: &[Vec<u8>]) -> Result<Vec<SegmentId>, Violation> {
+    wire::within(found.len() <= MAX_BATCH_ITEMS)?;
+    found.iter().map(|segment| wire::segment(segment)).collect()
 }
 
 impl ShardRef {
@@ -209,6 +224,9 @@ impl Response {
             Self::Released { shards, bytes } => {
                 response::Kind::Released(wire_format::Released { shards: *shards, bytes: *bytes })
             }
+            Self::ReleaseReceipt(receipt) => {
+                response::Kind::ReleaseReceipt(wire_format::ReleaseReceipt { receipt: receipt.encode() })
+            }
             Self::Status(status) => response::Kind::Status(status.encode()),
             Self::Done => response::Kind::Done(wire_format::Done {}),
             Self::Answer { len } => response::Kind::Answer(wire_format::Answer { len: *len }),
@@ -233,6 +251,9 @@ impl Response {
             }
             response::Kind::Released(wire_format::Released { shards, bytes }) => {
                 Self::Released { shards, bytes }
+            }
+            response::Kind::ReleaseReceipt(wire_format::ReleaseReceipt { receipt }) => {
+                Self::ReleaseReceipt(ReleaseReceipt::decode(&receipt)?)
             }
             response::Kind::Status(status) => Self::Status(NodeStatus::decode(status)?),
             response::Kind::Done(wire_format::Done {}) => Self::Done,

@@ -6,7 +6,8 @@ use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
 use crate::message::access::{
-    EmergencyApproval, EmergencyOpening, EmergencyRequest, EntryBatch, Grant, KeySharing, LogHead,
+    EmergencyApproval, EmergencyOpening, EmergencyRequest, EntryBatch, Erasure, ErasureClaim, Grant,
+    KeySharing, LogHead, TaggedVersion,
 };
 use crate::message::anchor::{Anchor, NodeNumber};
 use crate::message::canonical::{Canonical, read_bytes, read_label, take, write_bytes};
@@ -152,6 +153,19 @@ pub enum Action {
     },
     /// A static node says that it opened something in an emergency.
     EmergencyOpened(EmergencyOpening),
+    /// Erases versions, as [`Erase`](Self::Erase) does one.
+    EraseVersions(Erasure),
+    /// Takes a version out of all scopes but one, which stays its owner's.
+    Withdraw {
+        /// The vault.
+        vault: VaultId,
+        /// The version.
+        version: TaggedVersion,
+        /// The scope whose keyslot stays.
+        keep: ScopeTag,
+    },
+    /// Says that there is a certificate of erasures.
+    CertifyErasure(ErasureClaim),
 }
 
 /// What a transaction's nonce counts. Anchors of different collections do not wait for each other, and two devices of one
@@ -417,6 +431,13 @@ impl Canonical for Action {
                 request.write(to);
             }
             Self::EmergencyOpened(opening) => opening.write(to),
+            Self::EraseVersions(erasure) => erasure.write(to),
+            Self::Withdraw { vault, version, keep } => {
+                vault.write(to);
+                version.write(to);
+                keep.write(to);
+            }
+            Self::CertifyErasure(claim) => claim.write(to),
         }
     }
 
@@ -459,6 +480,13 @@ impl Canonical for Action {
             61 => Self::EmergencyApprove(Box::new(Canonical::read(from)?)),
             62 => Self::EmergencyVeto { vault: Canonical::read(from)?, request: Canonical::read(from)? },
             63 => Self::EmergencyOpened(Canonical::read(from)?),
+            50 => Self::EraseVersions(Canonical::read(from)?),
+            51 => Self::Withdraw {
+                vault: Canonical::read(from)?,
+                version: Canonical::read(from)?,
+                keep: Canonical::read(from)?,
+            },
+            52 => Self::CertifyErasure(Canonical::read(from)?),
             _ => return Err(Violation::Malformed),
         })
     }
@@ -508,6 +536,9 @@ impl Action {
             Self::EmergencyApprove(_) => 61,
             Self::EmergencyVeto { .. } => 62,
             Self::EmergencyOpened(_) => 63,
+            Self::EraseVersions(_) => 50,
+            Self::Withdraw { .. } => 51,
+            Self::CertifyErasure(_) => 52,
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
 
 use crate::crypto::sign::KeyPair;
+use crate::message::access::ReleaseReceipt;
 use crate::message::{
     HeldShard, NodeStatus, PutShard, ReadShard, Request, Response, ShardRef, ShardSlice, SignedReceipt,
     Violation,
@@ -196,6 +197,23 @@ impl Peers {
         let fits = |response: &Response| no_body(matches!(response, Response::Released { .. }));
         match self.ask(node, &Request::ReleaseSegments { vault, segments }, fits).await? {
             Response::Released { shards, bytes } => Ok((shards, bytes)),
+            _ => Err(Violation::WrongResponse.into()),
+        }
+    }
+
+    /// The same; the node signs which of them it has no shard of any more.
+    ///
+    /// # Errors
+    /// [`CallError`]. Sent again after any error, it does no harm.
+    pub async fn certify_release(
+        &self,
+        node: &PublicKey,
+        vault: VaultId,
+        segments: Vec<SegmentId>,
+    ) -> Result<ReleaseReceipt, CallError> {
+        let fits = |response: &Response| no_body(matches!(response, Response::ReleaseReceipt(_)));
+        match self.ask(node, &Request::CertifyRelease { vault, segments }, fits).await? {
+            Response::ReleaseReceipt(receipt) => Ok(receipt),
             _ => Err(Violation::WrongResponse.into()),
         }
     }

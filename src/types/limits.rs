@@ -353,6 +353,24 @@ pub const OPEN_WINDOW_MICROS: u64 = 60 * 1_000_000;
 /// Bytes of the sealed line that tells a scope's list of a record: a name, a type and some numbers.
 pub const MAX_LINE_LEN: usize = 2_048;
 
+/// Versions that one transaction erases: 32 KiB of it.
+pub const MAX_ERASURE_VERSIONS: usize = 1_024;
+
+/// Segments that the erasure of a vault frees: those that no anchor could release any more, as each brings a pack.
+pub const MAX_LAST_SEGMENTS: u64 = 4_096;
+
+/// Erasures of one certificate: thirty-two thousand versions.
+pub const MAX_CLAIM_ERASURES: usize = 32;
+
+/// Rows of each kind in a certificate.
+pub const MAX_CERTIFICATE_ROWS: usize = 32_768;
+
+/// Bytes of what an owner calls what was erased: an address.
+pub const MAX_SUBJECT_LEN: usize = 1_200;
+
+/// Bytes of a certificate's file.
+pub const MAX_CERTIFICATE_LEN: usize = 32 << 20;
+
 // A client's shards outlive its patience; and who waits for a block is answered before its caller gives up.
 const _: () = assert!(UNANCHORED_LIFE_MICROS > UPLOAD_LIFE_MICROS);
 const _: () = assert!(BLOCK_WAIT_MILLIS < 30_000);

@@ -3,6 +3,7 @@
 //! Row 1: imports nothing of the crate, does no I/O, reads no clock. Next file to read: [`limits`].
 
 pub mod access;
+pub mod class;
 pub mod code;
 pub mod committee;
 pub mod height;
@@ -15,6 +16,7 @@ pub mod network;
 pub mod time;
 
 pub use access::{BatchId, Day, GrantId, RecordTag, ScopePath, ScopePathError, ScopeTag, ShareIndex, SlotId};
+pub use class::CollectionClass;
 pub use code::Code;
 pub use committee::{Committee, CommitteeError};
 pub use height::{Height, Round};

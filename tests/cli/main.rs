@@ -4,6 +4,7 @@
 
 mod access;
 mod emergency;
+mod erase;
 mod faults;
 mod ledger;
 mod members;

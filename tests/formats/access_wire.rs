@@ -13,9 +13,11 @@ use xvault::message::access::desk::{
 use xvault::message::access::open::{
     ListedLine, OpenItem, OpenReply, OpenRequest, OpenedItem, SignedOpenRequest,
 };
+use xvault::message::access::own_slots::{OwnSlot, OwnSlots};
 use xvault::message::access::{
-    AccessNotes, BodyScope, Denial, DepositKind, EmergencyCard, EmergencyPolicy, Grant, GrantBody,
-    GrantedScope, KeyPackage, ListLine, NotedGrant, NotedScope, Rights, RoleCertificate, SealedCard,
+    AccessNotes, BodyScope, DeletionReceipt, Denial, DepositKind, EmergencyCard, EmergencyPolicy, Erasure,
+    Grant, GrantBody, GrantedScope, KeyPackage, ListLine, NotedGrant, NotedScope, Rights, RoleCertificate,
+    SealedCard, TaggedVersion,
 };
 use xvault::message::{Canonical, Violation};
 use xvault::types::*;
@@ -75,8 +77,16 @@ fn request() -> OpenRequest {
     }
 }
 
+fn keyslot() -> Keyslot {
+    Keyslot::from_slice(&[&[1][..], &[9; Keyslot::LEN - 1]].concat()).unwrap()
+}
+
+const fn tagged(nth: u8) -> TaggedVersion {
+    TaggedVersion { record: RecordTag([nth; 16]), version: VersionId([nth; 16]) }
+}
+
 fn reply() -> OpenReply {
-    let slot = Keyslot::from_slice(&[&[1][..], &[9; Keyslot::LEN - 1]].concat()).unwrap();
+    let slot = keyslot();
     let line = ListedLine { record: RecordTag([1; 16]), version: VersionId([2; 16]), line: vec![3; 60] };
     OpenReply {
         request: Hash([1; 32]),
@@ -184,6 +194,13 @@ fn what_desks_are_told_and_answer_has_one_encoding() {
         DeskRequest::Commitments { vault },
         DeskRequest::Log { vault, after: Some(1), nonce },
         DeskRequest::Package { vault, hash, kind: DepositKind::GrantBody },
+        DeskRequest::OwnSlots(OwnSlots {
+            vault,
+            scope: ScopeTag([6; 16]),
+            generation: 0,
+            versions: vec![tagged(1), tagged(2)],
+        }),
+        DeskRequest::Deleted(Erasure { vault, versions: vec![tagged(1), tagged(2)] }),
     ]);
     let page =
         LogPage { first: 1, entries: vec![vec![1; 30], vec![]], size: 3, head: hash, signature: [4; 64] };
@@ -204,7 +221,17 @@ fn what_desks_are_told_and_answer_has_one_encoding() {
         DeskAnswer::Commitments(Some(vec![1; 90])),
         DeskAnswer::Package(Some(vec![2; 90])),
         DeskAnswer::Package(None),
+        DeskAnswer::OwnSlots(vec![OwnSlot::Here(Box::new(keyslot())), OwnSlot::Erased, OwnSlot::Missing]),
+        DeskAnswer::Deleted(DeletionReceipt::sign(
+            &NETWORK,
+            &vault,
+            hash,
+            Timestamp::from_unix_millis(4),
+            &pair(1),
+        )),
     ]);
+    let many = OwnSlots { vault, scope: ScopeTag([6; 16]), generation: 0, versions: vec![tagged(1); 257] };
+    assert_eq!(OwnSlots::decode(&many.encode()).map(drop), Err(Violation::OutOfBounds));
     canonical(&[reply()]);
     canonical(&[request()]);
     canonical(&[entry(None), entry(Some(Denial::OverQuota))]);

@@ -10,6 +10,7 @@ use std::fmt::Debug;
 use crate::random::{Random, fuzz};
 use xvault::crypto::frame::{Dek, DekCommit};
 use xvault::crypto::sign::KeyPair;
+use xvault::message::access::ReleaseReceipt;
 use xvault::message::changeset::{RecordChange, What};
 use xvault::message::*;
 use xvault::types::*;
@@ -86,6 +87,14 @@ fn stored() -> VersionEntry {
     VersionEntry { version: VersionId(random.array()), created: Timestamp::from_unix_millis(9), state }
 }
 
+/// The same, of a shreddable collection.
+fn slotted() -> VersionEntry {
+    let VersionState::Stored(stored) = stored().state else { unreachable!() };
+    let entry = self::stored();
+    let state = VersionState::Slotted(SlottedVersion::of(stored, entry.version, 0));
+    VersionEntry { state, ..entry }
+}
+
 fn deleted() -> VersionEntry {
     VersionEntry { state: VersionState::Deleted, ..stored() }
 }
@@ -109,6 +118,7 @@ fn requests() -> Vec<Request> {
         Request::HaveShards { vault: VAULT, shards: vec![shard(), shard()] },
         Request::HaveShards { vault: VAULT, shards: vec![] },
         Request::ReleaseSegments { vault: VAULT, segments: vec![shard().segment] },
+        Request::CertifyRelease { vault: VAULT, segments: vec![shard().segment] },
         Request::GetStatus,
         Request::Consensus { len: 9 },
         Request::Cosign { height: Height(7), cosignature: vec![1; 90] },
@@ -197,6 +207,11 @@ fn empty_status() -> NodeStatus {
     }
 }
 
+fn release_receipt() -> ReleaseReceipt {
+    let (key, time) = (KeyPair::from_secret(&[1; 32]), Timestamp::from_unix_millis(5));
+    ReleaseReceipt::sign(&NetworkId([1; 32]), &VAULT, time, vec![shard().segment], &key)
+}
+
 fn responses() -> Vec<Response> {
     let hash = Hash(random().array());
     let mut all: Vec<_> = refusals().into_iter().map(Response::Refusal).collect();
@@ -211,6 +226,7 @@ fn responses() -> Vec<Response> {
         Response::Answer { len: 9 },
         Response::Shards(vec![HeldShard { shard: shard(), root: hash, len: 9 }; 2]),
         Response::Shards(vec![]),
+        Response::ReleaseReceipt(release_receipt()),
     ]);
     all
 }
@@ -230,8 +246,18 @@ fn record_headers() {
 
 #[test]
 fn version_entries() {
-    fuzz(&[stored(), deleted()], |entry| entry.encode().to_vec(), VersionEntry::decode);
+    fuzz(&[stored(), slotted(), deleted()], |entry| entry.encode().to_vec(), VersionEntry::decode);
     truncate(&stored().encode(), VersionEntry::decode);
+    truncate(&slotted().encode(), VersionEntry::decode);
+    // What is in a keyslot is not beside it.
+    let VersionState::Slotted(version) = slotted().state else { unreachable!() };
+    let VersionState::Stored(whole) = stored().state else { unreachable!() };
+    let bytes = slotted().encode();
+    for secret in [&whole.dek.as_bytes()[..], &whole.content.0] {
+        assert!(!bytes.windows(32).any(|at| at == secret));
+    }
+    assert_eq!(version.clone().complete(whole.dek.clone(), whole.content), whole);
+    assert_eq!(version.commitment, whole.opening(stored().version).leaf());
 }
 
 #[test]
@@ -245,9 +271,27 @@ fn changesets() {
             change("a", What::Erase(VersionId([9; 16]))),
         ],
         standalone: true,
+        class: CollectionClass::Durable,
     };
-    let none = Changeset { collection: "scans".parse().unwrap(), changes: vec![], standalone: false };
-    fuzz(&[all.clone(), none], |changeset| changeset.encode().to_vec(), Changeset::decode);
+    let none = Changeset {
+        collection: "scans".parse().unwrap(),
+        changes: vec![],
+        standalone: false,
+        class: CollectionClass::Durable,
+    };
+    let class = CollectionClass::Shreddable;
+    let begins = Changeset { class, ..none.clone() };
+    let changes = vec![change("a", What::Version { entry: slotted(), segments: vec![descriptor()] })];
+    let slots = Changeset { changes: changes.clone(), ..begins.clone() };
+    fuzz(
+        &[all.clone(), none.clone(), begins, slots],
+        |changeset| changeset.encode().to_vec(),
+        Changeset::decode,
+    );
+    // No commit of a shreddable collection has a data key, and none of a durable one lacks one.
+    for wrong in [Changeset { class, ..all.clone() }, Changeset { changes, ..none }] {
+        assert_eq!(Changeset::decode(&wrong.encode()), Err(Violation::OutOfBounds));
+    }
     truncate(&all.encode(), Changeset::decode);
     assert_eq!(all.encode().len() % 64, 0);
     assert!(!format!("{all:?}").contains("222, 222"), "no data key in a log");
@@ -401,6 +445,7 @@ fn requests_out_of_bounds_are_refused() {
         Request::ReadShard(ReadShard { start: 1 << 40, ..read }),
         Request::HaveShards { vault: VAULT, shards: vec![shard(); 1_025] },
         Request::ReleaseSegments { vault: VAULT, segments: vec![shard().segment; 1_025] },
+        Request::CertifyRelease { vault: VAULT, segments: vec![shard().segment; 1_025] },
     ];
     for request in wrong {
         assert_eq!(Request::decode(&request.encode()), Err(Violation::OutOfBounds.into()), "{request:?}");

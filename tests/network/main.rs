@@ -12,6 +12,7 @@ mod anchors;
 mod behind;
 mod client;
 mod emergency;
+mod erasure;
 mod follower;
 mod hostile;
 mod kept;

@@ -6,14 +6,18 @@
 
 pub(crate) mod desk;
 pub mod emergency;
+pub mod erase;
 mod gathering;
 pub mod grantee;
 pub(crate) mod notes;
 pub mod owner;
 pub mod scope;
+pub(crate) mod shred;
 mod slots;
 
 pub use emergency::{Asked, HeldCard, SeenEmergency};
+pub use erase::EraseTarget;
 pub use grantee::{Shared, SharedRecord};
 pub use owner::{AccessEvent, GrantReport, GrantTerms, Granted, Revoked};
 pub use scope::{Scope, ScopeError, Subject};
+pub(crate) use slots::Version;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::client::access::desk::Desks;
 use crate::client::access::scope::Scope;
+use crate::client::access::shred::own_scope;
 use crate::client::context::random;
 use crate::client::ledger::{no_ledger, wrong_answer};
 use crate::client::settle::{LIFE_BLOCKS, Verdict, refused};
@@ -20,7 +21,7 @@ use crate::crypto::access::{Commitments, DayRange, Purpose, SealPublic};
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::rows::{Access, GrantRow};
 use crate::message::access::body::MAX_NOTE_LEN;
-use crate::message::access::desk::{DeskRequest, body_hash};
+use crate::message::access::desk::{DeskRequest, LogEntry, body_hash};
 use crate::message::access::notes::{MAX_NOTED_GRANTS, put_scope};
 use crate::message::access::package::commitments_hash;
 use crate::message::access::{
@@ -232,6 +233,16 @@ impl Client {
         Ok(())
     }
 
+    /// The entries of the access log as each of a quorum of the static nodes has them.
+    pub(in crate::client) async fn raw_access_log(&self) -> Result<Vec<LogEntry>, Error> {
+        self.owner()?.raw_access_log().await
+    }
+
+    /// Deals the vault's key to the static nodes, if that was never done.
+    pub(in crate::client) async fn share_key(&self) -> Result<(), Error> {
+        self.owner()?.shared().await.map(drop)
+    }
+
     /// Who opened what, and who was denied, as a quorum of the static nodes have it.
     ///
     /// # Errors
@@ -241,7 +252,7 @@ impl Client {
     }
 }
 
-fn is_rejection(error: &Error, rejection: Rejection) -> bool {
+pub(super) fn is_rejection(error: &Error, rejection: Rejection) -> bool {
     let source = std::error::Error::source(error);
     source.and_then(|source| source.downcast_ref::<Rejection>()) == Some(&rejection)
 }
@@ -328,6 +339,9 @@ impl Owner<'_> {
         if terms.scopes.is_empty() || terms.scopes.len() > MAX_GRANT_SCOPES {
             let message = format!("a grant has 1 to {MAX_GRANT_SCOPES} scopes");
             return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        if terms.scopes.iter().any(|(path, _)| *path == own_scope()) {
+            return Err(Error::new(ErrorKind::Invalid, "nobody is let into the owner's own scope"));
         }
         if terms.expires <= terms.not_before || terms.expires <= crate::runtime::wall_time() {
             return Err(Error::new(ErrorKind::Invalid, "the grant would be over before it begins"));

@@ -15,12 +15,12 @@ use crate::types::{
 
 /// A version that is to be in a scope.
 #[derive(Debug, Clone)]
-pub(super) struct Version {
-    pub(super) collection: CollectionName,
-    pub(super) name: RecordName,
-    pub(super) version: VersionId,
-    pub(super) created: Timestamp,
-    pub(super) stored: StoredVersion,
+pub(crate) struct Version {
+    pub(crate) collection: CollectionName,
+    pub(crate) name: RecordName,
+    pub(crate) version: VersionId,
+    pub(crate) created: Timestamp,
+    pub(crate) stored: StoredVersion,
 }
 
 impl Version {

@@ -92,6 +92,11 @@ impl Canonical for Question {
                 vault.write(to);
                 scope.write(to);
             }
+            Self::Erasure { vault, erasure } => {
+                to.push(70);
+                vault.write(to);
+                erasure.write(to);
+            }
             Self::Segments { vault, segments } => {
                 to.push(64);
                 vault.write(to);
@@ -145,6 +150,7 @@ impl Canonical for Question {
             64 => {
                 Self::Segments { vault: Canonical::read(from)?, segments: read_list(from, MAX_ANSWER_ROWS)? }
             }
+            70 => Self::Erasure { vault: Canonical::read(from)?, erasure: Canonical::read(from)? },
             65 => Self::Roster { roster: Canonical::read(from)? },
             100 => Self::Emergencies { vault: Canonical::read(from)? },
             101 => Self::EmergencyOpenings { request: Canonical::read(from)? },
@@ -384,6 +390,10 @@ impl Canonical for Answer {
                 to.push(62);
                 generation.write(to);
             }
+            Self::Erasure(height) => {
+                to.push(70);
+                height.write(to);
+            }
             Self::Segments(segments) => {
                 to.push(63);
                 write_list(segments, to);
@@ -437,6 +447,7 @@ impl Canonical for Answer {
             63 => Self::Segments(read_list(from, MAX_ANSWER_ROWS)?),
             100 => Self::Emergencies(read_pairs(from)?),
             101 => Self::EmergencyOpenings(read_pairs(from)?),
+            70 => Self::Erasure(Canonical::read(from)?),
             64 => Self::Roster(Option::<Roster>::read(from)?.map(Box::new)),
             _ => return Err(Violation::Malformed),
         })

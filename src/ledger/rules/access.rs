@@ -9,6 +9,7 @@ use crate::ledger::rows::{
     ACCESS, Access, BATCH_NUMBERS, BATCHES, Batch, ERASED, GENERATIONS, GRANTEES, GRANTS, GrantRow, Grantee,
     LOG_HEADS, STATICS, Sharing,
 };
+use crate::ledger::rules::erasure::require_alive;
 use crate::ledger::rules::{Context, Outcome, Refused, require_owner, require_writer};
 use crate::message::access::{EntryBatch, Grant, KeySharing, LogHead};
 use crate::message::rejection::Rejection;
@@ -23,6 +24,7 @@ pub(super) fn share<R: Read>(
     shared: &KeySharing,
 ) -> Outcome {
     require_owner(state, author, &shared.vault)?;
+    require_alive(state, &shared.vault)?;
     if query::tip(state)?.record.next_roster() != shared.roster {
         return Err(Rejection::RosterMoved.into());
     }
@@ -54,6 +56,7 @@ pub(super) fn grant<R: Read>(
     grant: &Grant,
 ) -> Outcome {
     require_owner(state, author, &grant.vault)?;
+    require_alive(state, &grant.vault)?;
     let mut row = shared(state, &grant.vault)?;
     let key = (grant.vault, grant.grant);
     if GRANTS.contains(state, &key)? {
@@ -101,6 +104,7 @@ pub(super) fn add_entries<R: Read>(
     batch: &EntryBatch,
 ) -> Outcome {
     require_writer(state, author, &batch.vault)?;
+    require_alive(state, &batch.vault)?;
     let mut row = shared(state, &batch.vault)?;
     let id = (batch.vault, batch.batch);
     if BATCH_NUMBERS.contains(state, &id)? {

@@ -2,6 +2,7 @@
 
 use crate::ledger::read::{Overlay, Read};
 use crate::ledger::rows::{COUNTERS, HEADS, Head, SEGMENTS, Segment, VAULTS, Vault};
+use crate::ledger::rules::erasure::require_alive;
 use crate::ledger::rules::{Context, Outcome, require_writer};
 use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, PackCommit};
 use crate::message::rejection::Rejection;
@@ -15,6 +16,7 @@ pub(super) fn advance<R: Read>(
     anchor: &Anchor,
 ) -> Outcome {
     require_writer(state, author, &anchor.vault)?;
+    require_alive(state, &anchor.vault)?;
     let place = (anchor.vault, anchor.collection);
     let head = HEADS.get(state, &place)?;
     let found = head.as_ref().map(|head| head.anchor);

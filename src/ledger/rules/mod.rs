@@ -17,6 +17,7 @@ mod admission;
 mod anchor;
 mod correction;
 pub(super) mod emergency;
+mod erasure;
 mod evidence;
 mod governance;
 mod placement;
@@ -134,6 +135,9 @@ fn dispatch<R: Read>(state: &mut Overlay<'_, R>, context: &Context, signed: &Sig
         Action::EmergencyApprove(approval) => emergency::approve(state, author, approval),
         Action::EmergencyVeto { vault, request } => emergency::veto(state, author, vault, request),
         Action::EmergencyOpened(opening) => emergency::opened(state, author, opening),
+        Action::EraseVersions(erasure) => erasure::erase(state, context, author, erasure),
+        Action::Withdraw { vault, version, keep } => erasure::withdraw(state, author, vault, *version, *keep),
+        Action::CertifyErasure(claim) => erasure::certify(state, author, claim),
     }
 }
 
@@ -147,7 +151,10 @@ const fn vault_of(action: &Action) -> Option<&VaultId> {
         | Action::RemoveWriter { vault, .. }
         | Action::Revoke { vault, .. }
         | Action::Erase { vault, .. }
-        | Action::BumpScope { vault, .. } => Some(vault),
+        | Action::BumpScope { vault, .. }
+        | Action::Withdraw { vault, .. } => Some(vault),
+        Action::EraseVersions(erasure) => Some(&erasure.vault),
+        Action::CertifyErasure(claim) => Some(&claim.vault),
         Action::ShareKey(sharing) => Some(&sharing.vault),
         Action::Grant(grant) => Some(&grant.vault),
         Action::AddEntries(batch) => Some(&batch.vault),

@@ -13,7 +13,7 @@ pub(super) fn shared() -> World {
     world
 }
 
-fn sharing(world: &World, dealing: u32) -> Action {
+pub(super) fn sharing(world: &World, dealing: u32) -> Action {
     let roster = query::next_roster(&world.state).unwrap().hash();
     Action::ShareKey(KeySharing {
         vault: vault(1),

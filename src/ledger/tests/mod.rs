@@ -26,6 +26,7 @@ mod anchors;
 mod blocks;
 mod bundles;
 mod emergencies;
+mod erasure;
 mod governance;
 mod opening;
 mod order;

@@ -9,7 +9,7 @@ use crate::ledger::access::{Decision, EmergencyUse, Facts, decide};
 use crate::ledger::read::ReadError;
 use crate::message::Violation;
 use crate::message::access::open::{LIST_VERSION, OpenItem, OpenRequest, SignedOpenRequest};
-use crate::message::access::{Denial, Grant, Rights};
+use crate::message::access::{Denial, Grant, Rights, TaggedVersion};
 use crate::message::canonical::Canonical as _;
 use crate::types::limits::{OPEN_LEASE_MICROS, OPEN_WINDOW_MICROS};
 
@@ -225,6 +225,22 @@ fn a_grant_ends_with_its_time_its_revocation_and_an_erasure() {
     world.accept(9, revoke(1));
     let now = query::tip(&world.state).unwrap().record.time;
     assert_eq!(at(&world, now), Err((Denial::Revoked, true)));
+}
+
+#[test]
+fn a_version_that_was_withdrawn_opens_in_the_scope_that_stays_alone() {
+    for (keep, opens) in [(ScopeTag([9; 16]), false), (SCOPE, true)] {
+        let (mut world, _) = granted();
+        let version = TaggedVersion { record: RECORD, version: VERSION };
+        world.accept(9, Action::Withdraw { vault: vault(1), version, keep });
+        let now = query::tip(&world.state).unwrap().record.time;
+        let signed = request(now).sign(&pair(101));
+        let decision = decide(&world.state, &Node::default(), now, false, &signed).unwrap();
+        match decided(decision) {
+            Err(denied) => assert!(!opens && denied == (Denial::Erased, true), "{denied:?}"),
+            Ok(_) => assert!(opens),
+        }
+    }
 }
 
 /// C15: no byte of a signed request can be changed.

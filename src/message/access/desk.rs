@@ -5,7 +5,9 @@ use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
 use crate::message::access::denial::Denial;
+use crate::message::access::erasure::{DeletionReceipt, Erasure};
 use crate::message::access::open::OpenItem;
+use crate::message::access::own_slots::{OwnSlot, OwnSlots};
 use crate::message::access::package::{MAX_COMMITMENTS_LEN, read_seal_public};
 use crate::message::canonical::{
     Canonical, read_bytes, read_label, read_list, read_long, write_bytes, write_list, write_long,
@@ -107,6 +109,10 @@ pub enum DeskRequest {
         /// What it is.
         kind: DepositKind,
     },
+    /// Keyslots that are the asker's own.
+    OwnSlots(OwnSlots),
+    /// Is nothing of an erasure of the asker's left here?
+    Deleted(Erasure),
 }
 
 /// A version in a scope, after the number of the batch that brought it.
@@ -137,6 +143,10 @@ pub enum DeskAnswer {
     Commitments(Option<Vec<u8>>),
     /// A package; none if it is not here.
     Package(Option<Vec<u8>>),
+    /// For each version that was asked for, in order.
+    OwnSlots(Vec<OwnSlot>),
+    /// Nothing is.
+    Deleted(DeletionReceipt),
 }
 
 /// The key to which shares for a static node are sealed now, signed with its identity.
@@ -365,6 +375,14 @@ impl Canonical for DeskRequest {
                 hash.write(to);
                 kind.write(to);
             }
+            Self::OwnSlots(asked) => {
+                to.push(20);
+                asked.write(to);
+            }
+            Self::Deleted(erasure) => {
+                to.push(21);
+                erasure.write(to);
+            }
         }
     }
 
@@ -403,6 +421,8 @@ impl Canonical for DeskRequest {
                 hash: Canonical::read(from)?,
                 kind: Canonical::read(from)?,
             },
+            20 => Self::OwnSlots(Canonical::read(from)?),
+            21 => Self::Deleted(Canonical::read(from)?),
             _ => return Err(Violation::Malformed),
         })
     }
@@ -569,6 +589,14 @@ impl Canonical for DeskAnswer {
                 to.push(9);
                 write_option(commitments.as_deref(), to);
             }
+            Self::OwnSlots(slots) => {
+                to.push(20);
+                write_list(slots, to);
+            }
+            Self::Deleted(receipt) => {
+                to.push(21);
+                receipt.write(to);
+            }
         }
     }
 
@@ -594,6 +622,8 @@ impl Canonical for DeskAnswer {
                 let members: Vec<Member> = read_list(from, MAX_ANSWER_ROWS)?;
                 Self::Members(members.into_iter().map(Member::into_tuple).collect())
             }
+            20 => Self::OwnSlots(read_list(from, MAX_RELEASE_ITEMS)?),
+            21 => Self::Deleted(Canonical::read(from)?),
             _ => return Err(Violation::Malformed),
         })
     }

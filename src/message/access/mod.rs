@@ -5,25 +5,30 @@
 
 pub mod body;
 pub mod card;
+pub mod certificate;
 pub mod denial;
 pub mod desk;
 pub mod emergency;
 pub mod entry;
+pub mod erasure;
 pub mod grant;
 pub mod list_line;
 pub mod notes;
 pub mod open;
+pub mod own_slots;
 pub mod package;
 pub mod sharing;
 
 pub use body::{BodyScope, GrantBody, KeyPackage};
 pub use card::{EmergencyCard, SealedCard};
+pub use certificate::{Certified, ErasureCertificate, ErasureStatement, Remainder};
 pub use denial::Denial;
 pub use desk::DepositKind;
 pub use emergency::{
     EmergencyApproval, EmergencyOpening, EmergencyPolicy, EmergencyRequest, RoleCertificate,
 };
 pub use entry::{EntryBatch, RecordEntry, SlotEntry};
+pub use erasure::{CarriedOut, DeletionReceipt, Erasure, ErasureClaim, ReleaseReceipt, TaggedVersion};
 pub use grant::{Grant, GrantedScope, Rights};
 pub use list_line::ListLine;
 pub use notes::{AccessNotes, NotedGrant, NotedScope};

@@ -122,6 +122,13 @@ pub struct VersionEntry {
     /// 32 bytes: BLAKE3 of the record, padding excluded.
     #[prost(bytes = "vec", tag = "12")]
     pub content: ::prost::alloc::vec::Vec<u8>,
+    /// Of a shreddable collection, whose data keys are in keyslots at the static nodes: under which of the vault's PRF keys the
+    /// owner's keyslot is. Then `dek` and `content` are not set.
+    #[prost(uint32, optional, tag = "13")]
+    pub dealing: ::core::option::Option<u32>,
+    /// 32 bytes, with `dealing` only: the leaf that stands for the version in the tree of its anchor.
+    #[prost(bytes = "vec", tag = "14")]
+    pub commitment: ::prost::alloc::vec::Vec<u8>,
 }
 /// The plaintext of a pack's commit: what changes in a collection once an anchor brings it into effect. Framed as a
 /// record's header is: u32 little endian length, this message, zeros up to a multiple of 64 bytes.
@@ -136,6 +143,9 @@ pub struct Changeset {
     /// Whoever finds the pack may anchor it: its changes are under no condition and were acknowledged once it was stored.
     #[prost(bool, tag = "3")]
     pub standalone: bool,
+    /// The collection's data keys are in keyslots at the static nodes alone. It is so from the collection's first commit on.
+    #[prost(bool, tag = "4")]
+    pub shreddable: bool,
 }
 /// A change of one record.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -281,7 +291,7 @@ pub struct Request {
     /// Version of this protocol; 1. A node refuses others and names those it speaks.
     #[prost(uint32, tag = "1")]
     pub protocol: u32,
-    #[prost(oneof = "request::Kind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20")]
+    #[prost(oneof = "request::Kind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 30")]
     pub kind: ::core::option::Option<request::Kind>,
 }
 /// Nested message and enum types in `Request`.
@@ -311,6 +321,8 @@ pub mod request {
         ListShards(super::ListShards),
         #[prost(message, tag = "20")]
         Access(super::Access),
+        #[prost(message, tag = "30")]
+        CertifyRelease(super::CertifyRelease),
     }
 }
 /// Store a shard; its bytes follow the header. Answered by Response.receipt once durable.
@@ -382,6 +394,15 @@ pub struct ReleaseSegments {
     #[prost(bytes = "vec", tag = "2")]
     pub vault: ::prost::alloc::vec::Vec<u8>,
 }
+/// Free every shard of these segments, and sign that there is none of them any more. Answered by Response.release_receipt.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CertifyRelease {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub segments: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// 32 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub vault: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatus {
 }
@@ -422,7 +443,7 @@ pub struct AskLedger {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Response {
-    #[prost(oneof = "response::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "response::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 30")]
     pub kind: ::core::option::Option<response::Kind>,
 }
 /// Nested message and enum types in `Response`.
@@ -447,6 +468,8 @@ pub mod response {
         Answer(super::Answer),
         #[prost(message, tag = "9")]
         Shards(super::Shards),
+        #[prost(message, tag = "30")]
+        ReleaseReceipt(super::ReleaseReceipt),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -515,6 +538,13 @@ pub struct Released {
     pub shards: u64,
     #[prost(uint64, tag = "2")]
     pub bytes: u64,
+}
+/// A storage node's signed word that it has no shard of some segments any more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseReceipt {
+    /// In the ledger's fixed encoding.
+    #[prost(bytes = "vec", tag = "1")]
+    pub receipt: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeStatus {

@@ -55,6 +55,7 @@ impl Handler for Desk {
             | Request::ReadShard(_)
             | Request::HaveShards { .. }
             | Request::ListShards { .. }
+            | Request::CertifyRelease { .. }
             | Request::ReleaseSegments { .. } => Refusal::from(Violation::OutOfBounds).into(),
         }
     }

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::KeyPair;
+use crate::message::access::ReleaseReceipt;
 use crate::message::{
     Genesis, LedgerTip, NodeStatus, PutShard, Refusal, RefusalCode, Request, Response, Violation,
 };
@@ -188,9 +189,10 @@ impl StorageNode {
         };
         let ledger = follower.as_ref().map(|follower| follower.ledger().clone());
         let signer = Signer { network: config.network, key: config.key };
-        let writer = Writer::start(store, signer);
+        let writer = Writer::start(store, signer.clone());
         let handler = Node {
             network: config.network,
+            signer,
             reader: reader.clone(),
             writer: writer.handle(),
             gate: Gate::new(ledger.clone(), clock),
@@ -311,6 +313,7 @@ fn open_chain(dir: &Path, genesis: &Genesis) -> Result<LightChain, NodeError> {
 #[derive(Debug)]
 struct Node {
     network: NetworkId,
+    signer: Signer,
     reader: ShardReader,
     writer: writer::Handle,
     gate: Gate,
@@ -328,6 +331,9 @@ impl Handler for Node {
             Request::PutShard(put) => self.put(from, put, body).await.unwrap_or_else(Reply::from),
             Request::ReleaseSegments { vault, segments } => {
                 self.release(from, vault, segments).await.unwrap_or_else(Response::Refusal).into()
+            }
+            Request::CertifyRelease { vault, segments } => {
+                self.certify_release(from, vault, segments).await.unwrap_or_else(Response::Refusal).into()
             }
             Request::GetStatus => Response::Status(self.status()).into(),
             request => self.read(from, request).await.unwrap_or_else(Reply::from),
@@ -359,6 +365,31 @@ impl Node {
         let (free, refusal) = self.gate.releasable(&vault, segments).await?;
         let freed = self.writer.release(namespace, free).await;
         Ok(refusal.map_or(freed, Response::Refusal))
+    }
+
+    /// The same; signs which of them are gone, or says why none is.
+    async fn certify_release(
+        &self,
+        from: PublicKey,
+        vault: VaultId,
+        mut segments: Vec<SegmentId>,
+    ) -> Result<Response, Refusal> {
+        segments.sort_unstable();
+        segments.dedup();
+        let namespace = self.gate.admit_to(&from, &vault, Right::Write).await?;
+        let (free, refusal) = self.gate.releasable(&vault, segments).await?;
+        if let Some(refusal) = refusal.filter(|_| free.is_empty()) {
+            return Err(refusal);
+        }
+        // Durable before it is signed: the writer answers once the shards are gone.
+        match self.writer.release(namespace, free.clone()).await {
+            Response::Released { .. } => {
+                let Signer { network, key } = &self.signer;
+                let receipt = ReleaseReceipt::sign(network, &vault, self.clock.now(), free, key);
+                Ok(Response::ReleaseReceipt(receipt))
+            }
+            other => Ok(other),
+        }
     }
 
     /// Answers what only reads.

@@ -3,9 +3,11 @@
 use redb::{ReadableTable as _, WriteTransaction};
 
 use crate::crypto::access::{Commitments, KeyShare, SealPublic};
+use crate::ledger::query::OpenScopes;
 use crate::message::Canonical as _;
 use crate::message::access::desk::SignedSealKey;
-use crate::message::access::{BatchPackage, EntryBatch, RecordEntry, SealedSlot};
+use crate::message::access::{BatchPackage, EntryBatch, RecordEntry, SealedSlot, SlotEntry};
+use crate::store::access::erase;
 use crate::store::access::tables::{
     self, BATCH_ENTRIES, BATCHES, CURSOR, ENTRIES, LINES, LISTS, MISSING, PACKAGES, PEER_KEYS, PackageKind,
     REVOKED, SHARES, SLOTS,
@@ -35,9 +37,18 @@ impl AccessStore {
         bytes: &[u8],
         now: Timestamp,
     ) -> Result<(), AccessStoreError> {
+        let mut secrets = self.secrets();
         let txn = self.write()?;
-        let row = (kind.code(), now.unix_micros(), bytes);
-        txn.open_table(PACKAGES)?.insert(&tables::package_key(vault, hash), row)?;
+        if erase::is_vault_deleted(&txn, vault)? {
+            return Ok(());
+        }
+        let stripped = match kind {
+            PackageKind::Batch => erase::without_deleted(&txn, vault, bytes)?,
+            PackageKind::Dealing | PackageKind::GrantBody => None,
+        };
+        let key = tables::package_key(vault, hash);
+        let wrapped = secrets.rest.clone().wrap(&key, stripped.as_deref().unwrap_or(bytes), secrets.nonce()?);
+        txn.open_table(PACKAGES)?.insert(&key, (kind.code(), now.unix_micros(), &wrapped[..]))?;
         txn.commit()?;
         Ok(())
     }
@@ -106,7 +117,7 @@ impl AccessStore {
         Ok(())
     }
 
-    /// Carries out a batch that is final, whose package is here; `is_erased` tells what the ledger has erased.
+    /// Carries out a batch that is final, whose package is here; `open_scopes` tells of which scopes the ledger leaves slots.
     ///
     /// Of a version the first entry in the order of the ledger counts: one that says something else of it brings nothing, so
     /// that no writer shows two people two contents.
@@ -117,17 +128,24 @@ impl AccessStore {
         &self,
         number: u64,
         package: &BatchPackage,
-        is_erased: impl Fn(&RecordTag, &VersionId) -> Result<bool, AccessStoreError>,
+        open_scopes: impl Fn(&RecordTag, &VersionId) -> Result<OpenScopes, AccessStoreError>,
     ) -> Result<Applied, AccessStoreError> {
         let mut secrets = self.secrets();
         let txn = self.write()?;
         let mut applied = Applied::default();
         let batch = package.batch();
+        let is_vault_deleted = erase::is_vault_deleted(&txn, &package.vault)?;
         for (entry, slots) in package.with_slots() {
-            if is_erased(&entry.record, &entry.version)? {
+            let open = open_scopes(&entry.record, &entry.version)?;
+            // It may have been erased by a later block than that of the state which was asked.
+            let is_deleted = erase::is_deleted(&txn, &package.vault, &entry.record, &entry.version)?;
+            if open == OpenScopes::None || is_deleted || is_vault_deleted {
                 continue;
             }
             if take_entry(&txn, &package.vault, entry)? {
+                let open = |slot: &&(&SlotEntry, &Option<SealedSlot>)| open.include(&slot.0.scope);
+                let slots: Vec<_> = entry.slots.iter().zip(slots).collect();
+                let slots = slots.iter().filter(open).copied();
                 applied.slots += take_slots(&txn, &mut secrets, &batch, number, entry, slots)?;
             } else {
                 applied.refused += 1;
@@ -157,39 +175,6 @@ impl AccessStore {
         txn.open_table(MISSING)?.insert(&tables::numbered(vault, number), ())?;
         txn.commit()?;
         Ok(())
-    }
-
-    /// Deletes the keyslots and lines of a version; how many slots there were. What the database keeps of them in freed pages
-    /// opens until the key of what is at rest is renewed.
-    ///
-    /// # Errors
-    /// [`AccessStoreError`].
-    pub fn erase(
-        &self,
-        vault: &VaultId,
-        record: &RecordTag,
-        version: &VersionId,
-    ) -> Result<usize, AccessStoreError> {
-        let entry = tables::entry_key(vault, record, version);
-        let txn = self.write()?;
-        let mut gone = Vec::new();
-        {
-            let mut slots = txn.open_table(SLOTS)?;
-            let (first, last) = (bounded(&entry, 0), bounded(&entry, 0xff));
-            for row in slots.range::<&[u8; 84]>(&first..=&last)? {
-                let (key, row) = row?;
-                gone.push((*key.value(), row.value().0));
-            }
-            let mut lines = txn.open_table(LINES)?;
-            for (key, number) in &gone {
-                slots.remove(key)?;
-                let (scope, generation) = tables::slot_of(key);
-                let list = tables::list_key(vault, &scope, generation, *number);
-                lines.remove(&tables::line_key(&list, record, version))?;
-            }
-        }
-        txn.commit()?;
-        Ok(gone.len())
     }
 
     /// Notes a revocation that was seen, final or not: nothing is opened for the grant from here on.
@@ -233,13 +218,6 @@ impl AccessStore {
     }
 }
 
-/// The slot key of an entry before or after all its slots.
-fn bounded(entry: &[u8; 64], fill: u8) -> [u8; 84] {
-    let mut key = [fill; 84];
-    key[..64].copy_from_slice(entry);
-    key
-}
-
 /// Whether the entry says of its version what was said before, or is the first to say it.
 fn take_entry(
     txn: &WriteTransaction,
@@ -259,20 +237,20 @@ fn take_entry(
 }
 
 /// Takes slots that are not there yet; how many.
-fn take_slots(
+fn take_slots<'a>(
     txn: &WriteTransaction,
     secrets: &mut Secrets,
     batch: &EntryBatch,
     number: u64,
     entry: &RecordEntry,
-    slots: &[Option<SealedSlot>],
+    slots: impl Iterator<Item = (&'a SlotEntry, &'a Option<SealedSlot>)>,
 ) -> Result<usize, AccessStoreError> {
     let mut table = txn.open_table(SLOTS)?;
     let mut lists = txn.open_table(LISTS)?;
     let mut lines = txn.open_table(LINES)?;
     let of = tables::entry_key(&batch.vault, &entry.record, &entry.version);
     let mut taken = 0;
-    for (named, slot) in entry.slots.iter().zip(slots) {
+    for (named, slot) in slots {
         let Some(slot) = slot else { continue };
         let key = tables::slot_key(&of, &named.scope, named.generation);
         if table.get(&key)?.is_some() {

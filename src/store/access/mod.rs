@@ -8,6 +8,7 @@
 
 mod apply;
 mod emergency;
+mod erase;
 mod log;
 mod open;
 mod rest;
@@ -27,6 +28,7 @@ use crate::store::sealed_file::Entropy;
 
 pub use apply::{Applied, batch_hash};
 pub use emergency::Unsaid;
+pub use erase::Erased;
 pub use log::{LogEnd, LogRow};
 pub use open::{AccessView, HeldEntry, HeldShare, Logged};
 pub use tables::PackageKind;

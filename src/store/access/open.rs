@@ -34,7 +34,7 @@ fn day(now: Timestamp) -> u32 {
 /// What is kept as it was at one moment.
 pub struct AccessView {
     pub(super) txn: ReadTransaction,
-    rest: RestKey,
+    pub(super) rest: RestKey,
 }
 
 impl std::fmt::Debug for AccessView {
@@ -284,8 +284,11 @@ impl AccessView {
         hash: &Hash,
         kind: PackageKind,
     ) -> Result<Option<Vec<u8>>, AccessStoreError> {
-        let row = self.txn.open_table(PACKAGES)?.get(&tables::package_key(vault, hash))?;
-        Ok(row.filter(|row| row.value().0 == kind.code()).map(|row| row.value().2.to_vec()))
+        let key = tables::package_key(vault, hash);
+        let row = self.txn.open_table(PACKAGES)?.get(&key)?;
+        let Some(row) = row.filter(|row| row.value().0 == kind.code()) else { return Ok(None) };
+        let plain = self.rest.unwrap(&key, row.value().2);
+        Ok(Some(plain.map_err(|_| AccessStoreError::Damaged("packages"))?.to_vec()))
     }
 
     /// Batches that are final and whose packages are not here, at most `limit`.

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::access::RestKey;
 use crate::store::access::AccessStoreError;
-use crate::store::access::tables::{LINES, REST_KEY, SEAL_KEY, SHARES, SLOTS};
+use crate::store::access::tables::{LINES, PACKAGES, REST_KEY, SEAL_KEY, SHARES, SLOTS};
 use crate::store::disk::Disk;
 use crate::store::sealed_file::Entropy;
 
@@ -93,6 +93,19 @@ pub(super) fn renew(
         }
         for (key, wrapped) in rows {
             lines.insert(&key, &wrapped[..])?;
+        }
+        let mut packages = txn.open_table(PACKAGES)?;
+        let keys: Vec<[u8; 64]> =
+            packages.iter()?.map(|row| row.map(|(key, _)| *key.value())).collect::<Result<_, _>>()?;
+        // One at a time: each may have megabytes.
+        for key in keys {
+            let row = packages.get(&key)?.map(|row| {
+                let (kind, since, wrapped) = row.value();
+                (kind, since, old.unwrap(&key, wrapped))
+            });
+            let Some((kind, since, plain)) = row else { continue };
+            let plain = plain.map_err(|_| AccessStoreError::Damaged("packages"))?;
+            packages.insert(&key, (kind, since, &next.wrap(&key, &plain, nonce()?)[..]))?;
         }
         let mut seal = txn.open_table(SEAL_KEY)?;
         let row = seal.get(())?.map(|row| row.value().to_vec());

@@ -12,7 +12,7 @@ type ShareRow<'a> = (u8, &'a [u8], &'a [u8], &'a [u8]);
 pub(super) const REST_KEY: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("rest key");
 /// One row: the block up to which the ledger was carried out.
 pub(super) const CURSOR: TableDefinition<'_, (), u64> = TableDefinition::new("cursor");
-/// vault 32 ‖ hash 32 → (kind, since when in microseconds, bytes).
+/// vault 32 ‖ hash 32 → (kind, since when in microseconds, wrapped bytes).
 pub(super) const PACKAGES: TableDefinition<'_, &[u8; 64], (u8, u64, &[u8])> =
     TableDefinition::new("packages");
 /// vault 32 ‖ dealing 4 ‖ epoch 4 → (place, commitments, audit key, wrapped share).
@@ -59,6 +59,9 @@ pub(super) const OPENED_IN: TableDefinition<'_, &[u8; 64], (u32, u32)> =
 /// vault 32 ‖ the transaction that asked 32 ‖ hash of the request to open 32 → records, of what is not on the ledger yet.
 pub(super) const UNSAID: TableDefinition<'_, &[u8; 96], u32> = TableDefinition::new("unsaid openings");
 
+/// vault 32 ‖ record 16 ‖ version 16 → id of the key that was in use when what was here of an erased version was deleted.
+pub(super) const DELETED: TableDefinition<'_, &[u8; 64], &[u8; 32]> = TableDefinition::new("deleted");
+
 /// What a package is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackageKind {
@@ -103,6 +106,7 @@ pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), AccessStoreError>
     txn.open_table(VETOED)?;
     txn.open_table(OPENED_IN)?;
     txn.open_table(UNSAID)?;
+    txn.open_table(DELETED)?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::crypto::access::{Dealing, Keyslot, PrfKey, Sharing};
 use crate::crypto::frame::DekCommit;
 use crate::ledger::access::Facts as _;
+use crate::ledger::query::OpenScopes;
 use crate::message::access::package::line_hash;
 use crate::message::access::{BatchPackage, RecordEntry, SealedSlot, SlotEntry};
 use crate::testing::{MemDisk, Survivors};
@@ -66,8 +67,8 @@ fn found(store: &AccessStore, nth: u8, scope: u8) -> Option<Keyslot> {
     view.slot(&VAULT, &RecordTag([nth; 16]), &VersionId([nth; 16]), &ScopeTag([scope; 16]), 0).unwrap()
 }
 
-const fn none_erased(_: &RecordTag, _: &VersionId) -> Result<bool, AccessStoreError> {
-    Ok(false)
+const fn none_erased(_: &RecordTag, _: &VersionId) -> Result<OpenScopes, AccessStoreError> {
+    Ok(OpenScopes::All)
 }
 
 #[test]
@@ -113,7 +114,9 @@ fn a_batch_brings_slots_and_lines_and_an_erasure_takes_them() {
     let other = open(&MemDisk::new(ROOM)).unwrap();
     assert_eq!(other.apply_batch(0, &copy, none_erased).unwrap(), Applied { slots: 1, refused: 0 });
     // What is erased does not come back with another batch.
-    let erased = |record: &RecordTag, _: &VersionId| Ok(*record == RecordTag([1; 16]));
+    let erased = |record: &RecordTag, _: &VersionId| {
+        Ok(if *record == RecordTag([1; 16]) { OpenScopes::None } else { OpenScopes::All })
+    };
     assert_eq!(store.apply_batch(1, &package(6), erased).unwrap().slots, 0);
     assert_eq!(found(&store, 1, 2), None);
 }

@@ -3,15 +3,19 @@
 
 use std::collections::BTreeSet;
 
-use redb::{ReadableDatabase as _, ReadableTable as _, WriteTransaction};
+use redb::{ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableError, WriteTransaction};
 
 use crate::message::changeset::What;
 use crate::message::{Changeset, Descriptor, VersionEntry, VersionState};
-use crate::store::index::commit::Tables;
+use crate::store::index::commit::{SHREDDABLE, Tables};
 use crate::store::index::journal::drop_upload;
-use crate::store::index::tables::{self, ANCHORS, HEADS, LATEST, PENDING, RELEASES, SEGMENTS, UNANCHORS};
+use crate::store::index::tables::{
+    self, ANCHORS, CLASSES, HEADS, LATEST, PENDING, RELEASES, SEGMENTS, UNANCHORS,
+};
 use crate::store::index::{Condition, ConditionFailed, Index, IndexError, UploadId, damaged};
-use crate::types::{CollectionName, RecordName, SegmentId, Timestamp, TransactionId, VersionId};
+use crate::types::{
+    CollectionClass, CollectionName, RecordName, SegmentId, Timestamp, TransactionId, VersionId,
+};
 
 /// Bits of a commit sequence that number the changes of one anchor: 64 packs of 4,096 changes, and some to spare.
 const CHANGE_BITS: u32 = 20;
@@ -90,6 +94,20 @@ impl Index {
         let txn = self.db.begin_read()?;
         let row = txn.open_table(HEADS)?.get(number)?;
         Ok(row.map(|row| Head { anchor: TransactionId(*row.value().0), sequence: row.value().1 }))
+    }
+
+    /// The class of a collection; none while nothing of it is anchored as far as the index knows.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn class(&self, collection: &CollectionName) -> Result<Option<CollectionClass>, IndexError> {
+        let Some(number) = self.collection(collection)? else { return Ok(None) };
+        let txn = self.db.begin_read()?;
+        if is_shreddable(&txn, number)? {
+            return Ok(Some(CollectionClass::Shreddable));
+        }
+        let has_head = txn.open_table(HEADS)?.get(number)?.is_some();
+        Ok(has_head.then_some(CollectionClass::Durable))
     }
 
     /// Whether no collection was ever anchored, as far as the index knows.
@@ -275,6 +293,15 @@ impl Index {
     }
 }
 
+/// Whether a collection is noted as shreddable.
+pub(super) fn is_shreddable(txn: &ReadTransaction, number: u32) -> Result<bool, IndexError> {
+    match txn.open_table(CLASSES) {
+        // An index of before there were classes.
+        Err(TableError::TableDoesNotExist(_)) => Ok(false),
+        opened => Ok(opened?.get(number)?.is_some_and(|row| row.value() == SHREDDABLE)),
+    }
+}
+
 fn apply_one(txn: &WriteTransaction, anchor: &AppliedAnchor) -> Result<(), IndexError> {
     let mut tables = Tables::open(txn)?;
     let begun = anchor.commits.iter().find_map(|commit| begun(commit.changes.as_ref()?));
@@ -317,6 +344,9 @@ fn apply_changes(
     let mut unused = Vec::new();
     let mut sequence = anchor.sequence << CHANGE_BITS;
     for (pack, changes) in anchor.changes() {
+        if anchor.previous.is_none() && changes.class.is_shreddable() {
+            tables.begin_shreddable(number, &pack)?;
+        }
         for change in &changes.changes {
             let key = (number, change.name.as_str());
             sequence += 1;
@@ -384,7 +414,11 @@ fn pending_segments(txn: &WriteTransaction, anchor: &AppliedAnchor) -> Result<Ve
 
 /// Whether the row of a version does not name all its segments.
 fn has_more_segments(state: &VersionState) -> bool {
-    matches!(state, VersionState::Stored(stored) if stored.size > 0 && stored.extents.is_empty())
+    match state {
+        VersionState::Deleted => false,
+        VersionState::Stored(stored) => stored.size > 0 && stored.extents.is_empty(),
+        VersionState::Slotted(slotted) => slotted.size > 0 && slotted.extents.is_empty(),
+    }
 }
 
 /// Drops versions that use a released segment: the commit that erased them was released as well, before this device
@@ -428,7 +462,11 @@ fn note_unused(
 }
 
 impl Index {
-    fn sequence_of(&self, key: (u32, &str), version: &VersionId) -> Result<Option<u64>, IndexError> {
+    pub(super) fn sequence_of(
+        &self,
+        key: (u32, &str),
+        version: &VersionId,
+    ) -> Result<Option<u64>, IndexError> {
         let txn = self.db.begin_read()?;
         if let Some(row) = txn.open_table(LATEST)?.get(key)?
             && tables::decode_entry(row.value().1)?.version == *version

@@ -7,7 +7,7 @@ use redb::{ReadableTable as _, Table, WriteTransaction};
 use crate::message::{Descriptor, VersionEntry, VersionState};
 use crate::store::index::journal::{UploadId, drop_upload};
 use crate::store::index::tables::{
-    self, COLLECTIONS, ERASURES, LARGE, LATEST, NEXT, RELEASES, SEGMENTS, VERSIONS,
+    self, CLASSES, COLLECTIONS, ERASURES, LARGE, LATEST, NEXT, RELEASES, SEGMENTS, VERSIONS,
 };
 use crate::store::index::{Index, IndexError};
 use crate::types::limits::MAX_CACHED_EXTENTS;
@@ -71,6 +71,9 @@ pub struct Erased {
 /// Row of a record: its collection's number and its name.
 type Key<'a> = (u32, &'a str);
 
+/// The row of a shreddable collection among the classes.
+pub(super) const SHREDDABLE: u8 = 1;
+
 /// What is not anchored counts from here, so that it comes after all that is.
 const FIRST_UNANCHORED: u64 = 1 << 63;
 
@@ -81,6 +84,7 @@ pub(super) struct Tables<'txn> {
     large: Table<'txn, (u32, u64), &'static [u8]>,
     segments: Table<'txn, &'static [u8; 32], (u64, &'static [u8])>,
     erasures: Table<'txn, (&'static [u8; 32], &'static [u8; 32]), ()>,
+    classes: Table<'txn, u32, u8>,
     next: (u64, u32),
 }
 
@@ -93,6 +97,7 @@ impl<'txn> Tables<'txn> {
             large: txn.open_table(LARGE)?,
             segments: txn.open_table(SEGMENTS)?,
             erasures: txn.open_table(ERASURES)?,
+            classes: txn.open_table(CLASSES)?,
             next,
         })
     }
@@ -227,6 +232,15 @@ impl<'txn> Tables<'txn> {
             {
                 tables::retain(&mut self.segments, eraser)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Notes that a collection is shreddable since its first commit, and keeps the pack of that commit for good: from it every
+    /// home learns of it.
+    pub(super) fn begin_shreddable(&mut self, number: u32, pack: &SegmentId) -> Result<(), IndexError> {
+        if self.classes.insert(number, SHREDDABLE)?.is_none() {
+            tables::retain(&mut self.segments, pack)?;
         }
         Ok(())
     }
@@ -453,6 +467,7 @@ fn commit_one(
     let extents_cached = match &commit.entry.state {
         VersionState::Deleted => true,
         VersionState::Stored(stored) => stored.size == 0 || !stored.extents.is_empty(),
+        VersionState::Slotted(slotted) => slotted.size == 0 || !slotted.extents.is_empty(),
     };
     if !extents_cached {
         // More than MAX_CACHED_EXTENTS: the commit names them all.

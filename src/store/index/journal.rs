@@ -185,6 +185,35 @@ impl Index {
     }
 }
 
+impl Index {
+    /// The uploads that are under way.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn uploads(&self) -> Result<Vec<UploadId>, IndexError> {
+        let txn = self.db.begin_read()?;
+        let table = txn.open_table(UPLOADS)?;
+        table.iter()?.map(|row| Ok(UploadId(*row?.0.value()))).collect()
+    }
+
+    /// Forgets an upload whose chunks are in use: nodes keep them, and nobody resumes it.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn forget_uploads(&mut self, ids: &[UploadId]) -> Result<(), IndexError> {
+        let txn = self.begin_write()?;
+        {
+            let mut chunks = txn.open_table(CHUNKS)?;
+            for id in ids {
+                txn.open_table(UPLOADS)?.remove(&id.0)?;
+                chunks.retain_in((&id.0, 0)..=(&id.0, u64::MAX), |_, _| false)?;
+            }
+        }
+        txn.commit()?;
+        Ok(())
+    }
+}
+
 /// Ends an upload: its rows go, and chunks that no version uses are to be released.
 pub(super) fn drop_upload(txn: &WriteTransaction, id: &UploadId) -> Result<(), IndexError> {
     txn.open_table(UPLOADS)?.remove(&id.0)?;

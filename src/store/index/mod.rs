@@ -24,7 +24,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, WriteTransaction
 use crate::message::{Descriptor, VersionEntry};
 use crate::store::disk::{Disk, says_full};
 use crate::store::sealed_file::{Entropy, SealedFile, UnsealError};
-use crate::types::{CollectionName, RecordName, SegmentId, Timestamp, VersionId};
+use crate::types::{CollectionClass, CollectionName, RecordName, SegmentId, Timestamp, VersionId};
 
 pub use anchored::{AnchoredCommit, AppliedAnchor, Head, Preview};
 pub use commit::{Commit, Condition, ConditionFailed, Erased, Which};
@@ -173,7 +173,7 @@ impl Index {
     ///
     /// # Errors
     /// [`IndexError`].
-    pub fn collections(&self) -> Result<Vec<(CollectionName, Timestamp)>, IndexError> {
+    pub fn collections(&self) -> Result<Vec<(CollectionName, Timestamp, CollectionClass)>, IndexError> {
         let txn = self.db.begin_read()?;
         let table = txn.open_table(COLLECTIONS)?;
         let records = txn.open_table(LATEST)?;
@@ -182,11 +182,16 @@ impl Index {
             let (name, row) = row?;
             let number = row.value().0;
             let first = records.range((number, "")..)?.next().transpose()?;
-            if first.is_none_or(|(key, _)| key.value().0 != number) {
+            let class = match anchored::is_shreddable(&txn, number)? {
+                true => CollectionClass::Shreddable,
+                false => CollectionClass::Durable,
+            };
+            // One that was begun as shreddable is there before its first record.
+            if !class.is_shreddable() && first.is_none_or(|(key, _)| key.value().0 != number) {
                 continue;
             }
             let name = name.value().parse().map_err(|_| damaged("a collection's name"))?;
-            found.push((name, Timestamp::from_unix_micros(row.value().1)));
+            found.push((name, Timestamp::from_unix_micros(row.value().1), class));
         }
         Ok(found)
     }
@@ -249,6 +254,45 @@ impl Index {
         version: &VersionId,
     ) -> Result<Option<VersionEntry>, IndexError> {
         Ok(self.versions(collection, name)?.into_iter().find(|entry| entry.version == *version))
+    }
+
+    /// All segments that are known.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn descriptors(&self) -> Result<Vec<Descriptor>, IndexError> {
+        let txn = self.db.begin_read()?;
+        let table = txn.open_table(SEGMENTS)?;
+        table.iter()?.map(|row| tables::decode_descriptor(row?.1.value().1)).collect()
+    }
+
+    /// The segments that a version uses, as far as their descriptors are known.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn segments_of(
+        &self,
+        collection: &CollectionName,
+        name: &RecordName,
+        version: &VersionId,
+    ) -> Result<Vec<Descriptor>, IndexError> {
+        let (Some(number), Some(entry)) =
+            (self.collection(collection)?, self.version(collection, name, version)?)
+        else {
+            return Ok(Vec::new());
+        };
+        let Some(sequence) = self.sequence_of((number, name.as_str()), version)? else {
+            return Ok(Vec::new());
+        };
+        let segments = {
+            let txn = self.db.begin_read()?;
+            tables::all_segments(&entry, (number, sequence), &txn.open_table(tables::LARGE)?)?
+        };
+        let mut found = Vec::new();
+        for segment in segments {
+            found.extend(self.descriptor(&segment)?);
+        }
+        Ok(found)
     }
 
     /// What is known of a segment.

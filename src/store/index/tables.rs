@@ -42,6 +42,8 @@ type Chunk = (&'static [u8; 16], u64, &'static [u8]);
 pub(super) const UPLOADS: TableDefinition<'_, &[u8; 32], Upload> = TableDefinition::new("uploads");
 /// Upload and chunk → salt, plaintext length, `Descriptor`.
 pub(super) const CHUNKS: TableDefinition<'_, (&[u8; 32], u64), Chunk> = TableDefinition::new("chunks");
+/// Collections of another class than most → which. Made with its first row.
+pub(super) const CLASSES: TableDefinition<'_, u32, u8> = TableDefinition::new("classes");
 /// The next commit sequence of what is not anchored, and the next collection number.
 pub(super) const NEXT: TableDefinition<'_, (), (u64, u32)> = TableDefinition::new("next");
 
@@ -85,6 +87,10 @@ pub(super) fn segments_of(entry: &VersionEntry) -> BTreeSet<SegmentId> {
         VersionState::Stored(stored) => {
             let body = stored.extents.iter().map(|extent| extent.segment);
             body.chain([stored.header.segment]).collect()
+        }
+        VersionState::Slotted(slotted) => {
+            let body = slotted.extents.iter().map(|extent| extent.segment);
+            body.chain([slotted.header.segment]).collect()
         }
     }
 }

@@ -139,7 +139,7 @@ fn versions_come_and_go() {
     drop(index);
     let mut index = open(&disk);
     let names: Vec<_> =
-        index.collections().unwrap().into_iter().map(|(found, _)| found.to_string()).collect();
+        index.collections().unwrap().into_iter().map(|(found, ..)| found.to_string()).collect();
     assert_eq!(names, ["a-b", "docs"]);
     let of = |index: &Index| -> Vec<_> {
         index.versions(&docs(), &name("a")).unwrap().into_iter().map(|entry| entry.version.0[0]).collect()

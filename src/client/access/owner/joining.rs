@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::client::access::scope::{Scope, Subject};
+use crate::client::access::shred::{Shredder, Wanted};
 use crate::client::access::slots::{SlotWriter, Version};
 use crate::client::get::read_header;
 use crate::client::ledger::wrong_answer;
@@ -11,11 +12,11 @@ use crate::client::{Error, ErrorKind, ListEntry, ListOptions, RecordAddress, Rec
 use crate::ledger::rows::Access;
 use crate::message::access::DepositKind;
 use crate::message::access::desk::{DeskAnswer, DeskRequest};
-use crate::message::{Action, Canonical as _, Member, Rejection, VersionState};
+use crate::message::{Action, Canonical as _, Member, Rejection, StoredVersion, VersionEntry, VersionState};
 use crate::store::Index;
 use crate::store::access::batch_hash;
 use crate::types::limits::MAX_BATCH_ENTRIES;
-use crate::types::{CollectionName, RecordTag, ScopePath, ScopeTag, VersionId};
+use crate::types::{CollectionName, Hash, RecordTag, ScopePath, ScopeTag, Timestamp, VersionId};
 
 use super::{Owner, is_rejection};
 
@@ -29,8 +30,15 @@ fn parse_address(text: &str) -> Option<RecordAddress> {
     Some(RecordAddress { collection: collection.parse().ok()?, name: name.parse().ok()? })
 }
 
-fn slot_note(scope: &ScopeTag, generation: u32, version: &Version) -> Vec<u8> {
-    [SLOT, &scope.0, &generation.to_be_bytes(), &version.version.0].concat()
+fn slot_note(scope: &ScopeTag, generation: u32, version: &VersionId) -> Vec<u8> {
+    [SLOT, &scope.0, &generation.to_be_bytes(), &version.0].concat()
+}
+
+/// A version that is in a scope. Its data key may be in a keyslot, which is fetched only if the version is to join.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    at: RecordAddress,
+    entry: VersionEntry,
 }
 
 /// What came of bringing records into a scope.
@@ -133,12 +141,14 @@ impl Owner<'_> {
             let notes = self.client.ctx.index.with(move |index| index.notes(&prefix)).await?;
             notes.into_iter().map(|(key, _)| key).collect()
         };
-        let mut versions = match only {
+        let mut found = match only {
             Some(records) => self.versions_among(scope, records).await?,
             None => self.versions_of(scope).await?,
         };
-        let covered = versions.len();
-        versions.retain(|version| !known.contains(&slot_note(&writer.scope(), generation, version)));
+        let covered = found.len();
+        let note = |found: &Candidate| slot_note(&writer.scope(), generation, &found.entry.version);
+        found.retain(|found| !known.contains(&note(found)));
+        let versions = self.complete(found).await?;
         let roster = self.vault.ledger.roster();
         for some in versions.chunks(MAX_BATCH_ENTRIES) {
             let (made, job) = (some.to_vec(), Arc::clone(&writer));
@@ -151,7 +161,8 @@ impl Owner<'_> {
             let notes: Vec<_> = some
                 .iter()
                 .map(|version| {
-                    (slot_note(&writer.scope(), generation, version), version.address().into_bytes())
+                    let note = slot_note(&writer.scope(), generation, &version.version);
+                    (note, version.address().into_bytes())
                 })
                 .collect();
             self.client.ctx.index.with(move |index| index.note(&notes)).await?;
@@ -178,15 +189,50 @@ impl Owner<'_> {
             let address = at.clone();
             let find = move |index: &mut Index| index.latest(&address.collection, &address.name);
             let latest = self.client.ctx.index.with(find).await?;
-            let is_current = latest.is_some_and(|entry| {
-                entry.version == version && matches!(entry.state, VersionState::Stored(_))
-            });
+            let is_current =
+                latest.is_some_and(|entry| entry.version == version && entry.state != VersionState::Deleted);
             if !is_current {
-                self.erase_version(&at, version).await?;
+                self.take_out(&at, version).await?;
                 self.client.ctx.index.with(move |index| index.unnote(&keys)).await?;
             }
         }
         Ok(())
+    }
+
+    /// Takes a version out of all scopes that others were let into. Of a shreddable one the owner's keyslot stays.
+    async fn take_out(&self, at: &RecordAddress, version: VersionId) -> Result<(), Error> {
+        if self.client.class(&at.collection).await?.unwrap_or_default().is_shreddable() {
+            return Shredder::new(&self.client.ctx)?.withdraw(at, version).await;
+        }
+        self.erase_version(at, version).await
+    }
+
+    /// Fetches the data keys that are in keyslots. A version that was erased meanwhile is left out.
+    async fn complete(&self, found: Vec<Candidate>) -> Result<Vec<Version>, Error> {
+        let (mut wanted, mut versions) = (Vec::new(), Vec::new());
+        for Candidate { at, entry } in found {
+            match entry.state {
+                VersionState::Stored(stored) => {
+                    versions.push(version_of(at, &entry.version, entry.created, stored));
+                }
+                VersionState::Slotted(slotted) => {
+                    wanted.push((Wanted { at, version: entry.version, slotted }, entry.created));
+                }
+                VersionState::Deleted => {}
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(versions);
+        }
+        let asked: Vec<_> = wanted.iter().map(|(wanted, _)| wanted.clone()).collect();
+        let keys = Shredder::new(&self.client.ctx)?.keys(&asked).await?;
+        for ((wanted, created), dek) in wanted.into_iter().zip(keys) {
+            let Some(dek) = dek else { continue };
+            // Nobody asks for the hash of its content here.
+            let stored = wanted.slotted.complete(dek, Hash([0; 32]));
+            versions.push(version_of(wanted.at, &wanted.version, created, stored));
+        }
+        Ok(versions)
     }
 
     /// Has the keyslots of a version deleted.
@@ -200,7 +246,7 @@ impl Owner<'_> {
     }
 
     /// The latest versions of the records of a scope.
-    pub(super) async fn versions_of(&self, scope: &Scope) -> Result<Vec<Version>, Error> {
+    pub(super) async fn versions_of(&self, scope: &Scope) -> Result<Vec<Candidate>, Error> {
         let collections: Vec<CollectionName> = match scope.only_collection() {
             Some(collection) => vec![collection.clone()],
             None => self.client.collections().await?.into_iter().map(|found| found.name).collect(),
@@ -255,7 +301,7 @@ impl Owner<'_> {
         &self,
         scope: &Scope,
         records: &[RecordAddress],
-    ) -> Result<Vec<Version>, Error> {
+    ) -> Result<Vec<Candidate>, Error> {
         let mut found = Vec::new();
         for at in records {
             found.extend(self.version_in(scope, at).await?);
@@ -268,23 +314,30 @@ impl Owner<'_> {
         &self,
         scope: &Scope,
         at: &RecordAddress,
-    ) -> Result<Option<Version>, Error> {
+    ) -> Result<Option<Candidate>, Error> {
         let address = at.clone();
         let find = move |index: &mut Index| index.latest(&address.collection, &address.name);
         let Some(entry) = self.client.ctx.index.with(find).await? else { return Ok(None) };
-        let VersionState::Stored(stored) = entry.state else { return Ok(None) };
-        let metadata = if scope.asks_metadata() {
-            read_header(&self.client.ctx, &stored).await?.metadata
-        } else {
-            BTreeMap::new()
+        let metadata = match &entry.state {
+            VersionState::Deleted => return Ok(None),
+            _ if !scope.asks_metadata() => BTreeMap::new(),
+            VersionState::Stored(stored) => read_header(&self.client.ctx, stored).await?.metadata,
+            VersionState::Slotted(slotted) => {
+                let (version, slotted) = (entry.version, slotted.clone());
+                let wanted = Wanted { at: at.clone(), version, slotted };
+                let opened = Shredder::new(&self.client.ctx)?.open(wanted).await;
+                match opened {
+                    // It was erased, and this home is yet to hear of it.
+                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                    opened => read_header(&self.client.ctx, &opened?).await?.metadata,
+                }
+            }
         };
         let subject = Subject { collection: &at.collection, name: &at.name, metadata: &metadata };
-        Ok(scope.contains(&subject).then(|| Version {
-            collection: at.collection.clone(),
-            name: at.name.clone(),
-            version: entry.version,
-            created: entry.created,
-            stored,
-        }))
+        Ok(scope.contains(&subject).then(|| Candidate { at: at.clone(), entry }))
     }
+}
+
+fn version_of(at: RecordAddress, version: &VersionId, created: Timestamp, stored: StoredVersion) -> Version {
+    Version { collection: at.collection, name: at.name, version: *version, created, stored }
 }

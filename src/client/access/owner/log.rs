@@ -47,25 +47,13 @@ impl AccessEvent {
 
 impl Owner<'_> {
     pub(super) async fn access_log(&self) -> Result<Vec<AccessEvent>, Error> {
-        self.vault.ledger.follow().await?;
-        if self.desks.access(self.id()).await?.is_none() {
+        let mut events = BTreeMap::new();
+        self.for_each_log(|member, entries| {
+            entries.into_iter().for_each(|entry| note(&mut events, member, entry));
+        })
+        .await?;
+        if events.is_empty() {
             return Ok(Vec::new());
-        }
-        let roster = self.vault.ledger.roster();
-        self.desks.follow(&roster);
-        let (mut events, mut answered, mut reasons) = (BTreeMap::new(), 0, Vec::new());
-        for member in roster.members() {
-            match self.log_of(member).await {
-                Ok(entries) => {
-                    answered += 1;
-                    entries.into_iter().for_each(|entry| note(&mut events, member, entry));
-                }
-                Err(error) => reasons.push(error.to_string()),
-            }
-        }
-        if answered < roster.committee().quorum() {
-            let message = format!("too few static nodes show their access log: {}", reasons.join("; "));
-            return Err(Error::new(ErrorKind::Unavailable, message).with_hint("see `xvault static status`"));
         }
         let names: BTreeMap<_, _> =
             self.records().await?.into_iter().map(|(tag, at)| (tag.to_string(), at.to_string())).collect();
@@ -77,6 +65,41 @@ impl Owner<'_> {
         }
         events.sort_by_key(|event| event.time);
         Ok(events)
+    }
+
+    /// All entries that a quorum of the static nodes have, each as often as it is there.
+    pub(super) async fn raw_access_log(&self) -> Result<Vec<LogEntry>, Error> {
+        let mut all = Vec::new();
+        self.for_each_log(|_, entries| all.extend(entries)).await?;
+        Ok(all)
+    }
+
+    /// Gives the log of each static node that shows it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if fewer do than a quorum.
+    async fn for_each_log(&self, mut give: impl FnMut(&Member, Vec<LogEntry>)) -> Result<(), Error> {
+        self.vault.ledger.follow().await?;
+        if self.desks.access(self.id()).await?.is_none() {
+            return Ok(());
+        }
+        let roster = self.vault.ledger.roster();
+        self.desks.follow(&roster);
+        let (mut answered, mut reasons) = (0, Vec::new());
+        for member in roster.members() {
+            match self.log_of(member).await {
+                Ok(entries) => {
+                    answered += 1;
+                    give(member, entries);
+                }
+                Err(error) => reasons.push(error.to_string()),
+            }
+        }
+        if answered < roster.committee().quorum() {
+            let message = format!("too few static nodes show their access log: {}", reasons.join("; "));
+            return Err(Error::new(ErrorKind::Unavailable, message).with_hint("see `xvault static status`"));
+        }
+        Ok(())
     }
 
     /// The whole log of the vault at one static node, checked against the head that it signs.
@@ -144,7 +167,7 @@ fn note(events: &mut BTreeMap<Hash, AccessEvent>, member: &Member, entry: LogEnt
     match entry.denied {
         None if !event.opened.contains(&label) => event.opened.push(label),
         Some(denial) if event.denied.iter().all(|(node, _)| *node != label) => {
-            event.denied.push((label, denial));
+            event.denied.push((label, denial))
         }
         _ => {}
     }

@@ -22,6 +22,9 @@ impl AccessDesk {
         kind: DepositKind,
         bytes: &[u8],
     ) -> Result<DeskAnswer, Unanswered> {
+        if query::is_vault_erased(view, vault)? {
+            return Err(Refusal::new(RefusalCode::Conflict, "the vault was erased").into());
+        }
         let hash = match kind {
             DepositKind::Dealing => {
                 require_owner(view, from, vault)?;

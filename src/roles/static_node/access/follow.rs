@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::{AccessDesk, Unanswered};
@@ -16,15 +16,16 @@ use crate::client::ledger::roster_peers;
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::follow::height_heard;
 use crate::ledger::query;
-use crate::ledger::rows::{ACCESS, BATCH_NUMBERS, BATCHES, ERASED, LOG_HEADS};
+use crate::ledger::rows::{ACCESS, BATCH_NUMBERS, BATCHES, ERASED, LOG_HEADS, WITHDRAWN};
 use crate::message::access::desk::{DeskAnswer, DeskRequest};
-use crate::message::access::{BatchPackage, DealingPackage, DepositKind, EntryBatch, LogHead};
+use crate::message::access::{BatchPackage, DealingPackage, DepositKind, EntryBatch, LogHead, TaggedVersion};
 use crate::message::{Action, Block, Canonical as _};
 use crate::net::Peers;
 use crate::roles::static_node::keeper::Command;
 use crate::store::access::{AccessStoreError, PackageKind, batch_hash};
 use crate::store::chain::{ChainError, View};
-use crate::types::{Hash, Height, PublicKey, ShareIndex, Timestamp, VaultId};
+use crate::types::limits::MAX_ERASURE_VERSIONS;
+use crate::types::{Hash, Height, PublicKey, RecordTag, ShareIndex, Timestamp, VaultId, VersionId};
 
 /// The longest rest between two looks at the ledger.
 const REST: Duration = Duration::from_secs(2);
@@ -34,6 +35,10 @@ const PACKAGE_LIFE: Duration = Duration::from_secs(3_600);
 const TIDY_INTERVAL: Duration = Duration::from_secs(600);
 /// Between two heads of the access log on the ledger: what is younger a node could still deny having logged.
 const HEAD_INTERVAL: Duration = Duration::from_secs(60);
+/// Of its time a node spends at most one part in so many on renewals for which owners wait.
+const RENEWAL_SHARE: u32 = 20;
+/// Between two of them at least.
+const RENEWAL_PAUSE: Duration = Duration::from_millis(500);
 /// Batches that are fetched at a time.
 const FETCH_AT_ONCE: usize = 16;
 
@@ -67,6 +72,25 @@ impl Following {
     }
 }
 
+/// When the next renewal may be that owners wait for: each wraps all there is anew, so they are not to follow each other.
+#[derive(Debug, Default)]
+struct Renewed(Option<tokio::time::Instant>);
+
+impl Renewed {
+    /// One that was begun then has just ended.
+    fn now(begun: tokio::time::Instant) -> Self {
+        Self(Some(tokio::time::Instant::now() + RENEWAL_PAUSE.max(begun.elapsed() * RENEWAL_SHARE)))
+    }
+
+    /// Waits until one is wanted and may be.
+    async fn wanted(&self, renewal: &Notify) {
+        if let Some(until) = self.0 {
+            tokio::time::sleep_until(until).await;
+        }
+        renewal.notified().await;
+    }
+}
+
 struct Work {
     desk: AccessDesk,
     peers: Peers,
@@ -89,7 +113,8 @@ struct Carried {
 impl Work {
     async fn run(mut self, mut news: watch::Receiver<bool>, mut stopping: watch::Receiver<bool>) {
         let (mut tidied, mut anchored) = (tokio::time::Instant::now(), tokio::time::Instant::now());
-        let mut reconciled = false;
+        let (mut reconciled, mut renewed) = (false, Renewed::default());
+        let renewal = Arc::clone(&self.desk.0);
         loop {
             let round = async {
                 if let Err(error) = self.round(&mut reconciled).await {
@@ -114,6 +139,7 @@ impl Work {
             }
             tokio::select! {
                 _ = tokio::time::timeout(REST, news.changed()) => {}
+                () = renewed.wanted(&renewal.renewal) => self.renew(&mut renewed).await,
                 _ = stopping.changed() => break,
             }
         }
@@ -134,6 +160,18 @@ impl Work {
             done
         });
         job.await.map_err(|_| panicked())?
+    }
+
+    /// Renews the key of what is at rest, for which owners wait.
+    async fn renew(&mut self, renewed: &mut Renewed) {
+        let begun = tokio::time::Instant::now();
+        let erased = std::mem::take(&mut self.erased);
+        let done = self.on_disk(|desk| Ok(desk.0.store.renew_key()?)).await;
+        if let Err(error) = &done {
+            tracing::error!(%error, "the key of what is at rest cannot be renewed; it is tried again");
+        }
+        self.erased |= erased && done.is_err();
+        *renewed = Renewed::now(begun);
     }
 
     /// Has a head of the access log put on the ledger. If the keeper is busy the next one says as much.
@@ -322,6 +360,12 @@ impl AccessDesk {
                 Action::Erase { vault, record, version } => {
                     carried.erased |= self.0.store.erase(vault, record, version)? > 0;
                 }
+                Action::EraseVersions(erasure) => {
+                    carried.erased |= self.0.store.erase_all(&erasure.vault, &erasure.versions)? > 0;
+                }
+                Action::Withdraw { vault, version, keep } => {
+                    carried.erased |= self.0.store.withdraw(vault, version, *keep)? > 0;
+                }
                 _ => {}
             }
         }
@@ -340,9 +384,15 @@ impl AccessDesk {
                     self.take_batch(view, &row.batch)?;
                 }
             }
-            for (key, _) in ERASED.scan(view, &vault, None, usize::MAX)? {
-                let Some((record, version)) = ERASED.rest(&key).and_then(erased) else { continue };
-                carried.erased |= self.0.store.erase(&vault, &record, &version)? > 0;
+            for (key, keep) in WITHDRAWN.scan(view, &vault, None, usize::MAX)? {
+                let Some(version) = WITHDRAWN.rest(&key).and_then(tagged) else { continue };
+                carried.erased |= self.0.store.withdraw(&vault, &version, keep)? > 0;
+            }
+            let erased = ERASED.scan(view, &vault, None, usize::MAX)?;
+            let erased: Vec<_> =
+                erased.iter().filter_map(|(key, _)| ERASED.rest(key).and_then(tagged)).collect();
+            for versions in erased.chunks(MAX_ERASURE_VERSIONS) {
+                carried.erased |= self.0.store.erase_all(&vault, versions)? > 0;
             }
         }
         Ok(())
@@ -351,6 +401,9 @@ impl AccessDesk {
     /// Takes this node's share of a vault's key, if its package is here. Whether nothing is left to do.
     fn take_share(&self, view: &View, vault: &VaultId) -> Result<bool, Unanswered> {
         let Some(access) = ACCESS.get(view, vault)? else { return Ok(true) };
+        if query::is_vault_erased(view, vault)? {
+            return Ok(true);
+        }
         let (sharing, store) = (access.sharing, self.0.store.view()?);
         if store.share(vault, (sharing.dealing, sharing.epoch))?.is_some() {
             return Ok(true);
@@ -390,10 +443,10 @@ impl AccessDesk {
 
     fn apply_batch(&self, view: &View, vault: &VaultId, number: u64, bytes: &[u8]) -> Result<(), Unanswered> {
         let package = BatchPackage::decode_bounded(bytes)?;
-        let is_erased = |record: &_, version: &_| {
-            query::is_erased(view, vault, record, version).map_err(AccessStoreError::Ledger)
+        let open_scopes = |record: &_, version: &_| {
+            query::open_scopes(view, vault, record, version).map_err(AccessStoreError::Ledger)
         };
-        let applied = self.0.store.apply_batch(number, &package, is_erased)?;
+        let applied = self.0.store.apply_batch(number, &package, open_scopes)?;
         if applied.refused > 0 {
             let refused = applied.refused;
             tracing::warn!(vault = %vault.short(), refused, "entries contradict earlier ones and count for nothing");
@@ -424,9 +477,9 @@ impl AccessDesk {
     }
 }
 
-/// Record and version at the end of the key of an erased version, after the vault.
-fn erased(rest: &[u8]) -> Option<(crate::types::RecordTag, crate::types::VersionId)> {
+/// Record and version at the end of the key of an erased or withdrawn version, after the vault.
+fn tagged(rest: &[u8]) -> Option<TaggedVersion> {
     let rest = rest.strip_prefix(rest.first_chunk::<32>()?)?;
     let (record, version) = rest.split_first_chunk::<16>()?;
-    Some((crate::types::RecordTag(*record), crate::types::VersionId(version.try_into().ok()?)))
+    Some(TaggedVersion { record: RecordTag(*record), version: VersionId(version.try_into().ok()?) })
 }

@@ -6,12 +6,15 @@
 
 mod deposit;
 mod emergency;
+mod erasure;
 mod follow;
 mod open;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 use crate::crypto::access::SealKey;
 use crate::crypto::sign::KeyPair;
@@ -83,6 +86,8 @@ struct Inner {
     is_current: AtomicBool,
     /// Held while it is decided and logged, and while a revocation is noted.
     deciding: Mutex<Denials>,
+    /// Somebody waits for the key of what is at rest to be renewed.
+    renewal: Notify,
 }
 
 /// Denials of each grant that were logged, and in which minute.
@@ -107,7 +112,9 @@ impl AccessDesk {
     ) -> Result<Self, AccessStoreError> {
         let seal = store.seal_key()?;
         let (clock, is_current, deciding) = (Clock::new(), AtomicBool::new(false), Mutex::default());
-        Ok(Self(Arc::new(Inner { network, key, seal, store, chain, clock, is_current, deciding })))
+        let renewal = Notify::new();
+        let inner = Inner { network, key, seal, store, chain, clock, is_current, deciding, renewal };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// From here on it is known how high the ledger is.
@@ -158,6 +165,8 @@ impl AccessDesk {
             DeskRequest::Commitments { vault } => self.commitments(&view, from, &vault)?,
             DeskRequest::Log { vault, after, nonce } => self.log_page(&view, from, &vault, after, &nonce)?,
             DeskRequest::Package { vault, hash, kind } => self.package(&view, from, &vault, &hash, kind)?,
+            DeskRequest::OwnSlots(asked) => self.own_slots(&view, from, &asked)?,
+            DeskRequest::Deleted(erasure) => self.deletion_receipt(&view, from, &erasure)?,
         })
     }
 

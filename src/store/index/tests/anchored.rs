@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::message::Changeset;
+use crate::message::SlottedVersion;
 use crate::message::changeset::{RecordChange, What};
 use crate::types::TransactionId;
 
@@ -27,7 +28,8 @@ fn id(sequence: u64) -> TransactionId {
 
 /// The anchor of this number, with one pack.
 fn anchor(sequence: u64, pack: u8, changes: Vec<RecordChange>) -> AppliedAnchor {
-    let changes = Some(Changeset { collection: docs(), changes, standalone: false });
+    let changes =
+        Some(Changeset { collection: docs(), changes, standalone: false, class: CollectionClass::Durable });
     AppliedAnchor {
         collection: docs(),
         anchor: id(sequence),
@@ -230,7 +232,12 @@ fn a_device_that_follows_from_anywhere_finds_what_is_there() {
 fn a_stored_pack_is_read_at_once_and_takes_its_place_when_it_is_anchored() {
     let disk = MemDisk::new(ROOM);
     let mut index = open(&disk);
-    let changes = |changes| Changeset { collection: docs(), changes, standalone: false };
+    let changes = |changes| Changeset {
+        collection: docs(),
+        changes,
+        standalone: false,
+        class: CollectionClass::Durable,
+    };
     let mine = changes(vec![put("a", 1, &[1, 11]), put("b", 2, &[1])]);
     index.store(&descriptor(1), &mine, &[]).unwrap();
     let later = changes(vec![put("a", 3, &[2])]);
@@ -257,4 +264,81 @@ fn a_stored_pack_is_read_at_once_and_takes_its_place_when_it_is_anchored() {
     // Its segments are used once, not twice.
     let erased = advance(&mut index, 20, vec![erase("a", 1), erase("b", 2)]);
     assert_eq!(erased.released, segments(&[1, 11]));
+}
+
+/// The same version, of a shreddable collection.
+fn slotted(n: u8, used: &[u8]) -> VersionEntry {
+    let entry = stored(n, used);
+    let VersionState::Stored(version) = entry.state.clone() else { unreachable!() };
+    let state = VersionState::Slotted(SlottedVersion::of(version, entry.version, 0));
+    VersionEntry { state, ..entry }
+}
+
+#[test]
+fn a_class_is_that_of_the_first_commit_whose_pack_stays_for_good() {
+    let disk = MemDisk::new(ROOM);
+    let mut index = open(&disk);
+    let class = |index: &Index| index.class(&docs()).unwrap();
+    assert_eq!(class(&index), None);
+    let shreddable = |mut anchor: AppliedAnchor| {
+        for commit in &mut anchor.commits {
+            if let Some(changes) = &mut commit.changes {
+                changes.class = CollectionClass::Shreddable;
+            }
+        }
+        anchor
+    };
+    let mut all = vec![shreddable(anchor(1, 1, vec![]))];
+    let preview = index.preview(&all[0], &[], usize::MAX).unwrap();
+    assert!(preview.released.is_empty() && preview.fresh == segments(&[1]));
+    index.apply(&all).unwrap();
+    assert_eq!(class(&index), Some(CollectionClass::Shreddable));
+    let named: Vec<_> = index.collections().unwrap().into_iter().map(|(_, _, class)| class).collect();
+    assert_eq!(named, [CollectionClass::Shreddable], "it is there before its first record");
+    let version = What::Version { entry: slotted(1, &[2, 12]), segments: vec![descriptor(12)] };
+    let put = vec![RecordChange { name: name("a"), what: version }];
+    for (pack, changes) in [(2, put), (3, vec![erase("a", 1)]), (4, vec![mark("b", 2)])] {
+        let mut next = shreddable(anchor(all.len() as u64 + 1, pack, changes));
+        next.released = index.preview(&next, &[], usize::MAX).unwrap().released.into_iter().collect();
+        assert!(!next.released.contains(&segment(1)), "the first pack is never released");
+        index.apply(std::slice::from_ref(&next)).unwrap();
+        if pack == 2 {
+            assert_eq!(versions(&index, "a"), [slotted(1, &[2, 12])]);
+            let used = index.segments_of(&docs(), &name("a"), &self::version(1)).unwrap();
+            assert_eq!(used, [descriptor(2), descriptor(12)]);
+        }
+        all.push(next);
+    }
+    assert!(versions(&index, "a").is_empty() && index.descriptor(&segment(12)).unwrap().is_none());
+    // Who follows later learns the same, of what packs are left.
+    let gone: Vec<_> = all.iter().flat_map(|anchor| anchor.released.clone()).collect();
+    let mut other = open(&MemDisk::new(ROOM));
+    for anchor in &mut all {
+        for commit in anchor.commits.iter_mut().filter(|commit| gone.contains(&commit.pack)) {
+            commit.changes = None;
+        }
+    }
+    other.apply(&all).unwrap();
+    assert_eq!(class(&other), Some(CollectionClass::Shreddable));
+    drop(index);
+    assert_eq!(class(&open(&disk)), Some(CollectionClass::Shreddable));
+    let mut durable = open(&MemDisk::new(ROOM));
+    advance(&mut durable, 1, vec![self::put("a", 1, &[1])]);
+    assert_eq!(class(&durable), Some(CollectionClass::Durable));
+}
+
+#[test]
+fn an_upload_that_is_forgotten_keeps_its_segments() {
+    let mut index = open(&MemDisk::new(ROOM));
+    let (id, other) = (UploadId([1; 32]), UploadId([2; 32]));
+    let row = UploadRow { version: version(1), dek: Dek::from_bytes([2; 32]), begun: Timestamp::ZERO };
+    let chunk = |n| JournaledChunk { number: 0, salt: [3; 16], plain_len: 9, descriptor: descriptor(n) };
+    for (id, n) in [(id, 5), (other, 6)] {
+        index.begin_upload(&id, &row).unwrap();
+        index.put_chunk(&id, &chunk(n)).unwrap();
+    }
+    index.forget_uploads(&[id]).unwrap();
+    assert_eq!(index.uploads().unwrap(), [other]);
+    assert!(index.upload(&id).unwrap().is_none() && index.upload(&other).unwrap().is_some());
+    assert_eq!(pending(&index), segments(&[]), "nobody is told to free them");
 }
