@@ -38,6 +38,10 @@ pub enum Domain {
     KeyPackage,
     /// A static node's word of how far its access log of a vault is.
     LogHead,
+    /// A request to recover a vault, by the key that was made for it.
+    RecoveryRequest,
+    /// A guardian's word of what it released for a request.
+    RecoveryRelease,
 }
 
 impl Domain {
@@ -56,6 +60,8 @@ impl Domain {
             Self::AccessAck => b"xvault v1 access ack",
             Self::KeyPackage => b"xvault v1 key package",
             Self::LogHead => b"xvault v1 access log head",
+            Self::RecoveryRequest => b"xvault v1 recovery request",
+            Self::RecoveryRelease => b"xvault v1 recovery release",
         }
     }
 }
