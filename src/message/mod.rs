@@ -34,8 +34,8 @@ pub mod vote;
 mod wire;
 
 pub use access::{
-    BatchPackage, DealingPackage, EntryBatch, Grant, GrantedScope, KeySharing, LogHead, RecordEntry, Rights,
-    SlotEntry,
+    BatchPackage, DealingPackage, EntryBatch, Grant, GrantedScope, KeySharing, LogHead, RecordEntry,
+    RecoveryAction, Rights, SlotEntry,
 };
 pub use anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber, Opening, PackCommit};
 pub use anchor_receipt::{AnchorReceipt, Anchored};

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
-use crate::message::access::{EntryBatch, Grant, KeySharing, LogHead};
+use crate::message::access::{EntryBatch, Grant, KeySharing, LogHead, RecoveryAction};
 use crate::message::anchor::{Anchor, NodeNumber};
 use crate::message::canonical::{Canonical, read_bytes, read_label, take, write_bytes};
 use crate::message::checkpoint::{Checkpoint, FalseCosignature};
@@ -137,6 +137,8 @@ pub enum Action {
     },
     /// A static node's head of its access log.
     LogHead(LogHead),
+    /// What is done when keys are lost.
+    Recovery(RecoveryAction),
 }
 
 /// What a transaction's nonce counts. Anchors of different collections do not wait for each other, and two devices of one
@@ -393,6 +395,7 @@ impl Canonical for Action {
                 generation.write(to);
             }
             Self::LogHead(head) => head.write(to),
+            Self::Recovery(action) => action.write_body(to),
         }
     }
 
@@ -431,6 +434,9 @@ impl Canonical for Action {
                 generation: Canonical::read(from)?,
             },
             46 => Self::LogHead(Canonical::read(from)?),
+            kind if RecoveryAction::KINDS.contains(&kind) => {
+                Self::Recovery(RecoveryAction::read_body(kind, from)?)
+            }
             _ => return Err(Violation::Malformed),
         })
     }
@@ -476,6 +482,7 @@ impl Action {
             Self::Erase { .. } => 44,
             Self::BumpScope { .. } => 45,
             Self::LogHead(_) => 46,
+            Self::Recovery(action) => action.kind(),
         }
     }
 }

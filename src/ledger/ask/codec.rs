@@ -101,6 +101,10 @@ impl Canonical for Question {
                 to.push(65);
                 roster.write(to);
             }
+            Self::Recovery { vault } => {
+                to.push(70);
+                vault.write(to);
+            }
         }
     }
 
@@ -138,6 +142,7 @@ impl Canonical for Question {
                 Self::Segments { vault: Canonical::read(from)?, segments: read_list(from, MAX_ANSWER_ROWS)? }
             }
             65 => Self::Roster { roster: Canonical::read(from)? },
+            70 => Self::Recovery { vault: Canonical::read(from)? },
             _ => return Err(Violation::Malformed),
         })
     }
@@ -385,6 +390,10 @@ impl Canonical for Answer {
                     roster.write(to);
                 }
             }
+            Self::Recovery(found) => {
+                to.push(70);
+                found.write(to);
+            }
         }
     }
 
@@ -418,6 +427,7 @@ impl Canonical for Answer {
             62 => Self::Generation(Canonical::read(from)?),
             63 => Self::Segments(read_list(from, MAX_ANSWER_ROWS)?),
             64 => Self::Roster(Option::<Roster>::read(from)?.map(Box::new)),
+            70 => Self::Recovery(Box::new(Canonical::read(from)?)),
             _ => return Err(Violation::Malformed),
         })
     }

@@ -30,6 +30,7 @@ mod opening;
 mod order;
 mod pool;
 mod receipts;
+mod recovery;
 mod rogue;
 mod snapshots;
 mod turns;
@@ -112,6 +113,8 @@ struct World {
     alive: Vec<u8>,
     /// The round in which the last block was decided.
     round: u32,
+    /// What proposers' clocks say.
+    clock: Timestamp,
 }
 
 impl World {
@@ -122,7 +125,8 @@ impl World {
     fn of(genesis: Genesis, alive: Vec<u8>) -> Self {
         let mut state = State::new();
         write(&mut state, genesis_state(&genesis).unwrap().writes);
-        Self { genesis, state, blocks: Vec::new(), alive, round: 0 }
+        let clock = Timestamp::from_unix_millis(2_000);
+        Self { genesis, state, blocks: Vec::new(), alive, round: 0, clock }
     }
 
     fn height(&self) -> Height {
@@ -144,7 +148,7 @@ impl World {
             }
             certificate
         });
-        Draft { proposer: proposer.unwrap(), time: Timestamp::from_unix_millis(2_000), certificate }
+        Draft { proposer: proposer.unwrap(), time: self.clock, certificate }
     }
 
     fn build(&self, transactions: &[SignedTransaction]) -> Built {

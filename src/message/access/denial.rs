@@ -60,4 +60,6 @@ denials! {
     NoShare = 14, "the static node has no share of the vault's key";
     /// The request is of another network.
     OtherNetwork = 15, "the request is of another network";
+    /// The owner replaced the vault's keys since.
+    Rotated = 36, "the owner has replaced the vault's keys since the grant was given";
 }

@@ -7,12 +7,13 @@ use crate::message::Violation;
 use crate::message::access::denial::Denial;
 use crate::message::access::open::OpenItem;
 use crate::message::access::package::{MAX_COMMITMENTS_LEN, read_seal_public};
+use crate::message::access::recovery::{RecoveryRequest, Release};
 use crate::message::canonical::{
     Canonical, read_bytes, read_label, read_list, read_long, write_bytes, write_list, write_long,
 };
 use crate::types::limits::{
-    MAX_ANSWER_ROWS, MAX_COMMITTEE, MAX_GRANT_BODY_LEN, MAX_LABEL_LEN, MAX_PACKAGE_LEN, MAX_RELEASE_ITEMS,
-    MAX_TRANSACTION_LEN,
+    MAX_ANSWER_ROWS, MAX_COMMITTEE, MAX_GRANT_BODY_LEN, MAX_GUARDIANS, MAX_LABEL_LEN, MAX_PACKAGE_LEN,
+    MAX_RELEASE_ITEMS, MAX_TRANSACTION_LEN,
 };
 use crate::types::{
     BatchId, GrantId, Hash, NetworkId, PublicKey, RecordTag, ScopeTag, Timestamp, VaultId, VersionId,
@@ -104,6 +105,17 @@ pub enum DeskRequest {
         /// What it is.
         kind: DepositKind,
     },
+    /// What the asker, a guardian, releases for a request to recover.
+    Release {
+        /// The vault.
+        vault: VaultId,
+        /// The request.
+        request: Hash,
+        /// The asker's part.
+        release: Release,
+    },
+    /// What guardians released for the asker's request.
+    Releases(Box<RecoveryRequest>),
 }
 
 /// A version in a scope, after the number of the batch that brought it.
@@ -134,6 +146,8 @@ pub enum DeskAnswer {
     Commitments(Option<Vec<u8>>),
     /// A package; none if it is not here.
     Package(Option<Vec<u8>>),
+    /// What guardians released.
+    Releases(Vec<Release>),
 }
 
 /// The key to which shares for a static node are sealed now, signed with its identity.
@@ -356,6 +370,16 @@ impl Canonical for DeskRequest {
                 hash.write(to);
                 kind.write(to);
             }
+            Self::Release { vault, request, release } => {
+                to.push(40);
+                vault.write(to);
+                request.write(to);
+                release.write(to);
+            }
+            Self::Releases(request) => {
+                to.push(41);
+                request.write(to);
+            }
         }
     }
 
@@ -393,6 +417,12 @@ impl Canonical for DeskRequest {
                 hash: Canonical::read(from)?,
                 kind: Canonical::read(from)?,
             },
+            40 => Self::Release {
+                vault: Canonical::read(from)?,
+                request: Canonical::read(from)?,
+                release: Canonical::read(from)?,
+            },
+            41 => Self::Releases(Box::new(Canonical::read(from)?)),
             _ => return Err(Violation::Malformed),
         })
     }
@@ -559,6 +589,10 @@ impl Canonical for DeskAnswer {
                 to.push(9);
                 write_option(commitments.as_deref(), to);
             }
+            Self::Releases(releases) => {
+                to.push(40);
+                write_list(releases, to);
+            }
         }
     }
 
@@ -584,6 +618,7 @@ impl Canonical for DeskAnswer {
                 let members: Vec<Member> = read_list(from, MAX_ANSWER_ROWS)?;
                 Self::Members(members.into_iter().map(Member::into_tuple).collect())
             }
+            40 => Self::Releases(read_list(from, MAX_GUARDIANS)?),
             _ => return Err(Violation::Malformed),
         })
     }

@@ -12,6 +12,8 @@ pub mod list_line;
 pub mod notes;
 pub mod open;
 pub mod package;
+pub mod recovery;
+pub mod recovery_action;
 pub mod sharing;
 
 pub use body::{BodyScope, GrantBody, KeyPackage};
@@ -22,4 +24,6 @@ pub use grant::{Grant, GrantedScope, Rights};
 pub use list_line::ListLine;
 pub use notes::{AccessNotes, NotedGrant, NotedScope};
 pub use package::{BatchPackage, DealingPackage, SealedShare, SealedSlot};
+pub use recovery::{Guardian, GuardianSet, GuardianShare, RecoveryRequest, Release};
+pub use recovery_action::RecoveryAction;
 pub use sharing::{KeySharing, LogHead};

@@ -9,6 +9,7 @@
 mod apply;
 mod log;
 mod open;
+mod releases;
 mod rest;
 mod tables;
 

@@ -51,6 +51,10 @@ pub(super) const LOG_ENDS: TableDefinition<'_, &[u8; 32], (u64, &[u8; 32])> =
 /// One row: (entries of all vaults, peaks of their tree, 32 bytes each).
 pub(super) const LOG_TREE: TableDefinition<'_, (), (u64, &[u8])> = TableDefinition::new("log tree");
 
+/// vault 32 ‖ place 1 → (request, what the guardian released for it).
+pub(super) const RELEASES: TableDefinition<'_, &[u8; 33], (&[u8; 32], &[u8])> =
+    TableDefinition::new("releases");
+
 /// What a package is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackageKind {
@@ -92,6 +96,7 @@ pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), AccessStoreError>
     txn.open_table(LOG)?;
     txn.open_table(LOG_ENDS)?;
     txn.open_table(LOG_TREE)?;
+    txn.open_table(RELEASES)?;
     Ok(())
 }
 
@@ -108,6 +113,10 @@ fn joined<const N: usize>(fields: &[&[u8]]) -> [u8; N] {
 
 pub(super) fn package_key(vault: &VaultId, hash: &Hash) -> [u8; 64] {
     joined(&[&vault.0, &hash.0])
+}
+
+pub(super) fn release_key(vault: &VaultId, place: u8) -> [u8; 33] {
+    joined(&[&vault.0, &[place]])
 }
 
 pub(super) fn share_key(vault: &VaultId, dealing: u32, epoch: u32) -> [u8; 40] {

@@ -7,6 +7,7 @@
 mod deposit;
 mod follow;
 mod open;
+mod release;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::crypto::access::SealKey;
 use crate::crypto::sign::KeyPair;
-use crate::ledger::query;
 use crate::ledger::rows::{ACCESS, STATICS, VAULTS};
+use crate::ledger::{query, recovery};
 use crate::message::access::desk::{Ack, DeskAnswer, DeskRequest, LogPage, SignedSealKey};
 use crate::message::access::{Denial, DepositKind, Rights};
 use crate::message::{Action, Refusal, RefusalCode, SignedTransaction, Violation};
@@ -156,6 +157,10 @@ impl AccessDesk {
             DeskRequest::Commitments { vault } => self.commitments(&view, from, &vault)?,
             DeskRequest::Log { vault, after, nonce } => self.log_page(&view, from, &vault, after, &nonce)?,
             DeskRequest::Package { vault, hash, kind } => self.package(&view, from, &vault, &hash, kind)?,
+            DeskRequest::Release { vault, request, release } => {
+                self.take_release(&view, from, &vault, &request, &release)?
+            }
+            DeskRequest::Releases(request) => self.releases(&view, from, &request)?,
         })
     }
 
@@ -204,6 +209,8 @@ impl AccessDesk {
         let now = self.0.clock.now().max(query::tip(view)?.record.time);
         let denial = if row.revoked.is_some() || store.is_revocation_seen(&grant.vault, &grant.grant)? {
             Some(Denial::Revoked)
+        } else if recovery::is_outdated(view, &row)? {
+            Some(Denial::Rotated)
         } else if now < grant.not_before {
             Some(Denial::NotYet)
         } else if grant.expires <= now {
