@@ -25,30 +25,30 @@ use xvault::roles::{
 use xvault::types::limits::SNAPSHOT_GAP;
 use xvault::types::{Day, GrantId, Height, Network, Timestamp};
 
-async fn devnet(dir: &Path) -> Devnet {
+pub(crate) async fn devnet(dir: &Path) -> Devnet {
     let dir = dir.join("devnet");
     Devnet::start(DevnetConfig { dir, nodes: None, code: None, statics: None, base_port: None })
         .await
         .unwrap()
 }
 
-fn config(dir: &Path, network: &Network, person: u8) -> ClientConfig {
+pub(crate) fn config(dir: &Path, network: &Network, person: u8) -> ClientConfig {
     let keys = Seed::from_entropy([person; 32]).vault(0, 0);
     ClientConfig { network: network.clone(), keys, home: dir.join(format!("home-{person}")) }
 }
 
-fn at(path: &str) -> RecordAddress {
+pub(crate) fn at(path: &str) -> RecordAddress {
     let (collection, name) = path.split_once('/').unwrap();
     RecordAddress { collection: collection.parse().unwrap(), name: name.parse().unwrap() }
 }
 
-fn content(path: &str, len: usize) -> Bytes {
+pub(crate) fn content(path: &str, len: usize) -> Bytes {
     let mut bytes = vec![0; len];
     blake3::Hasher::new().update(path.as_bytes()).finalize_xof().fill(&mut bytes);
     bytes.into()
 }
 
-async fn put(client: &Client, path: &str, len: usize, options: PutOptions) {
+pub(crate) async fn put(client: &Client, path: &str, len: usize, options: PutOptions) {
     client.put(&at(path), Source::Bytes(content(path, len)), options).await.unwrap();
 }
 
@@ -61,16 +61,16 @@ fn on_day(day: u16) -> PutOptions {
     PutOptions { modified: Some(Timestamp::from_unix_micros(micros)), ..PutOptions::default() }
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Timestamp::from_unix_micros(u64::try_from(since.as_micros()).unwrap())
 }
 
-fn later(seconds: u64) -> Timestamp {
+pub(crate) fn later(seconds: u64) -> Timestamp {
     Timestamp::from_unix_micros(now().unix_micros() + seconds * 1_000_000)
 }
 
-fn terms(scopes: &[&str]) -> GrantTerms {
+pub(crate) fn terms(scopes: &[&str]) -> GrantTerms {
     let scope = |text: &&str| (text.parse().unwrap(), text.parse::<Scope>().unwrap());
     GrantTerms {
         scopes: scopes.iter().map(scope).collect(),
@@ -83,15 +83,15 @@ fn terms(scopes: &[&str]) -> GrantTerms {
     }
 }
 
-fn package(config: &ClientConfig) -> KeyPackage {
+pub(crate) fn package(config: &ClientConfig) -> KeyPackage {
     grantee::key_package(config, "Dr Knee", later(3_600)).unwrap()
 }
 
-fn names(records: &[SharedRecord]) -> Vec<String> {
+pub(crate) fn names(records: &[SharedRecord]) -> Vec<String> {
     records.iter().map(|record| format!("{}/{}", record.line.collection, record.line.name)).collect()
 }
 
-async fn read(shared: &Shared, record: &SharedRecord) -> Result<Bytes, Error> {
+pub(crate) async fn read(shared: &Shared, record: &SharedRecord) -> Result<Bytes, Error> {
     let mut download = shared.get(record, GetOptions::default()).await?;
     let mut bytes = Vec::new();
     while let Some(more) = download.next().await? {
@@ -100,7 +100,7 @@ async fn read(shared: &Shared, record: &SharedRecord) -> Result<Bytes, Error> {
     Ok(bytes.into())
 }
 
-fn denial(error: &Error) -> Option<Denial> {
+pub(crate) fn denial(error: &Error) -> Option<Denial> {
     std::error::Error::source(error).and_then(|source| source.downcast_ref::<Denial>()).copied()
 }
 

@@ -1,17 +1,19 @@
 //! Access as its parties use it: an owner lets others in, and sees what they open; a grantee reads what it was let into.
 //!
 //! [`scope`] is how owners say which records they mean; [`owner`] deals keys, writes keyslots, grants and revokes; [`grantee`]
-//! accepts and reads; [`desk`] has the calls to the static nodes' access desks that both need, and [`gathering`] what becomes of
-//! their answers to one that opens.
+//! accepts and reads; [`recovery`] has guardians give a lost secret back; [`desk`] has the calls to the static nodes' access desks
+//! that all need, and [`gathering`] what becomes of their answers to one that opens.
 
 pub(crate) mod desk;
 mod gathering;
 pub mod grantee;
 pub(crate) mod notes;
 pub mod owner;
+pub mod recovery;
 pub mod scope;
 mod slots;
 
 pub use grantee::{Shared, SharedRecord};
 pub use owner::{AccessEvent, GrantReport, GrantTerms, Granted, Revoked};
+pub use recovery::{Cut, Guarded, Recovering, SplitTerms, Stage, Standing};
 pub use scope::{Scope, ScopeError, Subject};

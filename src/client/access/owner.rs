@@ -3,6 +3,7 @@
 mod deal;
 mod joining;
 mod log;
+mod renew;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::types::limits::{MAX_DEFINED_SCOPES, MAX_GRANT_SCOPES, MAX_SCOPE_PATH_
 use crate::types::{Day, GrantId, Hash, Height, ScopePath, ScopeTag, Timestamp, VaultId};
 
 pub use log::AccessEvent;
+pub use renew::Renewed;
 
 /// What somebody is let into.
 #[derive(Debug, Clone)]
@@ -144,7 +146,7 @@ impl Client {
         if scopes.is_empty() {
             return Ok(0);
         }
-        let Some(access) = owner.desks.access(*owner.vault.keys.vault()).await? else { return Ok(0) };
+        let Some(access) = owner.access_of_now().await? else { return Ok(0) };
         for (path, _) in &scopes {
             owner.learn_slots(path).await?;
         }
@@ -268,10 +270,16 @@ impl Owner<'_> {
         package
             .verify()
             .map_err(|wrong| refuse("the key package's signature is not good").caused_by(wrong))?;
-        let now = crate::runtime::wall_time();
-        if package.expires <= now {
+        if package.expires <= crate::runtime::wall_time() {
             return Err(refuse("the key package has expired").with_hint("ask for a new one"));
         }
+        self.give(package, terms).await
+    }
+
+    /// Gives a grant to the maker of a key package that is good.
+    async fn give(&self, package: &KeyPackage, terms: GrantTerms) -> Result<GrantReport, Error> {
+        let refuse = |message: &str| Error::new(ErrorKind::Refused, message);
+        let now = crate::runtime::wall_time();
         if terms.scopes.is_empty() || terms.scopes.len() > MAX_GRANT_SCOPES {
             let message = format!("a grant has 1 to {MAX_GRANT_SCOPES} scopes");
             return Err(Error::new(ErrorKind::Invalid, message));
@@ -339,6 +347,8 @@ impl Owner<'_> {
             note: terms.note,
         };
         self.note_grant(&noted).await?;
+        let notes = [renew::note_of(&grant.grant, package)];
+        self.client.ctx.index.with(move |index| index.note(&notes)).await?;
         let id = grant.grant;
         let height = self.carry_out(Action::Grant(grant)).await.map_err(|error| {
             if is_rejection(&error, Rejection::GranteeKnown) {
