@@ -222,6 +222,7 @@ fn io_exit(error: &std::io::Error) -> Option<Exit> {
 fn keystore_exit(error: &KeystoreError) -> Exit {
     match error {
         KeystoreError::WrongPassphrase { .. } => Exit::WrongPassphrase,
+        KeystoreError::DeviceOnly { .. } => Exit::Refused,
         KeystoreError::Damaged { .. } => Exit::Corrupt,
         KeystoreError::Exists { .. } => Exit::Refused,
         KeystoreError::Io { source, .. } => io_exit(source).unwrap_or(Exit::Failed),

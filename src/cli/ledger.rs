@@ -13,6 +13,7 @@ use crate::cli::output::{Output, escape};
 use crate::cli::session::Session;
 use crate::client::LedgerClient;
 use crate::ledger::ask::{Answer, FinalBlock, Question};
+use crate::message::access::RecoveryAction;
 use crate::message::block::{Block, BlockRecord};
 use crate::message::{Action, Admission, CommitCertificate, Genesis, SignedTransaction};
 use crate::types::{Height, TransactionId};
@@ -164,6 +165,13 @@ fn kind(action: &Action) -> &'static str {
         Action::EraseVersions(_) => "erase-versions",
         Action::Withdraw { .. } => "withdraw",
         Action::CertifyErasure(_) => "certify-erasure",
+        Action::Recovery(action) => match action {
+            RecoveryAction::SetGuardians(_) => "set-guardians",
+            RecoveryAction::Approve { .. } => "approve-recovery",
+            RecoveryAction::Veto { .. } => "veto-recovery",
+            RecoveryAction::PledgeKey { .. } => "pledge-key",
+            RecoveryAction::Rotate { .. } => "rotate-vault",
+        },
     }
 }
 

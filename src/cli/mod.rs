@@ -24,6 +24,7 @@ mod format;
 mod get;
 mod govern;
 mod grant;
+mod guardian;
 mod input;
 mod key;
 mod ledger;
@@ -39,9 +40,11 @@ mod progress;
 mod put;
 mod receipt;
 mod recover;
+mod recovery;
 mod registry;
 mod rm;
 mod role;
+mod rotate;
 mod session;
 mod stat;
 mod static_node;
@@ -161,6 +164,8 @@ enum Command {
     Collection(collection::Command),
     Erase(erase::Args),
     #[command(subcommand)]
+    Guardian(guardian::Command),
+    #[command(subcommand)]
     Receipt(receipt::Command),
     Verify(verify::Args),
     Recover(recover::Args),
@@ -278,9 +283,10 @@ fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
         Command::Receipt(command) => {
             session.with_client(async |client| receipt::run(session, client, command).await)
         }
+        Command::Guardian(command) => guardian::run(session, command),
         Command::Verify(args) => verify::run(session, &args),
         Command::Recover(args) => {
-            session.with_client(async |client| recover::run(session, client, args).await)
+            session.with_client_of_now(async |client| recover::run(session, client, args).await)
         }
         Command::Sync(args) => session.with_client(async |client| sync::run(session, client, args).await),
         Command::Node(command) => node::run(session, command),

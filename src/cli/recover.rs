@@ -9,7 +9,8 @@ use crate::client::Client;
 
 /// Restore the local index from the network: every collection, version and name that the ledger anchors.
 ///
-/// On a new machine: `xvault key import`, then this. Commands do the same by themselves for the collection that they
+/// On a new machine: `xvault key import`, then this. If another home rotated the vault's keys (`xvault vault rotate`), this
+/// takes up the new ones. Commands do the same by themselves for the collection that they
 /// are about, so it is only needed to have everything at hand.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}

@@ -15,16 +15,20 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::cli::passphrase::{self, Given};
 use crate::cli::progress::Meter;
+use crate::cli::recovery;
 use crate::cli::static_node::{GENESIS_FILE, read_genesis};
 use crate::client::access::Shared;
-use crate::client::keystore::{Keystore, KeystoreError, vault_keys};
-use crate::client::{AtomicProgress, Client, ClientConfig, LedgerClient, Nodes};
-use crate::crypto::seed::Seed;
+use crate::client::keystore::{FIRST_VAULT, Keystore, KeystoreError, Secret, write_new};
+use crate::client::{AtomicProgress, Client, ClientConfig, LedgerClient, Nodes, rotation};
+use crate::crypto::seed::{OwnerRoot, Seed, VaultKeys};
 use crate::crypto::sign::KeyPair;
-use crate::types::{GrantId, Network};
+use crate::types::limits::MAX_KEY_GENERATION;
+use crate::types::{GrantId, Network, PublicKey, VaultId};
 
 /// How long the end of a command waits for what static nodes say of emergencies.
 const NEWS_PATIENCE: Duration = Duration::from_millis(300);
+/// How long a command that is done waits to hear whether somebody asks guardians for the key.
+const NOTICE_PATIENCE: Duration = Duration::from_millis(300);
 /// How often a passphrase may be mistyped.
 const PASSPHRASE_TRIES: u32 = 3;
 
@@ -109,30 +113,124 @@ impl Session {
         passphrase::given(self.globals.passphrase_file.as_deref())
     }
 
-    /// Opens the keystore, asking for the passphrase if nothing gives it.
+    /// Opens the keystore, which must have the words, asking for the passphrase if nothing gives it.
     pub(crate) fn unlock(&self) -> anyhow::Result<Seed> {
-        let keystore = Keystore::load(&self.keystore_path())?;
+        let path = self.keystore_path();
+        if Keystore::load(&path)?.is_device() {
+            return Err(KeystoreError::DeviceOnly { path }.into());
+        }
+        match self.unlock_at(&path)? {
+            Secret::Seed(seed) => Ok(seed),
+            Secret::Device(_) => Err(KeystoreError::DeviceOnly { path }.into()),
+        }
+    }
+
+    /// Opens a keystore, asking for the passphrase if nothing gives it.
+    pub(crate) fn unlock_at(&self, path: &Path) -> anyhow::Result<Secret> {
+        let keystore = Keystore::load(path)?;
         if !keystore.has_passphrase() {
-            return Ok(keystore.open("")?);
+            return Ok(keystore.open_any("")?);
         }
         if let Some(given) = self.given_passphrase()? {
-            return keystore.open(&given.passphrase).with_context(|| given.origin);
+            return keystore.open_any(&given.passphrase).with_context(|| given.origin);
         }
         for _ in 1..PASSPHRASE_TRIES {
-            match keystore.open(&passphrase::ask("Passphrase: ")?) {
+            match keystore.open_any(&passphrase::ask("Passphrase: ")?) {
                 Err(KeystoreError::WrongPassphrase { .. }) => self.output.warn("wrong passphrase, try again"),
                 opened => return Ok(opened?),
             }
         }
-        Ok(keystore.open(&passphrase::ask("Passphrase: ")?)?)
+        Ok(keystore.open_any(&passphrase::ask("Passphrase: ")?)?)
     }
 
-    /// All that a client needs: network file, keys, and the folder of this vault in this network.
+    /// All that a client needs: network file, keys, and the folder of this vault in this network. The keys are of the generation that
+    /// this home last knew of.
     pub(crate) fn client_config(&self) -> anyhow::Result<ClientConfig> {
+        Ok(self.rooted_config()?.0)
+    }
+
+    /// The same, with what other generations of the keys derive from, where the words are here.
+    pub(crate) fn rooted_config(&self) -> anyhow::Result<(ClientConfig, Option<OwnerRoot>)> {
         let network = self.network()?;
-        let keys = vault_keys(&self.unlock()?);
-        let vault = format!("{}-{}", keys.signing().public().short(), network.id.short());
-        Ok(ClientConfig { network, keys, home: self.home.join("vaults").join(vault) })
+        let seed = match self.unlock_at(&self.keystore_path())? {
+            Secret::Seed(seed) => seed,
+            Secret::Device(keys) => return Ok((self.config_of(network, *keys), None)),
+        };
+        let root = seed.root();
+        let first = root.vault(FIRST_VAULT, 0);
+        let keys = match self.noted_generation(first.vault(), &network)? {
+            0 => first,
+            generation => root.vault(FIRST_VAULT, generation),
+        };
+        Ok((self.config_of(network, keys), Some(root)))
+    }
+
+    /// Where it is noted which generation of the vault's keys this home uses, unless it is the first.
+    fn generation_note(&self, vault: &VaultId, network: &Network) -> PathBuf {
+        self.vaults().join(format!("generation-{}-{}", vault.short(), network.id.short()))
+    }
+
+    fn noted_generation(&self, vault: &VaultId, network: &Network) -> anyhow::Result<u32> {
+        let path = self.generation_note(vault, network);
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            read => read.with_context(|| format!("cannot read {}", path.display()))?,
+        };
+        let noted = text.trim().parse().ok().filter(|generation| *generation <= MAX_KEY_GENERATION);
+        noted.ok_or_else(|| {
+            let damaged = Failure::new(Exit::Corrupt, format!("{} is damaged", path.display()));
+            damaged.hint("remove it, then `xvault recover` asks the ledger").into()
+        })
+    }
+
+    /// Notes, durably, that this home uses these keys from here on.
+    pub(crate) fn note_generation(&self, config: &ClientConfig) -> anyhow::Result<()> {
+        let path = self.generation_note(config.keys.vault(), &config.network);
+        let new = path.with_extension("new");
+        std::fs::create_dir_all(self.vaults()).context("making the folder of the vaults")?;
+        // One that a crash left is of no use.
+        std::fs::remove_file(&new).ok();
+        write_new(&new, config.keys.generation().to_string().as_bytes())
+            .and_then(|()| std::fs::rename(&new, &path))
+            .and_then(|()| std::fs::File::open(self.vaults())?.sync_all())
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// What a client needs that uses these keys.
+    pub(crate) fn config_of(&self, network: Network, keys: VaultKeys) -> ClientConfig {
+        let home = self.vault_home(&keys.signing().public(), &network);
+        ClientConfig { network, keys, home }
+    }
+
+    fn vault_home(&self, key: &PublicKey, network: &Network) -> PathBuf {
+        self.vaults().join(format!("{}-{}", key.short(), network.id.short()))
+    }
+
+    /// The folder of the vaults' local state.
+    pub(crate) fn vaults(&self) -> PathBuf {
+        self.home.join("vaults")
+    }
+
+    /// What a client needs, with the keys of the generation that the ledger has: another home may have rotated them. Where the
+    /// ledger does not say, those of this home.
+    pub(crate) async fn config_of_now(
+        &self,
+        config: ClientConfig,
+        root: Option<OwnerRoot>,
+    ) -> anyhow::Result<ClientConfig> {
+        let Some(root) = root.filter(|_| config.network.genesis.is_some()) else { return Ok(config) };
+        match rotation::generation_of_now(&config).await {
+            Ok(Some(now)) if now != config.keys.generation() && now <= MAX_KEY_GENERATION => {
+                let config = self.config_of(config.network, root.vault(FIRST_VAULT, now));
+                self.note_generation(&config)?;
+                Ok(config)
+            }
+            Ok(_) => Ok(config),
+            Err(error) => {
+                tracing::info!(%error, "the generation of the vault's keys is not known");
+                Ok(config)
+            }
+        }
     }
 
     /// Runs a command on the open vault; Ctrl-C ends it.
@@ -141,6 +239,14 @@ impl Session {
         F: AsyncFnOnce(&Client) -> anyhow::Result<Exit>,
     {
         self.with_client_hinting(None, command)
+    }
+
+    /// The same, with the keys that the ledger has now.
+    pub(crate) fn with_client_of_now<F>(&self, command: F) -> anyhow::Result<Exit>
+    where
+        F: AsyncFnOnce(&Client) -> anyhow::Result<Exit>,
+    {
+        self.with_client_of(None, true, command)
     }
 
     /// The same, with what to do after Ctrl-C.
@@ -152,8 +258,18 @@ impl Session {
     where
         F: AsyncFnOnce(&Client) -> anyhow::Result<Exit>,
     {
-        let config = self.client_config()?;
+        self.with_client_of(hint, false, command)
+    }
+
+    fn with_client_of<F>(&self, hint: Option<&'static str>, of_now: bool, command: F) -> anyhow::Result<Exit>
+    where
+        F: AsyncFnOnce(&Client) -> anyhow::Result<Exit>,
+    {
+        let (mut config, root) = self.rooted_config()?;
         self.run(interruptible(hint, async {
+            if of_now || !config.home.exists() {
+                config = self.config_of_now(config, root).await?;
+            }
             if !config.home.exists() {
                 // The first command of a vault: a wrong network id would begin a folder of its own.
                 let nodes = Nodes::new(&config);
@@ -164,7 +280,13 @@ impl Session {
             let client = Client::open(config).await?;
             let warner = self.output.warner();
             client.on_notice(move |notice| warner.warn(notice));
+            let asked = client.clone();
+            let asking = tokio::spawn(async move { recovery::notices(&asked).await });
             let result = self.with_news(&client, command(&client)).await;
+            // It was asked while the command ran; who has no answer by now is told by the next command.
+            if let Ok(Ok(notices)) = tokio::time::timeout(NOTICE_PATIENCE, asking).await {
+                notices.iter().for_each(|notice| self.output.warn(notice));
+            }
             client.close().await;
             result
         }))

@@ -7,7 +7,9 @@ use serde_json::json;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
 use crate::cli::registry::{print_sponsorship, read_sponsorship};
+use crate::cli::rotate;
 use crate::cli::session::Session;
+use crate::client::rotation;
 use crate::crypto::seed::VaultKeys;
 use crate::message::Action;
 use crate::roles::storage_node::NodeFolder;
@@ -27,6 +29,14 @@ pub(crate) enum Command {
     /// At most as many as the sponsor's own terms say (`static propose sponsor --vault-bytes`), and not fewer than the vault
     /// has used of this epoch.
     Quota(Quota),
+    /// Replace the vault's keys, after a device that had them was lost or stolen.
+    ///
+    /// Run it where the 24 words are. From the block on that it names, nothing that the old keys sign counts: they neither write
+    /// nor read at storage nodes, nor grant, revoke or object. Keys that were let write are none any more. What was put
+    /// before is read as before. Grants that stood are given again to the same grantees, under the same expressions, with new
+    /// ids; those that another home gave are listed, and need a new key package. Every other device gets its keys anew:
+    /// `xvault key export --device`. It does not help if somebody has the words. Run it again if it was interrupted.
+    Rotate(rotate::Args),
 }
 
 /// Arguments of `vault register`.
@@ -71,6 +81,7 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
         Command::Register(args) => register(session, &args),
         Command::Sponsor(args) => sponsor(session, &args),
         Command::Quota(args) => quota(session, &args),
+        Command::Rotate(args) => rotate::run(session, &args),
     }
 }
 
@@ -79,11 +90,15 @@ fn show(session: &Session) -> anyhow::Result<Exit> {
     let (vault, owner) = (*keys.vault(), keys.signing().public());
     session.with_ledger(async |ledger| {
         let row = ledger.vault(vault).await?;
+        let generation = keys.generation();
         let output = session.output();
+        if row.as_ref().is_some_and(|row| row.owner != owner) {
+            output.warn("the ledger has another key of this vault: its keys were rotated, see `xvault recover`");
+        }
         if output.is_json() {
             output.json(&json!({
                 "v": 1, "vault": vault.to_string(), "public_key": owner.to_string(), "registered": row.is_some(),
-                "owner": row.as_ref().map(|row| row.owner.to_string()),
+                "generation": generation, "owner": row.as_ref().map(|row| row.owner.to_string()),
                 "sponsor": row.as_ref().and_then(|row| row.sponsor).map(|key| key.to_string()),
                 "segments": row.as_ref().map(|row| row.segments), "bytes": row.as_ref().map(|row| row.bytes),
                 "ledger_bytes_per_epoch": row.as_ref().map(|row| row.quota),
@@ -91,7 +106,7 @@ fn show(session: &Session) -> anyhow::Result<Exit> {
             return Ok(Exit::Ok);
         }
         output.line(format_args!("vault       {vault}"))?;
-        output.line(format_args!("public key  {owner}"))?;
+        output.line(format_args!("public key  {owner}, of generation {generation}"))?;
         let Some(row) = row else {
             output.line("ledger      not registered yet")?;
             return Ok(Exit::Ok);
@@ -129,6 +144,7 @@ fn register(session: &Session, args: &Register) -> anyhow::Result<Exit> {
         let warner = output.warner();
         let action = Action::CreateVault { vault, sponsor };
         let height = ledger.carry_out(keys.signing(), action, &|notice| warner.warn(notice)).await?;
+        rotation::pledge(ledger, &keys, &|notice| warner.warn(notice)).await?;
         if output.is_json() {
             output.json(&json!({
                 "v": 1, "vault": vault.to_string(), "already": false, "height": height.0,

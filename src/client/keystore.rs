@@ -17,14 +17,16 @@ use crate::crypto::passphrase::{self, Cost, OpenError};
 use crate::crypto::seed::{Seed, VaultKeys};
 use crate::types::PublicKey;
 
-/// Format of the file; another number is another format.
+/// Format of the file of a seed; another number is another format.
 const FORMAT: u32 = 1;
+/// Format of the file of a device's keys.
+const DEVICE_FORMAT: u32 = 2;
 
 /// Bytes of a keystore file that is still read: a real one has under 600.
 const MAX_FILE_LEN: u64 = 16 * 1024;
 
-/// The vault whose keys the seed gives, until vaults are numbered on a ledger.
-const FIRST_VAULT: (u32, u32) = (0, 0);
+/// The vault whose keys the seed gives.
+pub const FIRST_VAULT: u32 = 0;
 
 /// Why a keystore cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,12 @@ pub enum KeystoreError {
         /// Where it is.
         path: PathBuf,
     },
+    /// It has a device's keys, and what was asked for takes the words.
+    #[error("the keystore {} has the keys of a device, and not the 24 words", path.display())]
+    DeviceOnly {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// The operating system says no.
     #[error("cannot use the keystore {}", path.display())]
     Io {
@@ -80,6 +88,7 @@ impl KeystoreError {
             Self::Exists { .. } => Some("`--force` keeps the old one as a backup beside the new"),
             Self::Damaged { .. } => Some("restore it from your 24 words with `xvault key import --force`"),
             Self::Unsupported { .. } => Some("use the version of xvault that wrote it"),
+            Self::DeviceOnly { .. } => Some("do this in the home that has the words"),
             Self::WrongPassphrase { .. } | Self::Io { .. } => None,
         }
     }
@@ -91,6 +100,32 @@ pub struct Keystore {
     path: PathBuf,
     content: Content,
     sealed: Vec<u8>,
+}
+
+/// What a keystore holds.
+#[derive(Debug, Clone)]
+pub enum Secret {
+    /// The seed: whoever has it can do everything.
+    Seed(Seed),
+    /// The keys of one vault in one generation.
+    Device(Box<VaultKeys>),
+}
+
+impl Secret {
+    /// The key by which people know the keystore: that of the vault's first generation, or of the device's.
+    fn public_key(&self) -> String {
+        match self {
+            Self::Seed(seed) => vault_keys(seed).signing().public().to_string(),
+            Self::Device(keys) => keys.signing().public().to_string(),
+        }
+    }
+
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        match self {
+            Self::Seed(seed) => Zeroizing::new(seed.entropy().to_vec()),
+            Self::Device(keys) => keys.to_device_bytes(),
+        }
+    }
 }
 
 /// The randomness that sealing takes.
@@ -139,7 +174,7 @@ impl Keystore {
         if content.checksum != content.checksum() {
             return Err(damaged());
         }
-        if content.format != FORMAT {
+        if !matches!(content.format, FORMAT | DEVICE_FORMAT) {
             return Err(KeystoreError::Unsupported { path: path.to_owned() });
         }
         let sealed = BASE64.decode(content.sealed.as_bytes()).map_err(|_| damaged())?;
@@ -158,17 +193,31 @@ impl Keystore {
         cost: Cost,
         random: &SealRandom,
     ) -> Result<Self, KeystoreError> {
-        let sealed = passphrase::seal(seed.entropy(), passphrase, cost, random.salt, random.nonce);
+        Self::create_of(path, &Secret::Seed(seed.clone()), passphrase, cost, random)
+    }
+
+    /// The same of a seed or of a device's keys.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_of(
+        path: &Path,
+        secret: &Secret,
+        passphrase: &str,
+        cost: Cost,
+        random: &SealRandom,
+    ) -> Result<Self, KeystoreError> {
+        let sealed = passphrase::seal(&secret.to_bytes(), passphrase, cost, random.salt, random.nonce);
         let mut content = Content {
-            format: FORMAT,
-            public_key: vault_keys(seed).signing().public().to_string(),
+            format: if matches!(secret, Secret::Seed(_)) { FORMAT } else { DEVICE_FORMAT },
+            public_key: secret.public_key(),
             passphrase: !passphrase.is_empty(),
             sealed: BASE64.encode(&sealed),
             checksum: String::new(),
         };
         content.checksum = content.checksum();
         let text = toml::to_string(&content).map_err(io::Error::other).map_err(|e| io_error(path, e))?;
-        write_new(path, &text).map_err(|error| match error.kind() {
+        write_new(path, text.as_bytes()).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => KeystoreError::Exists { path: path.to_owned() },
             _ => io_error(path, error),
         })?;
@@ -190,24 +239,42 @@ impl Keystore {
         }
     }
 
+    /// Opens the seal of a seed.
+    ///
+    /// # Errors
+    /// [`KeystoreError::DeviceOnly`], or as [`open_any`](Self::open_any).
+    pub fn open(&self, passphrase: &str) -> Result<Seed, KeystoreError> {
+        match self.open_any(passphrase)? {
+            Secret::Seed(seed) => Ok(seed),
+            Secret::Device(_) => Err(KeystoreError::DeviceOnly { path: self.path.clone() }),
+        }
+    }
+
     /// Opens the seal.
     ///
     /// # Errors
     /// [`KeystoreError::WrongPassphrase`], [`KeystoreError::Damaged`] or [`KeystoreError::Unsupported`].
-    pub fn open(&self, passphrase: &str) -> Result<Seed, KeystoreError> {
+    pub fn open_any(&self, passphrase: &str) -> Result<Secret, KeystoreError> {
         let path = || self.path.clone();
         let damaged = || KeystoreError::Damaged { path: path() };
-        let entropy = passphrase::open(&self.sealed, passphrase).map_err(|error| match error {
+        let opened = passphrase::open(&self.sealed, passphrase).map_err(|error| match error {
             OpenError::WrongPassphrase => KeystoreError::WrongPassphrase { path: path() },
             OpenError::Damaged => damaged(),
             OpenError::Unsupported => KeystoreError::Unsupported { path: path() },
         })?;
-        let entropy = Zeroizing::new(<[u8; 32]>::try_from(entropy.as_slice()).map_err(|_| damaged())?);
-        let seed = Seed::from_entropy(*entropy);
-        if vault_keys(&seed).signing().public().to_string() != self.content.public_key {
-            return Err(damaged());
-        }
-        Ok(seed)
+        let secret = if self.is_device() {
+            Secret::Device(Box::new(VaultKeys::from_device_bytes(&opened).ok_or_else(damaged)?))
+        } else {
+            let entropy = Zeroizing::new(<[u8; 32]>::try_from(opened.as_slice()).map_err(|_| damaged())?);
+            Secret::Seed(Seed::from_entropy(*entropy))
+        };
+        if secret.public_key() == self.content.public_key { Ok(secret) } else { Err(damaged()) }
+    }
+
+    /// Whether it has a device's keys, and not the words.
+    #[must_use]
+    pub const fn is_device(&self) -> bool {
+        self.content.format == DEVICE_FORMAT
     }
 
     /// The vault's public key.
@@ -223,11 +290,10 @@ impl Keystore {
     }
 }
 
-/// The keys of the seed's first vault.
+/// The keys of the seed's first vault, of their first generation.
 #[must_use]
 pub fn vault_keys(seed: &Seed) -> VaultKeys {
-    let (number, generation) = FIRST_VAULT;
-    seed.vault(number, generation)
+    seed.vault(FIRST_VAULT, 0)
 }
 
 fn io_error(path: &Path, source: io::Error) -> KeystoreError {
@@ -237,7 +303,7 @@ fn io_error(path: &Path, source: io::Error) -> KeystoreError {
 /// Whether the text says, readably, that it has another format than ours.
 fn later_format(text: &str) -> bool {
     let format = text.parse::<toml::Table>().ok().and_then(|table| table.get("format")?.as_integer());
-    format.is_some_and(|format| format != i64::from(FORMAT))
+    format.is_some_and(|format| format != i64::from(FORMAT) && format != i64::from(DEVICE_FORMAT))
 }
 
 fn read(path: &Path) -> Result<String, KeystoreError> {
@@ -256,9 +322,9 @@ fn read(path: &Path) -> Result<String, KeystoreError> {
 }
 
 /// Creates the file or fails. If we crash in here there is no file, or one that the checksum calls damaged.
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let written = file.write_all(content).and_then(|()| file.sync_all());
     if let Err(error) = written {
         // Ours and useless: without it the next attempt can begin anew.
         std::fs::remove_file(path).ok();
@@ -341,10 +407,30 @@ mod tests {
     }
 
     #[test]
+    fn a_devices_keystore_has_its_keys_and_not_the_seed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("device");
+        let keys = Seed::from_entropy([7; 32]).vault(0, 2);
+        let secret = Secret::Device(Box::new(keys.clone()));
+        Keystore::create_of(&path, &secret, "p", Cost::TEST, &RANDOM).unwrap();
+        let keystore = Keystore::load(&path).unwrap();
+        assert!(keystore.is_device());
+        assert_eq!(keystore.public_key(), keys.signing().public().to_string());
+        assert!(matches!(keystore.open("p"), Err(KeystoreError::DeviceOnly { .. })));
+        assert!(matches!(keystore.open_any("q"), Err(KeystoreError::WrongPassphrase { .. })));
+        let Secret::Device(opened) = keystore.open_any("p").unwrap() else { panic!("a seed") };
+        assert_eq!((opened.signing().public(), opened.generation()), (keys.signing().public(), 2));
+        // One is not taken for the other, though somebody puts the checksum right.
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("format = 2", "format = 1")).unwrap();
+        assert!(matches!(Keystore::load(&path), Err(KeystoreError::Damaged { .. })));
+    }
+
+    #[test]
     fn a_later_format_is_not_called_damage() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keystore");
-        std::fs::write(&path, "format = 2\nanything = true\n").unwrap();
+        std::fs::write(&path, "format = 3\nanything = true\n").unwrap();
         assert!(matches!(Keystore::load(&path), Err(KeystoreError::Unsupported { .. })));
     }
 }

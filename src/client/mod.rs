@@ -27,6 +27,7 @@ mod packer;
 mod put;
 mod range;
 mod records;
+pub mod rotation;
 mod settle;
 mod source;
 mod staged;

@@ -181,7 +181,12 @@ pub(crate) fn refused(rejection: &Rejection) -> Error {
         Rejection::NotSponsored | Rejection::SponsorExhausted { .. } | Rejection::AdmissionFull { .. } => {
             "ask the network's operators for a sponsor: see `xvault vault --help` and `xvault node --help`"
         }
-        Rejection::NotAWriter => "the vault's owner must let this key write",
+        Rejection::NotAWriter => {
+            "the vault's owner must let this key write; if the vault's keys were rotated, `xvault recover` where the words are"
+        }
+        Rejection::NotTheOwner => {
+            "if the vault's keys were rotated by another home, `xvault recover` takes up the new ones where the words are"
+        }
         _ => "see `xvault ledger log`",
     };
     Error::new(ErrorKind::Refused, message).with_hint(hint).caused_by(*rejection)

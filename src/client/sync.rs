@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::task::JoinSet;
 
@@ -11,7 +12,7 @@ use crate::client::context::Context;
 use crate::client::download::read_unit;
 use crate::client::vault::Vault;
 use crate::client::{Error, ErrorKind, Recovered};
-use crate::crypto::frame::CommitPart;
+use crate::crypto::frame::{CommitKey, CommitPart};
 use crate::ledger::ask::Proven;
 use crate::ledger::rows;
 use crate::message::anchor::{Anchor, Opening, PackCommit};
@@ -190,13 +191,13 @@ pub(crate) async fn read_commit_at(
     pack: &Descriptor,
 ) -> Result<(Changeset, u64, u64), Error> {
     ctx.know_descriptor(pack);
-    let place = read_run(ctx, vault, pack, CommitPart::Preamble, (0, PLACE_LEN as u64)).await?;
+    let (key, place) = read_place(ctx, vault, pack).await?;
     let place = place.try_into().map_err(|_| wrong_commit(pack))?;
     let (offset, len) = Changeset::decode_place(place);
     if offset.checked_add(len).is_none_or(|end| end > pack.len) || len == 0 {
         return Err(wrong_commit(pack));
     }
-    let plain = read_run(ctx, vault, pack, CommitPart::Changes, (offset, len)).await?;
+    let plain = read_run(ctx, &key, pack, CommitPart::Changes, (offset, len)).await?;
     let changes = Changeset::decode(&plain).map_err(|violation| wrong_commit(pack).caused_by(violation))?;
     Ok((changes, offset, len))
 }
@@ -212,14 +213,38 @@ pub(crate) async fn ever_anchored(vault: &Vault) -> Result<BTreeSet<SegmentId>, 
     Ok(segments)
 }
 
-async fn read_run(
+/// Where the commit is, and the key that opens it: of the generation of keys that sealed it, which nothing says. The one that
+/// opened the last commit is tried first.
+async fn read_place(
     ctx: &Arc<Context>,
     vault: &Vault,
+    pack: &Descriptor,
+) -> Result<(CommitKey, Vec<u8>), Error> {
+    let keys = vault.keys.commit_keys();
+    let last = vault.commit_generation.load(Ordering::Relaxed);
+    let mut wrong = None;
+    for at in std::iter::once(last).chain((0..keys.len()).rev().filter(|at| *at != last)) {
+        let Some(key) = keys.get(at) else { continue };
+        match read_run(ctx, key, pack, CommitPart::Preamble, (0, PLACE_LEN as u64)).await {
+            Ok(place) => {
+                vault.commit_generation.store(at, Ordering::Relaxed);
+                return Ok((key.clone(), place));
+            }
+            Err(error) if error.kind() == ErrorKind::Corrupt => wrong = wrong.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(wrong.unwrap_or_else(|| wrong_commit(pack)))
+}
+
+async fn read_run(
+    ctx: &Arc<Context>,
+    key: &CommitKey,
     pack: &Descriptor,
     part: CommitPart,
     (offset, plain_len): (u64, u64),
 ) -> Result<Vec<u8>, Error> {
-    let key = vault.keys.commit_key().frame_key(&pack.segment, part);
+    let key = key.frame_key(&pack.segment, part);
     let extent = Extent { segment: pack.segment, offset, plain_len, salt: [0; 16] };
     let mut plain = Vec::new();
     for unit in read_units(vec![extent], 0..plain_len) {

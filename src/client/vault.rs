@@ -1,14 +1,14 @@
 //! The vault on the ledger: what its transactions need, and how they become final.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::client::context::{Context, guard};
 use crate::client::ledger::wrong_answer;
 use crate::client::settle::{LIFE_BLOCKS, Verdict, refused};
-use crate::client::{Ack, Error, ErrorKind, LedgerClient};
+use crate::client::{Ack, Error, ErrorKind, LedgerClient, rotation};
 use crate::crypto::seed::VaultKeys;
 use crate::ledger::ask::{Answer, Proven, Question};
 use crate::ledger::rows::Head;
@@ -47,11 +47,14 @@ pub(crate) struct Vault {
     nodes: Mutex<BTreeMap<PublicKey, NodeNumber>>,
     /// The highest block that was heard of.
     height: AtomicU64,
+    /// Whose commit key opened the last commit that was read.
+    pub(crate) commit_generation: AtomicUsize,
 }
 
 impl Vault {
     pub(crate) fn new(ledger: LedgerClient, keys: VaultKeys) -> Arc<Self> {
-        Arc::new(Self { ledger, keys, nodes: Mutex::default(), height: AtomicU64::new(0) })
+        let commit_generation = AtomicUsize::new(keys.commit_keys().len() - 1);
+        Arc::new(Self { ledger, keys, nodes: Mutex::default(), height: AtomicU64::new(0), commit_generation })
     }
 
     fn heard_of(&self, height: Height) -> Height {
@@ -229,10 +232,20 @@ impl Vault {
         };
         let action = Action::CreateVault { vault: *self.keys.vault(), sponsor: None };
         match self.settle(&self.sign(nonce, action).await?, notice).await? {
-            Verdict::Final { .. }
-            | Verdict::Rejected(Rejection::VaultExists | Rejection::WrongNonce { .. }) => Ok(()),
-            Verdict::Rejected(rejection) => Err(refused(&rejection)),
+            Verdict::Final { .. } => {}
+            Verdict::Rejected(Rejection::VaultExists | Rejection::WrongNonce { .. }) => return Ok(()),
+            Verdict::Rejected(rejection) => return Err(refused(&rejection)),
         }
+        // Right away, before anybody can have stolen the key; what fails here is done by who rotates or lets a device in.
+        if let Err(error) = self.pledge(notice).await {
+            tracing::warn!(%error, "the vault's next key is not pledged yet");
+        }
+        Ok(())
+    }
+
+    /// Pledges the vault's next key on the ledger, unless one is already; nothing where the owner's root is not known.
+    pub(crate) async fn pledge(&self, notice: &(dyn Fn(&str) + Sync)) -> Result<(), Error> {
+        rotation::pledge(&self.ledger, &self.keys, notice).await
     }
 
     /// Submits a transaction to all static nodes until it is final, or will not be.

@@ -133,11 +133,29 @@ pub enum Context {
     ErasureCertificate,
     /// Key in a file beside the journal and what the journal has of an upload to the upload's data key.
     JournaledDek,
+    /// Secret and randomness to the coefficients that cut it up for guardians.
+    GuardianPolynomial,
+    /// A guardian's part of a secret to the hash that the ledger has of it.
+    GuardianPart,
+    /// Secret of an owner to its commitment in a set of guardians.
+    GuardianCommitment,
+    /// Header of a guardian's share to what it is sealed for.
+    GuardianShare,
+    /// Bytes of a request to recover to the id that the ledger has of it.
+    RecoveryRequest,
+    /// Request and guardian to what a released part is sealed for.
+    RecoveryRelease,
+    /// Secret of who recovers to its signing key.
+    RecoverySigning,
+    /// Secret of who recovers to its key to seal to.
+    RecoverySeal,
+    /// A vault's key of the next generation to the hash that the ledger has of it.
+    NextKey,
 }
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 65] = [
+    pub const ALL: [Self; 74] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -203,6 +221,15 @@ impl Context {
         Self::Erasure,
         Self::ErasureCertificate,
         Self::JournaledDek,
+        Self::GuardianPolynomial,
+        Self::GuardianPart,
+        Self::GuardianCommitment,
+        Self::GuardianShare,
+        Self::RecoveryRequest,
+        Self::RecoveryRelease,
+        Self::RecoverySigning,
+        Self::RecoverySeal,
+        Self::NextKey,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -274,6 +301,15 @@ impl Context {
             Self::Erasure => "xvault v1 2026-11 erasure",
             Self::ErasureCertificate => "xvault v1 2026-11 erasure certificate",
             Self::JournaledDek => "xvault v1 2026-11 journaled dek",
+            Self::GuardianPolynomial => "xvault v1 2026-11 guardian polynomial",
+            Self::GuardianPart => "xvault v1 2026-11 guardian part",
+            Self::GuardianCommitment => "xvault v1 2026-11 guardian commitment",
+            Self::GuardianShare => "xvault v1 2026-11 guardian share",
+            Self::RecoveryRequest => "xvault v1 2026-11 recovery request",
+            Self::RecoveryRelease => "xvault v1 2026-11 recovery release",
+            Self::RecoverySigning => "xvault v1 2026-11 recovery signing",
+            Self::RecoverySeal => "xvault v1 2026-11 recovery seal",
+            Self::NextKey => "xvault v1 2026-11 next key",
         }
     }
 }

@@ -10,5 +10,6 @@ pub mod ml_dsa;
 pub mod padme;
 pub mod passphrase;
 pub mod seed;
+pub mod shamir;
 pub mod sign;
 pub mod tree;

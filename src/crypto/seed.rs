@@ -13,7 +13,8 @@ use crate::crypto::access::AccessKeys;
 use crate::crypto::frame::CommitKey;
 use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::KeyPair;
-use crate::types::{CollectionName, CollectionTag, VaultId};
+use crate::types::limits::MAX_KEY_GENERATION;
+use crate::types::{CollectionName, CollectionTag, PublicKey, VaultId};
 
 /// Words of a phrase.
 pub const PHRASE_WORDS: usize = 24;
@@ -81,23 +82,20 @@ impl Seed {
         Zeroizing::new(self.mnemonic().to_string())
     }
 
+    /// What the keys of the owner's vaults derive from, which takes a moment to make.
+    #[must_use]
+    pub fn root(&self) -> OwnerRoot {
+        let seed = Zeroizing::new(self.mnemonic().to_seed_normalized(""));
+        OwnerRoot(secret(Context::OwnerRoot, &[&*seed]))
+    }
+
     /// The keys of one of the owner's vaults.
+    ///
+    /// # Panics
+    /// As [`OwnerRoot::vault`].
     #[must_use]
     pub fn vault(&self, vault_no: u32, generation: u32) -> VaultKeys {
-        let seed = Zeroizing::new(self.mnemonic().to_seed_normalized(""));
-        let root = secret(Context::OwnerRoot, &[&*seed]);
-        let vault_root =
-            secret(Context::VaultRoot, &[&*root, &vault_no.to_le_bytes(), &generation.to_le_bytes()]);
-        let mut vault = [0; 32];
-        derive_key(Context::VaultId, &[&*root, &vault_no.to_le_bytes()], &mut vault);
-        VaultKeys {
-            vault: VaultId(vault),
-            signing: KeyPair::from_secret(&secret(Context::VaultSigning, &[&*vault_root])),
-            index_key: secret(Context::LocalIndex, &[&*vault_root]),
-            commit_key: CommitKey::from_bytes(*secret(Context::CommitKey, &[&*vault_root])),
-            tag_key: secret(Context::TagKey, &[&*vault_root]),
-            root: vault_root,
-        }
+        self.root().vault(vault_no, generation)
     }
 
     fn mnemonic(&self) -> Mnemonic {
@@ -122,19 +120,107 @@ impl fmt::Debug for Seed {
     }
 }
 
-/// The keys that a device uses for one vault.
+/// The owner's root, from which each generation of each vault's keys derives. Wiped on drop, never shown.
+#[derive(Clone)]
+pub struct OwnerRoot(Zeroizing<[u8; 32]>);
+
+impl fmt::Debug for OwnerRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnerRoot(..)")
+    }
+}
+
+impl OwnerRoot {
+    /// The keys of one of the owner's vaults in a generation.
+    ///
+    /// # Panics
+    /// If there are no so late generations: see [`MAX_KEY_GENERATION`].
+    #[must_use]
+    pub fn vault(&self, vault_no: u32, generation: u32) -> VaultKeys {
+        assert!(generation <= MAX_KEY_GENERATION, "generation {generation}");
+        let number = vault_no.to_le_bytes();
+        let root_of =
+            |generation: u32| secret(Context::VaultRoot, &[&*self.0, &number, &generation.to_le_bytes()]);
+        let mut vault = [0; 32];
+        derive_key(Context::VaultId, &[&*self.0, &number], &mut vault);
+        let roots: Vec<_> = (0..=generation).map(root_of).collect();
+        let next = signing_of(&root_of(generation + 1)).public();
+        VaultKeys::of(VaultId(vault), roots, Some(next))
+    }
+}
+
+fn signing_of(root: &[u8; 32]) -> KeyPair {
+    KeyPair::from_secret(&secret(Context::VaultSigning, &[root]))
+}
+
+/// The keys that a device uses for one vault, in one generation of them. A rotation begins the next one, which nobody can derive
+/// who has only these; what was sealed under those before opens with the keys of now.
 #[derive(Clone)]
 pub struct VaultKeys {
     vault: VaultId,
     signing: KeyPair,
     index_key: Zeroizing<[u8; 32]>,
-    commit_key: CommitKey,
+    /// One for each generation.
+    commit_keys: Vec<CommitKey>,
+    /// Of the first generation: tags on the ledger stay what they are.
     tag_key: Zeroizing<[u8; 32]>,
-    /// What all of them but the vault's id derive from.
-    root: Zeroizing<[u8; 32]>,
+    /// The vault's roots, one for each generation, from which all of this derives. Never empty.
+    roots: Vec<Zeroizing<[u8; 32]>>,
+    /// The key after [`signing`](Self::signing), where the owner's root is known.
+    next: Option<PublicKey>,
 }
 
 impl VaultKeys {
+    fn of(vault: VaultId, roots: Vec<Zeroizing<[u8; 32]>>, next: Option<PublicKey>) -> Self {
+        let (first, last) = (&roots[0], &roots[roots.len() - 1]);
+        let commit_key =
+            |root: &Zeroizing<[u8; 32]>| CommitKey::from_bytes(*secret(Context::CommitKey, &[&**root]));
+        Self {
+            vault,
+            signing: signing_of(last),
+            index_key: secret(Context::LocalIndex, &[&**last]),
+            commit_keys: roots.iter().map(commit_key).collect(),
+            tag_key: secret(Context::TagKey, &[&**first]),
+            roots,
+            next,
+        }
+    }
+
+    /// The generation.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        u32::try_from(self.roots.len() - 1).unwrap_or(MAX_KEY_GENERATION)
+    }
+
+    /// The key of the next generation; none for who has this vault's keys of now alone.
+    #[must_use]
+    pub const fn next_key(&self) -> Option<&PublicKey> {
+        self.next.as_ref()
+    }
+
+    /// What a device needs that is not to have the words: it can do all that there is to do until the keys are rotated, and
+    /// nothing from then on.
+    #[must_use]
+    pub fn to_device_bytes(&self) -> Zeroizing<Vec<u8>> {
+        // As long as it gets, so that no part of it stays where it was before.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(32 * (1 + self.roots.len())));
+        bytes.extend_from_slice(&self.vault.0);
+        self.roots.iter().for_each(|root| bytes.extend_from_slice(&**root));
+        bytes
+    }
+
+    /// Reads what [`Self::to_device_bytes`] wrote; none of anything else.
+    #[must_use]
+    pub fn from_device_bytes(bytes: &[u8]) -> Option<Self> {
+        let (vault, rest) = bytes.split_first_chunk()?;
+        let (roots, left) = rest.as_chunks::<32>();
+        let most = usize::try_from(MAX_KEY_GENERATION).ok()? + 1;
+        if roots.is_empty() || roots.len() > most || !left.is_empty() {
+            return None;
+        }
+        Some(Self::of(VaultId(*vault), roots.iter().map(|root| Zeroizing::new(*root)).collect(), None))
+    }
+
     /// The vault on the ledger. It is the same for all generations of its keys, and tells nothing of them.
     #[must_use]
     pub const fn vault(&self) -> &VaultId {
@@ -144,13 +230,19 @@ impl VaultKeys {
     /// The keys by which others are let in.
     #[must_use]
     pub fn access(&self) -> AccessKeys {
-        AccessKeys::new(self.vault, self.root.clone(), self.tag_key.clone())
+        AccessKeys::new(self.vault, self.roots.clone())
     }
 
     /// What commits are sealed with.
     #[must_use]
-    pub const fn commit_key(&self) -> &CommitKey {
-        &self.commit_key
+    pub fn commit_key(&self) -> &CommitKey {
+        &self.commit_keys[self.commit_keys.len() - 1]
+    }
+
+    /// What commits were ever sealed with, by generation.
+    #[must_use]
+    pub fn commit_keys(&self) -> &[CommitKey] {
+        &self.commit_keys
     }
 
     /// The name of a collection as the ledger sees it: nobody without the vault's keys can tell what it stands for, or
@@ -245,20 +337,49 @@ mod tests {
             for other in &keys[at + 1..] {
                 assert_ne!(one.signing().public(), other.signing().public());
                 assert_ne!(one.index_key(), other.index_key());
-                let name = "c".parse().unwrap();
-                assert_ne!(one.collection_tag(&name), other.collection_tag(&name));
             }
         }
         assert_eq!(keys[0].vault(), keys[2].vault(), "a vault stays the same over generations");
+        let name = "c".parse().unwrap();
+        let tags = keys.each_ref().map(|keys| keys.collection_tag(&name));
+        assert_eq!(tags[0], tags[2], "and so do its collections");
+        assert!(tags[0] != tags[1] && tags[0] != tags[3]);
         assert!(keys[0].vault() != keys[1].vault() && keys[0].vault() != keys[3].vault());
         let tag = |name: &str| keys[0].collection_tag(&name.parse().unwrap());
         assert_ne!(tag("a"), tag("b"));
     }
 
     #[test]
+    fn a_device_has_the_keys_of_its_generation_and_not_the_next() {
+        let seed = Seed::from_entropy([7; 32]);
+        for generation in [0, 1, 5] {
+            let keys = seed.vault(0, generation);
+            assert_eq!(keys.generation(), generation);
+            assert_eq!(keys.next_key(), Some(&seed.vault(0, generation + 1).signing().public()));
+            let bytes = keys.to_device_bytes();
+            let device = VaultKeys::from_device_bytes(&bytes).unwrap();
+            assert_eq!((device.generation(), device.next_key()), (generation, None));
+            assert_eq!(device.vault(), keys.vault());
+            assert_eq!(device.signing().public(), keys.signing().public());
+            assert_eq!(device.index_key(), keys.index_key());
+            assert_eq!(device.commit_keys().len(), usize::try_from(generation).unwrap() + 1);
+            let next = seed.vault(0, generation + 1);
+            let root = next.to_device_bytes();
+            let has = |secret: &[u8]| bytes.windows(32).any(|at| at == secret);
+            assert!(!has(&root[root.len() - 32..]) && !has(seed.entropy()) && !has(&seed.root().0[..]));
+            for len in [0, 31, 32, 33, bytes.len() - 1] {
+                assert!(VaultKeys::from_device_bytes(&bytes[..len]).is_none());
+            }
+        }
+        let most = 32 * (usize::try_from(MAX_KEY_GENERATION).unwrap() + 2);
+        assert!(VaultKeys::from_device_bytes(&vec![1; most]).is_some());
+        assert!(VaultKeys::from_device_bytes(&vec![1; most + 32]).is_none());
+    }
+
+    #[test]
     fn debug_output_shows_no_secret() {
         let seed = Seed::from_entropy([0xab; 32]);
-        let text = format!("{seed:?} {:?}", seed.vault(0, 0));
+        let text = format!("{seed:?} {:?} {:?}", seed.root(), seed.vault(0, 0));
         assert!(!text.contains("abab") && !text.contains("171"), "{text}");
     }
 }

@@ -46,6 +46,10 @@ pub enum Domain {
     DeletionReceipt,
     /// A storage node's word that shards are gone.
     ReleaseReceipt,
+    /// A request to recover a vault, by the key that was made for it.
+    RecoveryRequest,
+    /// A guardian's word of what it released for a request.
+    RecoveryRelease,
 }
 
 impl Domain {
@@ -68,6 +72,8 @@ impl Domain {
             Self::EmergencyRequest => b"xvault v1 emergency request",
             Self::DeletionReceipt => b"xvault v1 deletion receipt",
             Self::ReleaseReceipt => b"xvault v1 release receipt",
+            Self::RecoveryRequest => b"xvault v1 recovery request",
+            Self::RecoveryRelease => b"xvault v1 recovery release",
         }
     }
 }

@@ -9,6 +9,7 @@
 use crate::ledger::emergency::Emergency;
 use crate::ledger::query;
 use crate::ledger::read::{Read, ReadError};
+use crate::ledger::recovery;
 use crate::ledger::rows::{ACCESS, BATCH_NUMBERS, EMERGENCIES, GRANTS, Sharing};
 use crate::message::access::denial::Denial;
 use crate::message::access::open::{OpenItem, OpenRequest, SignedOpenRequest};
@@ -142,6 +143,9 @@ pub fn decide<F: Facts>(
         return Ok(deny(Denial::NotTheGrantee, false));
     }
     // From here on it is known whose request it is.
+    if recovery::is_outdated(state, &row)? {
+        return Ok(deny(Denial::Rotated, true));
+    }
     if facts.is_answered(&request.grant, &request.nonce)? {
         return Ok(deny(Denial::Replayed, true));
     }

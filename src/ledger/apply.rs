@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ledger::execution::{Execution, committee_of, remember};
+use crate::ledger::execution::{Execution, after, committee_of, remember};
 use crate::ledger::read::{Overlay, Read, ReadError};
 use crate::ledger::rows::{SETTINGS, TIP};
 use crate::ledger::rules::{Context, Refused, carry_out};
@@ -214,7 +214,7 @@ pub fn precheck<R: Read>(state: &R, signed: &SignedTransaction) -> Result<Option
     let tip = TIP.expect(state, &())?;
     let height = tip.record.height.next();
     let committee = committee_of(state, &tip.record.next_roster())?;
-    let context = Context { settings: SETTINGS.expect(state, &())?, height, committee };
+    let context = Context { settings: SETTINGS.expect(state, &())?, height, time: after(&tip), committee };
     let nonce = signed.transaction().nonce;
     let mut next = Overlay::new(state);
     // Evidence may be about the last block, which the next one notes before all else.

@@ -10,6 +10,7 @@ mod codec;
 use crate::ledger::emergency;
 use crate::ledger::query;
 use crate::ledger::read::{Entry, Read, ReadError};
+use crate::ledger::recovery::{GUARDIANS, KEY_GENERATIONS, RecoveryState, recoveries};
 use crate::ledger::rows::{
     ACCESS, Access, COUNTERS, Emergency, GENERATIONS, GrantRow, Head, Missing, Node, OpeningRow, SEGMENTS,
     Segment, Static, VAULTS, Vault,
@@ -182,6 +183,11 @@ pub enum Question {
         /// The hash.
         roster: Hash,
     },
+    /// A vault's guardians, what is asked of them, and the generation of its keys.
+    Recovery {
+        /// The vault.
+        vault: VaultId,
+    },
 }
 
 /// How much of the ledger a static node has.
@@ -319,6 +325,8 @@ pub enum Answer {
     EmergencyOpenings(Vec<(Hash, OpeningRow)>),
     /// A roster; none if there never was one of this hash.
     Roster(Option<Box<Roster>>),
+    /// Guardians, requests, and the generation of a vault's keys.
+    Recovery(Box<RecoveryState>),
 }
 
 /// Answers what the state alone can answer; `None` for the questions that need more.
@@ -367,6 +375,11 @@ pub fn answer(state: &impl Read, question: &Question) -> Result<Option<Answer>, 
             Answer::EmergencyOpenings(emergency::openings(state, request, MAX_ANSWER_ROWS)?)
         }
         Question::Roster { roster } => Answer::Roster(query::roster(state, roster)?.map(Box::new)),
+        Question::Recovery { vault } => Answer::Recovery(Box::new(RecoveryState {
+            guardians: GUARDIANS.get(state, vault)?,
+            requests: recoveries(state, vault)?,
+            keys: KEY_GENERATIONS.get(state, vault)?,
+        })),
         Question::Statics => Answer::Statics(query::statics(state)?),
         Question::Nodes { after } => Answer::Nodes(query::nodes(state, *after, MAX_ANSWER_ROWS)?),
     }))

@@ -49,7 +49,8 @@ impl<'a, R: Read> Execution<'a, R> {
         let committee = committee_of(&state, &tip.record.next_roster())?;
         let proposer = committee.position(&draft.proposer).and_then(|at| u8::try_from(at).ok());
         let proposer = proposer.ok_or(InvalidBlock::Header(Field::Proposer))?;
-        let context = Context { settings: SETTINGS.expect(&state, &())?, height, committee };
+        let time = draft.time.max(after(&tip));
+        let context = Context { settings: SETTINGS.expect(&state, &())?, height, time, committee };
         remember(&mut state, &tip);
         rogue::prune(&mut state, &context)?;
         emergency::settle_due(&mut state, tip.record.time)?;
@@ -58,9 +59,7 @@ impl<'a, R: Read> Execution<'a, R> {
             state,
             context,
             proposer,
-            time: draft
-                .time
-                .max(Timestamp::from_unix_micros(tip.record.time.unix_micros().saturating_add(1))),
+            time,
             certificate: certificate_hash(draft.certificate.as_ref()),
             tip,
             len: EMPTY_BLOCK_LEN,
@@ -134,6 +133,11 @@ impl<'a, R: Read> Execution<'a, R> {
             certificate: self.certificate,
         })
     }
+}
+
+/// The earliest time that the block after this one may have.
+pub(super) const fn after(tip: &Header) -> Timestamp {
+    Timestamp::from_unix_micros(tip.record.time.unix_micros().saturating_add(1))
 }
 
 /// The rules of the block itself refuse nothing: they ask before they act.

@@ -22,6 +22,7 @@ pub mod mempool;
 pub mod query;
 pub mod read;
 pub mod receipt;
+pub mod recovery;
 pub mod rows;
 mod rules;
 pub mod snapshot;

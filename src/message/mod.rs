@@ -36,7 +36,8 @@ mod wire;
 
 pub use access::{
     BatchPackage, DealingPackage, EmergencyApproval, EmergencyOpening, EmergencyPolicy, EmergencyRequest,
-    EntryBatch, Grant, GrantedScope, KeySharing, LogHead, RecordEntry, Rights, RoleCertificate, SlotEntry,
+    EntryBatch, Grant, GrantedScope, KeySharing, LogHead, RecordEntry, RecoveryAction, Rights,
+    RoleCertificate, SlotEntry,
 };
 pub use anchor::{Anchor, AnchoredSegment, AnchoredShard, NodeNumber, Opening, PackCommit};
 pub use anchor_receipt::{AnchorReceipt, Anchored};

@@ -205,6 +205,26 @@ rejections! {
     VaultErased = 108, "the vault was erased";
     /// The vault has more segments than its erasure frees: release them before.
     SegmentsLeft(have: u64) = 109, "the vault has {have} segments still: release them before";
+    /// The vault's set of guardians is, or the next one has the number `expected`.
+    WrongGuardianSet(expected: u32) = 92, "the set of the vault's guardians has the number {expected}";
+    /// The vault has no guardians.
+    NoGuardians = 93, "the vault has no guardians";
+    /// The author is none of the vault's guardians.
+    NotAGuardian = 94, "not one of the vault's guardians";
+    /// The owner objected to the request.
+    Vetoed = 95, "the vault's owner has objected to this request";
+    /// The guardian stands behind the request already.
+    AlreadyApproved = 96, "the guardian has approved this request already";
+    /// The vault has no such request to recover.
+    NoSuchRecovery = 97, "no such request to recover the vault";
+    /// The next key is pledged already: only a rotation changes it.
+    AlreadyPledged = 98, "the vault's next key is pledged already";
+    /// The vault's next key was never pledged.
+    NotPledged = 99, "the vault's next key was never pledged";
+    /// The vault's next generation of keys is `expected`.
+    WrongKeyGeneration(expected: u32) = 100, "the vault's next generation of keys is {expected}";
+    /// The author's key is not the one that was pledged.
+    NotThePledgedKey = 101, "not the key that was pledged as the vault's next";
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
 use crate::message::access::{
     EmergencyApproval, EmergencyOpening, EmergencyRequest, EntryBatch, Erasure, ErasureClaim, Grant,
-    KeySharing, LogHead, TaggedVersion,
+    KeySharing, LogHead, RecoveryAction, TaggedVersion,
 };
 use crate::message::anchor::{Anchor, NodeNumber};
 use crate::message::canonical::{Canonical, read_bytes, read_label, take, write_bytes};
@@ -166,6 +166,8 @@ pub enum Action {
     },
     /// Says that there is a certificate of erasures.
     CertifyErasure(ErasureClaim),
+    /// What is done when keys are lost.
+    Recovery(RecoveryAction),
 }
 
 /// What a transaction's nonce counts. Anchors of different collections do not wait for each other, and two devices of one
@@ -438,6 +440,7 @@ impl Canonical for Action {
                 keep.write(to);
             }
             Self::CertifyErasure(claim) => claim.write(to),
+            Self::Recovery(action) => action.write_body(to),
         }
     }
 
@@ -487,6 +490,9 @@ impl Canonical for Action {
                 keep: Canonical::read(from)?,
             },
             52 => Self::CertifyErasure(Canonical::read(from)?),
+            kind if RecoveryAction::KINDS.contains(&kind) => {
+                Self::Recovery(RecoveryAction::read_body(kind, from)?)
+            }
             _ => return Err(Violation::Malformed),
         })
     }
@@ -539,6 +545,7 @@ impl Action {
             Self::EraseVersions(_) => 50,
             Self::Withdraw { .. } => 51,
             Self::CertifyErasure(_) => 52,
+            Self::Recovery(action) => action.kind(),
         }
     }
 }

@@ -371,6 +371,21 @@ pub const MAX_SUBJECT_LEN: usize = 1_200;
 /// Bytes of a certificate's file.
 pub const MAX_CERTIFICATE_LEN: usize = 32 << 20;
 
+/// The last generation of a vault's keys: one for each device that is ever stolen.
+pub const MAX_KEY_GENERATION: u32 = 255;
+
+/// Guardians of one vault: more than anybody asks to keep a share, and a row of the state of 1.1 KiB.
+pub const MAX_GUARDIANS: usize = 16;
+
+/// Microseconds that an owner may ask for between a request to recover and its release: thirty days.
+pub const MAX_RECOVERY_DELAY_MICROS: u64 = 30 * 86_400 * 1_000_000;
+
+/// Bytes of a request to recover: two keys, a name, and a signature.
+pub const MAX_RECOVERY_REQUEST_LEN: usize = 4_096;
+
+/// Bytes of a guardian's part, sealed: 33 bytes, and what sealing adds.
+pub const MAX_SEALED_PART_LEN: usize = 1_280;
+
 // A client's shards outlive its patience; and who waits for a block is answered before its caller gives up.
 const _: () = assert!(UNANCHORED_LIFE_MICROS > UPLOAD_LIFE_MICROS);
 const _: () = assert!(BLOCK_WAIT_MILLIS < 30_000);

@@ -10,6 +10,7 @@ mod ledger;
 mod members;
 mod mended;
 mod printed;
+mod recovery;
 mod user;
 
 use std::ffi::OsStr;
@@ -29,11 +30,21 @@ fn every_command_explains_itself() {
         "key show",
         "key export",
         "key import",
+        "key split",
+        "key guardians",
+        "key veto",
+        "key recover",
+        "guardian",
+        "guardian accept",
+        "guardian ls",
+        "guardian approve",
+        "guardian release",
         "vault",
         "vault show",
         "vault register",
         "vault sponsor",
         "vault quota",
+        "vault rotate",
         "receipt export",
         "verify",
         "put",

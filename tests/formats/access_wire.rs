@@ -34,7 +34,7 @@ fn seal(nth: u8) -> SealKey {
 }
 
 /// A value reads back, its encoding is the only one, and neither damage nor noise makes the decoder panic.
-fn canonical<T: Canonical + Debug>(values: &[T]) {
+pub(crate) fn canonical<T: Canonical + Debug>(values: &[T]) {
     let mut random = seeded();
     for value in values {
         let bytes = value.encode();

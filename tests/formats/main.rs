@@ -9,5 +9,6 @@ mod access_wire;
 mod fuzz;
 mod ledger_wire;
 mod random;
+mod recovery_wire;
 mod vectors;
 mod wire;

@@ -83,7 +83,7 @@ pub(crate) fn terms(scopes: &[&str]) -> GrantTerms {
     }
 }
 
-fn package(config: &ClientConfig) -> KeyPackage {
+pub(crate) fn package(config: &ClientConfig) -> KeyPackage {
     grantee::key_package(config, "Dr Knee", later(3_600)).unwrap()
 }
 

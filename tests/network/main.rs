@@ -17,6 +17,7 @@ mod follower;
 mod hostile;
 mod kept;
 mod membership;
+mod recovery;
 mod rogue_statics;
 mod snapshots;
 mod static_nodes;

@@ -107,11 +107,11 @@ impl Shared {
     /// [`ErrorKind::NotFound`] if there is none (yet), [`ErrorKind::Refused`] if it is not for these keys or does not fit
     /// what the ledger says of it, [`ErrorKind::Unavailable`].
     pub async fn open(config: ClientConfig, package: &KeyPackage) -> Result<Self, Error> {
-        let (key, seal) = config.keys.access().grantee(package.number);
-        if key.public() != package.auth {
-            return Err(Error::new(ErrorKind::Refused, "the key package is not of this home's keys")
-                .with_hint("use the home in which it was made"));
-        }
+        let pair = config.keys.access().grantee_with(package.number, &package.auth);
+        let (key, seal) = pair.ok_or_else(|| {
+            Error::new(ErrorKind::Refused, "the key package is not of this home's keys")
+                .with_hint("use the home in which it was made")
+        })?;
         let signer = key.clone();
         Self::open_with(config, (key, seal), signer, None).await
     }
@@ -555,7 +555,7 @@ fn denied(denial: Denial) -> Error {
     };
     let error = Error::new(kind, denial.to_string()).caused_by(denial);
     match denial {
-        Denial::Revoked | Denial::Expired | Denial::NotGranted => {
+        Denial::Revoked | Denial::Rotated | Denial::Expired | Denial::NotGranted => {
             error.with_hint("ask the vault's owner for another grant")
         }
         Denial::NotActivated => error.with_hint(
@@ -603,7 +603,7 @@ async fn fetch_body(desks: &Desks, row: &GrantRow, seal: &SealKey) -> Result<Gra
     Ok(body)
 }
 
-pub(super) async fn open_index(config: &ClientConfig) -> Result<SharedIndex, Error> {
+pub(in crate::client) async fn open_index(config: &ClientConfig) -> Result<SharedIndex, Error> {
     let (home, key): (PathBuf, _) = (config.home.clone(), *config.keys.index_key());
     let opened = tokio::task::spawn_blocking(move || SharedIndex::new(&home, &key)).await;
     opened.map_err(std::io::Error::other).and_then(|opened| opened).map_err(|error| {

@@ -1,8 +1,8 @@
 //! Access as its parties use it: an owner lets others in, and sees what they open; a grantee reads what it was let into.
 //!
 //! [`scope`] is how owners say which records they mean; [`owner`] deals keys, writes keyslots, grants and revokes; [`grantee`]
-//! accepts and reads; [`emergency`] is break-glass; [`desk`] has the calls to the static nodes' access desks that all need, and
-//! [`gathering`] what becomes of their answers to one that opens.
+//! accepts and reads; [`emergency`] is break-glass; [`recovery`] has guardians give a lost secret back; [`desk`] has the calls to the
+//! static nodes' access desks that all need, and [`gathering`] what becomes of their answers to one that opens.
 
 pub(crate) mod desk;
 pub mod emergency;
@@ -11,6 +11,7 @@ mod gathering;
 pub mod grantee;
 pub(crate) mod notes;
 pub mod owner;
+pub mod recovery;
 pub mod scope;
 pub(crate) mod shred;
 mod slots;
@@ -19,5 +20,6 @@ pub use emergency::{Asked, HeldCard, SeenEmergency};
 pub use erase::EraseTarget;
 pub use grantee::{Shared, SharedRecord};
 pub use owner::{AccessEvent, GrantReport, GrantTerms, Granted, Revoked};
+pub use recovery::{Cut, Guarded, Recovering, SplitTerms, Stage, Standing};
 pub use scope::{Scope, ScopeError, Subject};
 pub(crate) use slots::Version;

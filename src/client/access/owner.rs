@@ -3,6 +3,7 @@
 mod deal;
 mod joining;
 mod log;
+mod renew;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use crate::types::limits::{MAX_DEFINED_SCOPES, MAX_GRANT_SCOPES, MAX_SCOPE_PATH_
 use crate::types::{Day, GrantId, Hash, Height, PublicKey, ScopePath, ScopeTag, Timestamp, VaultId};
 
 pub use log::AccessEvent;
+pub use renew::Renewed;
 
 /// What somebody is let into.
 #[derive(Debug, Clone)]
@@ -165,7 +167,7 @@ impl Client {
         if scopes.is_empty() {
             return Ok(0);
         }
-        let Some(access) = owner.desks.access(*owner.vault.keys.vault()).await? else { return Ok(0) };
+        let Some(access) = owner.access_of_now().await? else { return Ok(0) };
         for (path, _) in &scopes {
             owner.learn_slots(path).await?;
         }
@@ -302,10 +304,19 @@ impl Owner<'_> {
         if package.expires <= crate::runtime::wall_time() {
             return Err(refuse("the key package has expired").with_hint("ask for a new one"));
         }
+        self.give(package, terms).await
+    }
+
+    /// Gives a grant to the maker of a key package that is good.
+    async fn give(&self, package: &KeyPackage, terms: GrantTerms) -> Result<GrantReport, Error> {
+        let id = GrantId(random()?);
+        // Noted before it is on the ledger, so that it can be given again after a rotation of the vault's keys.
+        let notes = [renew::note_of(&id, package)];
+        self.client.ctx.index.with(move |index| index.note(&notes)).await?;
         let to = Grantee { auth: package.auth, seal: &package.seal, name: &package.name };
-        self.grant_to(GrantId(random()?), &to, terms, None).await.map_err(|error| {
+        self.grant_to(id, &to, terms, None).await.map_err(|error| {
             if is_rejection(&error, Rejection::GranteeKnown) {
-                return refuse("the key package has served for a grant already")
+                return Error::new(ErrorKind::Refused, "the key package has served for a grant already")
                     .with_hint("ask for a new one");
             }
             error

@@ -7,15 +7,19 @@ use crate::crypto::access::dprf::PrfKey;
 use crate::crypto::access::seal::SealKey;
 use crate::crypto::hash::{Context, derive_key, length_prefix};
 use crate::crypto::sign::KeyPair;
-use crate::types::{CollectionName, Day, GrantId, RecordName, RecordTag, ScopePath, ScopeTag, VaultId};
+use crate::types::{
+    CollectionName, Day, GrantId, PublicKey, RecordName, RecordTag, ScopePath, ScopeTag, VaultId,
+};
 
 /// The keys of access of one vault, in one generation of the vault's keys.
 #[derive(Clone)]
 pub struct AccessKeys {
     vault: VaultId,
-    /// The vault's root.
-    root: Zeroizing<[u8; 32]>,
-    /// The key of the vault's tags.
+    /// The vault's roots, one for each generation up to this one. Never empty.
+    roots: Vec<Zeroizing<[u8; 32]>>,
+    /// The key of the tags of scopes, which are others in each generation.
+    scope_tags: Zeroizing<[u8; 32]>,
+    /// The key of the tags of records, which stay what they are: what is erased is so whoever brought it.
     tag_key: Zeroizing<[u8; 32]>,
 }
 
@@ -34,20 +38,27 @@ pub struct ListKey([u8; 32]);
 opaque_debug!(AccessKeys, ScopeKey, ListKey, CardSecret);
 
 impl AccessKeys {
-    /// The keys below a vault's root and its tag key, as [`crate::crypto::seed::VaultKeys`] has them.
-    pub(in crate::crypto) const fn new(
-        vault: VaultId,
-        root: Zeroizing<[u8; 32]>,
-        tag_key: Zeroizing<[u8; 32]>,
-    ) -> Self {
-        Self { vault, root, tag_key }
+    /// The keys below a vault's roots, as [`crate::crypto::seed::VaultKeys`] has them.
+    pub(in crate::crypto) fn new(vault: VaultId, roots: Vec<Zeroizing<[u8; 32]>>) -> Self {
+        let tag_key = |root: &[u8; 32]| {
+            let mut key = Zeroizing::new([0; 32]);
+            derive_key(Context::TagKey, &[root], &mut *key);
+            key
+        };
+        let (scope_tags, tag_key) = (tag_key(&roots[roots.len() - 1]), tag_key(&roots[0]));
+        Self { vault, roots, scope_tags, tag_key }
+    }
+
+    /// The root of this generation.
+    fn root(&self) -> &[u8; 32] {
+        &self.roots[self.roots.len() - 1]
     }
 
     /// The scope as others know it: nobody without the vault's keys can tell what it stands for, or try paths.
     #[must_use]
     pub fn scope_tag(&self, path: &ScopePath) -> ScopeTag {
         let path = path.as_str().as_bytes();
-        let mut hasher = blake3::Hasher::new_keyed(&self.tag_key);
+        let mut hasher = blake3::Hasher::new_keyed(&self.scope_tags);
         hasher.update(&length_prefix(path)).update(path);
         let mut tag = [0; 16];
         hasher.finalize_xof().fill(&mut tag);
@@ -57,7 +68,7 @@ impl AccessKeys {
     /// The key of a generation of a scope.
     #[must_use]
     pub fn scope_key(&self, path: &ScopePath, generation: u32) -> ScopeKey {
-        let parts = [&*self.root, path.as_str().as_bytes(), &generation.to_le_bytes()];
+        let parts = [&self.root()[..], path.as_str().as_bytes(), &generation.to_le_bytes()];
         let mut key = ScopeKey([0; 32]);
         derive_key(Context::ScopeKey, &parts, &mut key.0);
         key
@@ -67,7 +78,7 @@ impl AccessKeys {
     #[must_use]
     pub fn prf_key(&self, dealing: u32) -> PrfKey {
         let mut wide = Zeroizing::new([0; 64]);
-        let parts = [&self.root[..], self.vault.as_bytes(), &dealing.to_le_bytes()];
+        let parts = [&self.root()[..], self.vault.as_bytes(), &dealing.to_le_bytes()];
         derive_key(Context::VaultDprf, &parts, &mut *wide);
         PrfKey::from_wide(&wide)
     }
@@ -75,13 +86,19 @@ impl AccessKeys {
     /// What writers seal to who have no scope key.
     #[must_use]
     pub fn inbox(&self) -> SealKey {
-        self.seal_key(Context::VaultInbox)
+        seal_key(self.root(), Context::VaultInbox)
     }
 
     /// What static nodes seal the entries of the access log to.
     #[must_use]
     pub fn audit(&self) -> SealKey {
-        self.seal_key(Context::VaultAudit)
+        seal_key(self.root(), Context::VaultAudit)
+    }
+
+    /// What they ever sealed entries to, that of this generation first.
+    #[must_use]
+    pub fn audits(&self) -> Vec<SealKey> {
+        self.roots.iter().rev().map(|root| seal_key(root, Context::VaultAudit)).collect()
     }
 
     /// A record as static nodes know it. It tells nothing of the name, and nobody without the vault's keys can try names.
@@ -96,28 +113,39 @@ impl AccessKeys {
     /// The keys by which this vault's owner is let into others' vaults: one pair for each key package.
     #[must_use]
     pub fn grantee(&self, package: u32) -> (KeyPair, SealKey) {
-        let secret = |context| {
-            let mut secret = Zeroizing::new([0; 32]);
-            derive_key(context, &[&*self.root, &package.to_le_bytes()], &mut *secret);
-            secret
-        };
-        let signing = KeyPair::from_secret(&secret(Context::GranteeSigning));
-        (signing, SealKey::from_seed(&secret(Context::GranteeSeal)))
+        grantee_of(self.root(), package)
     }
 
     /// The secret on the card of an emergency grant of this vault: the card can be made anew from the seed.
     #[must_use]
     pub fn card(&self, grant: &GrantId) -> CardSecret {
         let mut secret = CardSecret([0; 32]);
-        derive_key(Context::CardSecret, &[&*self.root, grant.as_bytes()], &mut secret.0);
+        derive_key(Context::CardSecret, &[self.root(), grant.as_bytes()], &mut secret.0);
         secret
     }
 
-    fn seal_key(&self, context: Context) -> SealKey {
-        let mut seed = Zeroizing::new([0; 32]);
-        derive_key(context, &[&*self.root], &mut *seed);
-        SealKey::from_seed(&seed)
+    /// The pair of a key package that was made in whichever generation: the one with this key, if it is of this vault's.
+    #[must_use]
+    pub fn grantee_with(&self, package: u32, key: &PublicKey) -> Option<(KeyPair, SealKey)> {
+        let pairs = self.roots.iter().rev().map(|root| grantee_of(root, package));
+        pairs.into_iter().find(|(signing, _)| signing.public() == *key)
     }
+}
+
+fn grantee_of(root: &[u8; 32], package: u32) -> (KeyPair, SealKey) {
+    let secret = |context| {
+        let mut secret = Zeroizing::new([0; 32]);
+        derive_key(context, &[root, &package.to_le_bytes()], &mut *secret);
+        secret
+    };
+    let signing = KeyPair::from_secret(&secret(Context::GranteeSigning));
+    (signing, SealKey::from_seed(&secret(Context::GranteeSeal)))
+}
+
+fn seal_key(root: &[u8; 32], context: Context) -> SealKey {
+    let mut seed = Zeroizing::new([0; 32]);
+    derive_key(context, &[root], &mut *seed);
+    SealKey::from_seed(&seed)
 }
 
 impl ScopeKey {

@@ -114,6 +114,10 @@ impl Canonical for Question {
                 to.push(101);
                 request.write(to);
             }
+            Self::Recovery { vault } => {
+                to.push(110);
+                vault.write(to);
+            }
         }
     }
 
@@ -154,6 +158,7 @@ impl Canonical for Question {
             65 => Self::Roster { roster: Canonical::read(from)? },
             100 => Self::Emergencies { vault: Canonical::read(from)? },
             101 => Self::EmergencyOpenings { request: Canonical::read(from)? },
+            110 => Self::Recovery { vault: Canonical::read(from)? },
             _ => return Err(Violation::Malformed),
         })
     }
@@ -413,6 +418,10 @@ impl Canonical for Answer {
                     roster.write(to);
                 }
             }
+            Self::Recovery(found) => {
+                to.push(110);
+                found.write(to);
+            }
         }
     }
 
@@ -449,6 +458,7 @@ impl Canonical for Answer {
             101 => Self::EmergencyOpenings(read_pairs(from)?),
             70 => Self::Erasure(Canonical::read(from)?),
             64 => Self::Roster(Option::<Roster>::read(from)?.map(Box::new)),
+            110 => Self::Recovery(Box::new(Canonical::read(from)?)),
             _ => return Err(Violation::Malformed),
         })
     }

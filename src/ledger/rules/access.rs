@@ -5,6 +5,7 @@
 
 use crate::ledger::query;
 use crate::ledger::read::{Overlay, Read};
+use crate::ledger::recovery;
 use crate::ledger::rows::{
     ACCESS, Access, BATCH_NUMBERS, BATCHES, Batch, ERASED, GENERATIONS, GRANTEES, GRANTS, GrantRow, Grantee,
     LOG_HEADS, STATICS, Sharing,
@@ -62,17 +63,37 @@ pub(super) fn grant<R: Read>(
     if GRANTS.contains(state, &key)? {
         return Err(Rejection::GrantExists.into());
     }
-    if GRANTEES.contains(state, &grant.grantee)? {
+    let before = GRANTEES.get(state, &grant.grantee)?;
+    let ended = before.map(|before| end_outdated(state, context, &grant.vault, &before)).transpose()?;
+    if ended == Some(false) {
         return Err(Rejection::GranteeKnown.into());
     }
-    if row.grants >= MAX_VAULT_GRANTS {
+    if ended.is_none() && row.grants >= MAX_VAULT_GRANTS {
         return Err(Rejection::TooManyGrants.into());
     }
-    row.grants += 1;
+    row.grants += u32::from(ended.is_none());
     ACCESS.put(state, &grant.vault, &row);
     GRANTEES.put(state, &grant.grantee, &Grantee { vault: grant.vault, grant: grant.grant });
     GRANTS.put(state, &key, &GrantRow { grant: grant.clone(), height: context.height, revoked: None });
     Ok(())
+}
+
+/// Whether the grant of a key before ended with a rotation of this vault's keys: then another takes its place. One that still
+/// counted as given is taken back by that.
+fn end_outdated<R: Read>(
+    state: &mut Overlay<'_, R>,
+    context: &Context,
+    vault: &VaultId,
+    before: &Grantee,
+) -> Result<bool, Refused> {
+    let key = (before.vault, before.grant);
+    let mut row = GRANTS.get(state, &key)?.ok_or(Rejection::NoSuchGrant)?;
+    let is_outdated = before.vault == *vault && row.revoked.is_none() && recovery::is_outdated(state, &row)?;
+    if is_outdated {
+        row.revoked = Some(context.height);
+        GRANTS.put(state, &key, &row);
+    }
+    Ok(is_outdated)
 }
 
 /// For good: who is to be let in again gets another grant.

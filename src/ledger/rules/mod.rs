@@ -9,7 +9,7 @@ use crate::ledger::rows::{AUTHORS, Author, HEADS, Settings, Usage, VAULTS, Vault
 use crate::message::rejection::Rejection;
 use crate::message::transaction::{Action, Lane, SignedTransaction, Transaction};
 use crate::types::limits::MAX_TRANSACTION_LIFE;
-use crate::types::{Committee, Height, PublicKey, VaultId};
+use crate::types::{Committee, Height, PublicKey, Timestamp, VaultId};
 
 mod access;
 mod accusation;
@@ -22,6 +22,7 @@ mod evidence;
 mod governance;
 mod placement;
 mod quota;
+mod recovery;
 pub(super) mod rogue;
 mod storage_node;
 pub(super) mod turns;
@@ -34,6 +35,8 @@ mod writer;
 pub(super) struct Context {
     pub(super) settings: Settings,
     pub(super) height: Height,
+    /// The block's own time, which may be long after that of the one before.
+    pub(super) time: Timestamp,
     /// Who decides on this block.
     pub(super) committee: Committee,
 }
@@ -138,6 +141,7 @@ fn dispatch<R: Read>(state: &mut Overlay<'_, R>, context: &Context, signed: &Sig
         Action::EraseVersions(erasure) => erasure::erase(state, context, author, erasure),
         Action::Withdraw { vault, version, keep } => erasure::withdraw(state, author, vault, *version, *keep),
         Action::CertifyErasure(claim) => erasure::certify(state, author, claim),
+        Action::Recovery(action) => recovery::carry_out(state, context, author, action),
     }
 }
 
@@ -158,6 +162,7 @@ const fn vault_of(action: &Action) -> Option<&VaultId> {
         Action::ShareKey(sharing) => Some(&sharing.vault),
         Action::Grant(grant) => Some(&grant.vault),
         Action::AddEntries(batch) => Some(&batch.vault),
+        Action::Recovery(action) => action.payer(),
         _ => None,
     }
 }

@@ -32,6 +32,7 @@ mod opening;
 mod order;
 mod pool;
 mod receipts;
+mod recovery;
 mod rogue;
 mod snapshots;
 mod turns;

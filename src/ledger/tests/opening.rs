@@ -198,6 +198,20 @@ fn a_node_that_is_cut_off_or_has_just_started_opens_nothing() {
 }
 
 #[test]
+fn a_grant_ends_with_the_keys_it_was_given_under() {
+    use crate::message::access::RecoveryAction;
+    use crate::message::access::recovery_action::next_key_hash;
+    let mut world = granted();
+    let next = |key: u8, generation| next_key_hash(&vault(1), generation, &pair(key).public());
+    let pledge = RecoveryAction::PledgeKey { vault: vault(1), next: next(10, 1) };
+    world.0.accept(9, Action::Recovery(pledge));
+    assert_eq!(says(&world, &Node::default(), |_| ()), Ok(1));
+    let rotate = RecoveryAction::Rotate { vault: vault(1), generation: 1, next: next(11, 2) };
+    world.0.accept(10, Action::Recovery(rotate));
+    assert_eq!(says(&world, &Node::default(), |_| ()), Err((Denial::Rotated, true)));
+}
+
+#[test]
 fn a_grant_ends_with_its_time_its_revocation_and_an_erasure() {
     let (mut world, now) = granted();
     let node = Node::default();

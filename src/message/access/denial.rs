@@ -68,4 +68,6 @@ denials! {
     EmergencyOver = 28, "the emergency's time is over";
     /// The records of the emergency are used up.
     OverEmergencyQuota = 29, "the emergency's quota is used up";
+    /// The owner replaced the vault's keys since.
+    Rotated = 36, "the owner has replaced the vault's keys since the grant was given";
 }

@@ -9,12 +9,13 @@ use crate::message::access::erasure::{DeletionReceipt, Erasure};
 use crate::message::access::open::OpenItem;
 use crate::message::access::own_slots::{OwnSlot, OwnSlots};
 use crate::message::access::package::{MAX_COMMITMENTS_LEN, read_seal_public};
+use crate::message::access::recovery::{RecoveryRequest, Release};
 use crate::message::canonical::{
     Canonical, read_bytes, read_label, read_list, read_long, write_bytes, write_list, write_long,
 };
 use crate::types::limits::{
-    MAX_ANSWER_ROWS, MAX_COMMITTEE, MAX_GRANT_BODY_LEN, MAX_LABEL_LEN, MAX_PACKAGE_LEN, MAX_RELEASE_ITEMS,
-    MAX_TRANSACTION_LEN,
+    MAX_ANSWER_ROWS, MAX_COMMITTEE, MAX_GRANT_BODY_LEN, MAX_GUARDIANS, MAX_LABEL_LEN, MAX_PACKAGE_LEN,
+    MAX_RELEASE_ITEMS, MAX_TRANSACTION_LEN,
 };
 use crate::types::{
     BatchId, GrantId, Hash, NetworkId, PublicKey, RecordTag, ScopeTag, Timestamp, TransactionId, VaultId,
@@ -113,6 +114,17 @@ pub enum DeskRequest {
     OwnSlots(OwnSlots),
     /// Is nothing of an erasure of the asker's left here?
     Deleted(Erasure),
+    /// What the asker, a guardian, releases for a request to recover.
+    Release {
+        /// The vault.
+        vault: VaultId,
+        /// The request.
+        request: Hash,
+        /// The asker's part.
+        release: Release,
+    },
+    /// What guardians released for the asker's request.
+    Releases(Box<RecoveryRequest>),
 }
 
 /// A version in a scope, after the number of the batch that brought it.
@@ -147,6 +159,8 @@ pub enum DeskAnswer {
     OwnSlots(Vec<OwnSlot>),
     /// Nothing is.
     Deleted(DeletionReceipt),
+    /// What guardians released.
+    Releases(Vec<Release>),
 }
 
 /// The key to which shares for a static node are sealed now, signed with its identity.
@@ -383,6 +397,16 @@ impl Canonical for DeskRequest {
                 to.push(21);
                 erasure.write(to);
             }
+            Self::Release { vault, request, release } => {
+                to.push(40);
+                vault.write(to);
+                request.write(to);
+                release.write(to);
+            }
+            Self::Releases(request) => {
+                to.push(41);
+                request.write(to);
+            }
         }
     }
 
@@ -423,6 +447,12 @@ impl Canonical for DeskRequest {
             },
             20 => Self::OwnSlots(Canonical::read(from)?),
             21 => Self::Deleted(Canonical::read(from)?),
+            40 => Self::Release {
+                vault: Canonical::read(from)?,
+                request: Canonical::read(from)?,
+                release: Canonical::read(from)?,
+            },
+            41 => Self::Releases(Box::new(Canonical::read(from)?)),
             _ => return Err(Violation::Malformed),
         })
     }
@@ -597,6 +627,10 @@ impl Canonical for DeskAnswer {
                 to.push(21);
                 receipt.write(to);
             }
+            Self::Releases(releases) => {
+                to.push(40);
+                write_list(releases, to);
+            }
         }
     }
 
@@ -624,6 +658,7 @@ impl Canonical for DeskAnswer {
             }
             20 => Self::OwnSlots(read_list(from, MAX_RELEASE_ITEMS)?),
             21 => Self::Deleted(Canonical::read(from)?),
+            40 => Self::Releases(read_list(from, MAX_GUARDIANS)?),
             _ => return Err(Violation::Malformed),
         })
     }

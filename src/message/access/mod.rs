@@ -17,6 +17,8 @@ pub mod notes;
 pub mod open;
 pub mod own_slots;
 pub mod package;
+pub mod recovery;
+pub mod recovery_action;
 pub mod sharing;
 
 pub use body::{BodyScope, GrantBody, KeyPackage};
@@ -33,4 +35,6 @@ pub use grant::{Grant, GrantedScope, Rights};
 pub use list_line::ListLine;
 pub use notes::{AccessNotes, NotedGrant, NotedScope};
 pub use package::{BatchPackage, DealingPackage, SealedShare, SealedSlot};
+pub use recovery::{Guardian, GuardianSet, GuardianShare, RecoveryRequest, Release};
+pub use recovery_action::RecoveryAction;
 pub use sharing::{KeySharing, LogHead};

@@ -16,7 +16,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::ledger::{Read, ReadError, emergency, query};
+use crate::ledger::{Read, ReadError, emergency, query, recovery};
 use crate::message::{PutShard, Refusal, RefusalCode, Rights as GrantedRights};
 use crate::roles::follower::{Behind, Ledger};
 use crate::roles::storage_node::disk_refusal;
@@ -185,7 +185,10 @@ fn has_grant(state: &impl Read, vault: &VaultId, key: &PublicKey, now: Timestamp
     // The later of both clocks ends it, the ledger's begins it: a wrong clock opens nothing.
     let time = query::tip(state)?.record.time;
     let is_in_time = row.grant.not_before <= time && now.max(time) < row.grant.expires;
-    let stands = row.grant.vault == *vault && row.revoked.is_none() && is_in_time;
+    let stands = row.grant.vault == *vault
+        && row.revoked.is_none()
+        && is_in_time
+        && !recovery::is_outdated(state, &row)?;
     if !stands || !row.grant.rights.include(GrantedRights::READ) {
         return Ok(false);
     }

@@ -11,6 +11,7 @@ mod emergency;
 mod erase;
 mod log;
 mod open;
+mod releases;
 mod rest;
 mod tables;
 

@@ -128,6 +128,11 @@ impl AccessView {
         Self { txn, rest }
     }
 
+    /// The database as it was.
+    pub(super) const fn txn(&self) -> &ReadTransaction {
+        &self.txn
+    }
+
     /// This node's share of a vault's key.
     ///
     /// # Errors

@@ -62,6 +62,10 @@ pub(super) const UNSAID: TableDefinition<'_, &[u8; 96], u32> = TableDefinition::
 /// vault 32 ‖ record 16 ‖ version 16 → id of the key that was in use when what was here of an erased version was deleted.
 pub(super) const DELETED: TableDefinition<'_, &[u8; 64], &[u8; 32]> = TableDefinition::new("deleted");
 
+/// vault 32 ‖ place 1 → (request, what the guardian released for it).
+pub(super) const RELEASES: TableDefinition<'_, &[u8; 33], (&[u8; 32], &[u8])> =
+    TableDefinition::new("releases");
+
 /// What a package is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackageKind {
@@ -107,6 +111,7 @@ pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), AccessStoreError>
     txn.open_table(OPENED_IN)?;
     txn.open_table(UNSAID)?;
     txn.open_table(DELETED)?;
+    txn.open_table(RELEASES)?;
     Ok(())
 }
 
@@ -123,6 +128,10 @@ fn joined<const N: usize>(fields: &[&[u8]]) -> [u8; N] {
 
 pub(super) fn package_key(vault: &VaultId, hash: &Hash) -> [u8; 64] {
     joined(&[&vault.0, &hash.0])
+}
+
+pub(super) fn release_key(vault: &VaultId, place: u8) -> [u8; 33] {
+    joined(&[&vault.0, &[place]])
 }
 
 pub(super) fn share_key(vault: &VaultId, dealing: u32, epoch: u32) -> [u8; 40] {

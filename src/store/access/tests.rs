@@ -331,3 +331,28 @@ fn what_is_opened_in_an_emergency_is_counted_and_waits_for_the_ledger_across_a_c
     assert_eq!(store.forget_emergencies(|_, _| Ok(false)).unwrap(), 1);
     assert_eq!(store.view().unwrap().opened_in(&VAULT, &request).unwrap(), EmergencyUse::default());
 }
+
+#[test]
+fn what_guardians_release_is_kept_for_its_request_the_last_of_each() {
+    let disk = MemDisk::new(ROOM);
+    let store = open(&disk).unwrap();
+    let (request, other, vault) = (Hash([1; 32]), Hash([2; 32]), VaultId([9; 32]));
+    for (of, place, request, bytes) in [
+        (VAULT, 1, request, b"one"),
+        (VAULT, 2, request, b"two"),
+        (VAULT, 2, request, b"new"),
+        (VAULT, 255, other, b"odd"),
+        (vault, 3, request, b"far"),
+    ] {
+        store.keep_release(&of, place, &request, bytes).unwrap();
+    }
+    let kept = |store: &AccessStore, request| store.view().unwrap().releases(&VAULT, request).unwrap();
+    assert_eq!(kept(&store, &request), [b"one", b"new"]);
+    assert_eq!(kept(&store, &other), [b"odd"]);
+    // A guardian that stands behind another request has released nothing for the one before.
+    store.keep_release(&VAULT, 1, &other, b"1st").unwrap();
+    assert_eq!(kept(&store, &request), [b"new"]);
+    drop(store);
+    let again = open(&disk.after_power_loss(Survivors::Nothing)).unwrap();
+    assert_eq!(kept(&again, &other), [b"1st", b"odd"]);
+}

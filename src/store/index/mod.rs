@@ -30,6 +30,7 @@ pub use anchored::{AnchoredCommit, AppliedAnchor, Head, Preview};
 pub use commit::{Commit, Condition, ConditionFailed, Erased, Which};
 pub use journal::{JournaledChunk, UploadId, UploadRow};
 pub use list::{ListItem, ListQuery, Listing};
+pub(crate) use notes::Note;
 pub use shared::SharedIndex;
 
 use watched::{Fate, Watched};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::client::access::recovery;
 use crate::client::context::random;
 use crate::client::ledger::wrong_answer;
 use crate::client::{Ack, Error, ErrorKind, vault};
@@ -21,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 impl Owner<'_> {
     /// The vault's key in the static nodes' care: as it is, or dealt to those of now.
     pub(super) async fn shared(&self) -> Result<Access, Error> {
-        if let Some(access) = self.desks.access(self.id()).await? {
+        if let Some(access) = self.access_of_now().await? {
             return Ok(access);
         }
         vault::register(&self.client.ctx, Ack::Anchored).await?;
@@ -30,6 +31,28 @@ impl Owner<'_> {
             // More of them have it in a moment.
             if let Some(access) = self.desks.access(self.id()).await? {
                 return Ok(access);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The vault's key in the static nodes' care, if it ever was. One of a generation of before the vault's last rotation is
+    /// followed by one of this.
+    pub(super) async fn access_of_now(&self) -> Result<Option<Access>, Error> {
+        let Some(access) = self.desks.access(self.id()).await? else { return Ok(None) };
+        if self.vault.keys.generation() == 0 {
+            return Ok(Some(access));
+        }
+        let last = recovery::state(&self.desks, self.id()).await?.keys.and_then(|keys| keys.dealing);
+        let is_of_now = |access: &Access| last.is_none_or(|last| access.sharing.dealing > last);
+        if is_of_now(&access) {
+            return Ok(Some(access));
+        }
+        self.deal(access.sharing.dealing + 1).await?;
+        loop {
+            // More of them have it in a moment.
+            if let Some(access) = self.desks.access(self.id()).await?.filter(is_of_now) {
+                return Ok(Some(access));
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -107,7 +107,8 @@ impl Owner<'_> {
         let damaged =
             |what: &str| Error::new(ErrorKind::Corrupt, format!("the access log of {} {what}", member.label));
         let (network, vault, nonce) = (self.vault.ledger.genesis().network, self.id(), random()?);
-        let audit = self.vault.keys.access().audit();
+        // What was logged before a rotation is sealed to the key of then.
+        let audits = self.vault.keys.access().audits();
         let (mut entries, mut head, mut after) = (Vec::new(), Hash([0; 32]), None);
         loop {
             let DeskAnswer::Log(page) =
@@ -124,8 +125,8 @@ impl Owner<'_> {
             for (sequence, sealed) in (first..).zip(&page.entries) {
                 head = chain(&head, sealed);
                 let context = LogEntry::context(&member.key, sequence);
-                let plain = audit.open(Purpose::Audit, &context, sealed);
-                let entry = plain.ok().and_then(|plain| LogEntry::decode(&plain).ok());
+                let plain = audits.iter().find_map(|key| key.open(Purpose::Audit, &context, sealed).ok());
+                let entry = plain.and_then(|plain| LogEntry::decode(&plain).ok());
                 entries.push(entry.ok_or_else(|| damaged("has an entry that does not open"))?);
                 after = Some(sequence);
             }

@@ -9,6 +9,7 @@ mod emergency;
 mod erasure;
 mod follow;
 mod open;
+mod release;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +19,8 @@ use tokio::sync::Notify;
 
 use crate::crypto::access::SealKey;
 use crate::crypto::sign::KeyPair;
-use crate::ledger::query;
 use crate::ledger::rows::{ACCESS, STATICS, VAULTS};
+use crate::ledger::{query, recovery};
 use crate::message::access::desk::{Ack, DeskAnswer, DeskRequest, LogPage, SignedSealKey};
 use crate::message::access::{Denial, DepositKind, Rights};
 use crate::message::{Action, Refusal, RefusalCode, SignedTransaction, Violation};
@@ -167,6 +168,10 @@ impl AccessDesk {
             DeskRequest::Package { vault, hash, kind } => self.package(&view, from, &vault, &hash, kind)?,
             DeskRequest::OwnSlots(asked) => self.own_slots(&view, from, &asked)?,
             DeskRequest::Deleted(erasure) => self.deletion_receipt(&view, from, &erasure)?,
+            DeskRequest::Release { vault, request, release } => {
+                self.take_release(&view, from, &vault, &request, &release)?
+            }
+            DeskRequest::Releases(request) => self.releases(&view, from, &request)?,
         })
     }
 
@@ -215,6 +220,8 @@ impl AccessDesk {
         let now = self.0.clock.now().max(query::tip(view)?.record.time);
         let denial = if row.revoked.is_some() || store.is_revocation_seen(&grant.vault, &grant.grant)? {
             Some(Denial::Revoked)
+        } else if recovery::is_outdated(view, &row)? {
+            Some(Denial::Rotated)
         } else if now < grant.not_before {
             Some(Denial::NotYet)
         } else if grant.expires <= now {
