@@ -157,6 +157,9 @@ fn kind(action: &Action) -> &'static str {
         Action::Erase { .. } => "erase",
         Action::BumpScope { .. } => "bump-scope",
         Action::LogHead(_) => "log-head",
+        Action::HandOff(_) => "hand-off",
+        Action::TakeShares(_) => "take-shares",
+        Action::RejectHandoff { .. } => "reject-handoff",
     }
 }
 

@@ -117,11 +117,15 @@ pub enum Context {
     GranteeSigning,
     /// Vault root and number of a key package to its key to seal to.
     GranteeSeal,
+    /// Seed of a static node's seal key, dealer, roster and nonce to its key for one package of a handoff.
+    HandoffKey,
+    /// Attempt, roster and place to the order in which dealers of a handoff come.
+    HandoffTurn,
 }
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 59] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -179,6 +183,8 @@ impl Context {
         Self::RecordTag,
         Self::GranteeSigning,
         Self::GranteeSeal,
+        Self::HandoffKey,
+        Self::HandoffTurn,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -242,6 +248,8 @@ impl Context {
             Self::RecordTag => "xvault v1 2026-11 record tag",
             Self::GranteeSigning => "xvault v1 2026-11 grantee signing",
             Self::GranteeSeal => "xvault v1 2026-11 grantee seal",
+            Self::HandoffKey => "xvault v1 2026-11 handoff key",
+            Self::HandoffTurn => "xvault v1 2026-11 handoff turn",
         }
     }
 }

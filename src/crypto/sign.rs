@@ -38,6 +38,8 @@ pub enum Domain {
     KeyPackage,
     /// A static node's word of how far its access log of a vault is.
     LogHead,
+    /// A static node's key for what one old member deals to it in one package.
+    HandoffKey,
 }
 
 impl Domain {
@@ -56,6 +58,7 @@ impl Domain {
             Self::AccessAck => b"xvault v1 access ack",
             Self::KeyPackage => b"xvault v1 key package",
             Self::LogHead => b"xvault v1 access log head",
+            Self::HandoffKey => b"xvault v1 handoff key",
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::ledger::rows::{
     COMMITTEES, HISTORY, Keys, LAST_LEAVES, PLACES, Past, Place, ROSTER_CHANGES, ROSTERS, SETTINGS,
     STATE_SUM, StateSum, TIP,
 };
-use crate::ledger::rules::{Context, Refused, carry_out, rogue, turns, voters};
+use crate::ledger::rules::{Context, Refused, carry_out, handoff, rogue, turns, voters};
 use crate::ledger::tables::is_hashed;
 use crate::message::Violation;
 use crate::message::block::{BlockRecord, Header, certificate_hash};
@@ -52,6 +52,7 @@ impl<'a, R: Read> Execution<'a, R> {
         let context = Context { settings: SETTINGS.expect(&state, &())?, height, committee };
         remember(&mut state, &tip);
         rogue::prune(&mut state, &context)?;
+        handoff::turn(&mut state, &context, &tip)?;
         judge_certificate(&mut state, &context, &tip, draft.certificate.as_ref())?;
         Ok(Self {
             state,

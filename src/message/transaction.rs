@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
-use crate::message::access::{EntryBatch, Grant, KeySharing, LogHead};
+use crate::message::access::{EntryBatch, Grant, HandOff, KeySharing, LogHead, TakeShares};
 use crate::message::anchor::{Anchor, NodeNumber};
 use crate::message::canonical::{Canonical, read_bytes, read_label, take, write_bytes};
 use crate::message::checkpoint::{Checkpoint, FalseCosignature};
@@ -14,8 +14,8 @@ use crate::message::governance::Governance;
 use crate::message::sponsorship::Sponsorship;
 use crate::types::limits::{MAX_LABEL_LEN, MAX_SHARDS, MAX_TRANSACTION_LEN};
 use crate::types::{
-    CollectionTag, GrantId, Height, NetworkId, PublicKey, RecordTag, ScopeTag, SegmentId, TransactionId,
-    VaultId, VersionId,
+    CollectionTag, GrantId, Hash, Height, NetworkId, PublicKey, RecordTag, ScopeTag, SegmentId,
+    TransactionId, VaultId, VersionId,
 };
 
 /// First byte of a transaction among the leaves of the log; records of blocks begin with another.
@@ -137,6 +137,15 @@ pub enum Action {
     },
     /// A static node's head of its access log.
     LogHead(LogHead),
+    /// An old member of sharings has dealt its shares to the static nodes of now.
+    HandOff(HandOff),
+    /// A static node has its shares of what was handed on.
+    TakeShares(TakeShares),
+    /// A static node says that a package of a handoff is wrong: it has seen why.
+    RejectHandoff {
+        /// The package.
+        package: Hash,
+    },
 }
 
 /// What a transaction's nonce counts. Anchors of different collections do not wait for each other, and two devices of one
@@ -278,6 +287,7 @@ impl SignedTransaction {
             }
             Action::RegisterNode { sponsor: Some(sponsor), .. } => sponsor.verify(network, author, &author.0),
             Action::Govern(governance) => governance.verify(network),
+            Action::HandOff(handoff) => handoff.verify(network),
             Action::Evidence(evidence) => evidence.verify(*network),
             Action::FalseCosignature(proof) => proof.verify(&Checkpoint::origin_of(network)),
             _ => Ok(()),
@@ -393,6 +403,9 @@ impl Canonical for Action {
                 generation.write(to);
             }
             Self::LogHead(head) => head.write(to),
+            Self::HandOff(handoff) => handoff.write(to),
+            Self::TakeShares(taken) => taken.write(to),
+            Self::RejectHandoff { package } => package.write(to),
         }
     }
 
@@ -431,6 +444,9 @@ impl Canonical for Action {
                 generation: Canonical::read(from)?,
             },
             46 => Self::LogHead(Canonical::read(from)?),
+            80 => Self::HandOff(Canonical::read(from)?),
+            81 => Self::TakeShares(Canonical::read(from)?),
+            82 => Self::RejectHandoff { package: Canonical::read(from)? },
             _ => return Err(Violation::Malformed),
         })
     }
@@ -476,6 +492,9 @@ impl Action {
             Self::Erase { .. } => 44,
             Self::BumpScope { .. } => 45,
             Self::LogHead(_) => 46,
+            Self::HandOff(_) => 80,
+            Self::TakeShares(_) => 81,
+            Self::RejectHandoff { .. } => 82,
         }
     }
 }

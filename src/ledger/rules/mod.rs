@@ -18,6 +18,7 @@ mod anchor;
 mod correction;
 mod evidence;
 mod governance;
+pub(super) mod handoff;
 mod placement;
 mod quota;
 pub(super) mod rogue;
@@ -129,6 +130,9 @@ fn dispatch<R: Read>(state: &mut Overlay<'_, R>, context: &Context, signed: &Sig
             access::bump(state, author, vault, *scope, *generation)
         }
         Action::LogHead(head) => access::log_head(state, author, head),
+        Action::HandOff(handed) => handoff::hand_off(state, context, author, handed),
+        Action::TakeShares(taken) => handoff::take(state, context, author, taken),
+        Action::RejectHandoff { package } => handoff::reject(state, author, package),
     }
 }
 

@@ -26,6 +26,8 @@ mod anchors;
 mod blocks;
 mod bundles;
 mod governance;
+mod handing;
+mod handoff;
 mod opening;
 mod order;
 mod pool;
