@@ -5,6 +5,8 @@ use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
 use crate::message::access::denial::Denial;
+use crate::message::access::handing::Care;
+use crate::message::access::handoff::{Complaint, SignedHandoffKey};
 use crate::message::access::open::OpenItem;
 use crate::message::access::package::{MAX_COMMITMENTS_LEN, read_seal_public};
 use crate::message::canonical::{
@@ -104,6 +106,24 @@ pub enum DeskRequest {
         /// What it is.
         kind: DepositKind,
     },
+    /// An old member of sharings to a next one: the key for what the asker deals to it in one package.
+    HandoffKey {
+        /// The roster of the next members.
+        to: Hash,
+        /// Drawn for the package.
+        nonce: [u8; 16],
+    },
+    /// A [`HandoffPackage`](crate::message::access::HandoffPackage), to be kept until all have their shares.
+    Handoff(Vec<u8>),
+    /// One static node to another: a package of a handoff.
+    HandoffPackage {
+        /// Its hash.
+        hash: Hash,
+    },
+    /// A next member shows that a package has a bad piece.
+    Complaint(Complaint),
+    /// How many vaults' keys are where they should be?
+    Care,
 }
 
 /// A version in a scope, after the number of the batch that brought it.
@@ -134,6 +154,10 @@ pub enum DeskAnswer {
     Commitments(Option<Vec<u8>>),
     /// A package; none if it is not here.
     Package(Option<Vec<u8>>),
+    /// A key for one package of a handoff.
+    HandoffKey(SignedHandoffKey),
+    /// How the static node finds them.
+    Care(Care),
 }
 
 /// The key to which shares for a static node are sealed now, signed with its identity.
@@ -356,6 +380,24 @@ impl Canonical for DeskRequest {
                 hash.write(to);
                 kind.write(to);
             }
+            Self::HandoffKey { to: roster, nonce } => {
+                to.push(50);
+                roster.write(to);
+                nonce.write(to);
+            }
+            Self::Handoff(package) => {
+                to.push(51);
+                write_long(package, to);
+            }
+            Self::HandoffPackage { hash } => {
+                to.push(52);
+                hash.write(to);
+            }
+            Self::Complaint(complaint) => {
+                to.push(53);
+                complaint.write(to);
+            }
+            Self::Care => to.push(54),
         }
     }
 
@@ -393,6 +435,11 @@ impl Canonical for DeskRequest {
                 hash: Canonical::read(from)?,
                 kind: Canonical::read(from)?,
             },
+            50 => Self::HandoffKey { to: Canonical::read(from)?, nonce: Canonical::read(from)? },
+            51 => Self::Handoff(read_long(from, MAX_PACKAGE_LEN)?),
+            52 => Self::HandoffPackage { hash: Canonical::read(from)? },
+            53 => Self::Complaint(Canonical::read(from)?),
+            54 => Self::Care,
             _ => return Err(Violation::Malformed),
         })
     }
@@ -559,6 +606,14 @@ impl Canonical for DeskAnswer {
                 to.push(9);
                 write_option(commitments.as_deref(), to);
             }
+            Self::HandoffKey(key) => {
+                to.push(50);
+                key.write(to);
+            }
+            Self::Care(care) => {
+                to.push(54);
+                care.write(to);
+            }
         }
     }
 
@@ -584,6 +639,8 @@ impl Canonical for DeskAnswer {
                 let members: Vec<Member> = read_list(from, MAX_ANSWER_ROWS)?;
                 Self::Members(members.into_iter().map(Member::into_tuple).collect())
             }
+            50 => Self::HandoffKey(Canonical::read(from)?),
+            54 => Self::Care(Canonical::read(from)?),
             _ => return Err(Violation::Malformed),
         })
     }

@@ -7,6 +7,7 @@
 //! One thread writes at a time; each method that writes is one durable transaction.
 
 mod apply;
+mod handoff;
 mod log;
 mod open;
 mod rest;
@@ -25,6 +26,7 @@ use crate::store::disk::Disk;
 use crate::store::sealed_file::Entropy;
 
 pub use apply::{Applied, batch_hash};
+pub use handoff::{HeldSealKey, KeptHandoff};
 pub use log::{LogEnd, LogRow};
 pub use open::{AccessView, HeldEntry, HeldShare, Logged};
 pub use tables::PackageKind;

@@ -31,8 +31,8 @@ fn day(now: Timestamp) -> u32 {
 
 /// What is kept as it was at one moment.
 pub struct AccessView {
-    txn: ReadTransaction,
-    rest: RestKey,
+    pub(super) txn: ReadTransaction,
+    pub(super) rest: RestKey,
 }
 
 impl std::fmt::Debug for AccessView {
