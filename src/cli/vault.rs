@@ -27,6 +27,11 @@ pub(crate) enum Command {
     /// At most as many as the sponsor's own terms say (`static propose sponsor --vault-bytes`), and not fewer than the vault
     /// has used of this epoch.
     Quota(Quota),
+    /// Share the key of access anew among the static nodes of now.
+    ///
+    /// The static nodes hand it on by themselves when they change. This is for when so many of those who had it are gone that
+    /// nobody can be let in and no grant opens anything (`xvault doctor` says so). Grants stay as they are.
+    Share,
 }
 
 /// Arguments of `vault register`.
@@ -71,6 +76,7 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
         Command::Register(args) => register(session, &args),
         Command::Sponsor(args) => sponsor(session, &args),
         Command::Quota(args) => quota(session, &args),
+        Command::Share => share(session),
     }
 }
 
@@ -180,6 +186,19 @@ fn quota(session: &Session, args: &Quota) -> anyhow::Result<Exit> {
             let quota = format::size(quota);
             output
                 .line(format_args!("the vault may use {quota} of ledger an epoch, from block {height} on"))?;
+        }
+        Ok(Exit::Ok)
+    })
+}
+
+fn share(session: &Session) -> anyhow::Result<Exit> {
+    session.with_client(async |client| {
+        let height = client.share_key().await?;
+        let output = session.output();
+        if output.is_json() {
+            output.json(&json!({ "v": 1, "height": height.0 }))?;
+        } else {
+            output.line(format_args!("the static nodes of now have the key, from block {height} on"))?;
         }
         Ok(Exit::Ok)
     })
