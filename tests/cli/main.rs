@@ -4,6 +4,7 @@
 
 mod access;
 mod faults;
+mod handoff;
 mod ledger;
 mod members;
 mod mended;
@@ -32,6 +33,7 @@ fn every_command_explains_itself() {
         "vault register",
         "vault sponsor",
         "vault quota",
+        "vault share",
         "receipt export",
         "verify",
         "put",
@@ -61,6 +63,7 @@ fn every_command_explains_itself() {
         "static propose rotate-key",
         "static propose readmit",
         "static propose sponsor",
+        "static propose refresh",
         "static approve",
         "static submit",
         "static ls",

@@ -25,30 +25,30 @@ use xvault::roles::{
 use xvault::types::limits::SNAPSHOT_GAP;
 use xvault::types::{Day, GrantId, Height, Network, Timestamp};
 
-async fn devnet(dir: &Path) -> Devnet {
+pub(crate) async fn devnet(dir: &Path) -> Devnet {
     let dir = dir.join("devnet");
     Devnet::start(DevnetConfig { dir, nodes: None, code: None, statics: None, base_port: None })
         .await
         .unwrap()
 }
 
-fn config(dir: &Path, network: &Network, person: u8) -> ClientConfig {
+pub(crate) fn config(dir: &Path, network: &Network, person: u8) -> ClientConfig {
     let keys = Seed::from_entropy([person; 32]).vault(0, 0);
     ClientConfig { network: network.clone(), keys, home: dir.join(format!("home-{person}")) }
 }
 
-fn at(path: &str) -> RecordAddress {
+pub(crate) fn at(path: &str) -> RecordAddress {
     let (collection, name) = path.split_once('/').unwrap();
     RecordAddress { collection: collection.parse().unwrap(), name: name.parse().unwrap() }
 }
 
-fn content(path: &str, len: usize) -> Bytes {
+pub(crate) fn content(path: &str, len: usize) -> Bytes {
     let mut bytes = vec![0; len];
     blake3::Hasher::new().update(path.as_bytes()).finalize_xof().fill(&mut bytes);
     bytes.into()
 }
 
-async fn put(client: &Client, path: &str, len: usize, options: PutOptions) {
+pub(crate) async fn put(client: &Client, path: &str, len: usize, options: PutOptions) {
     client.put(&at(path), Source::Bytes(content(path, len)), options).await.unwrap();
 }
 
@@ -70,7 +70,7 @@ fn later(seconds: u64) -> Timestamp {
     Timestamp::from_unix_micros(now().unix_micros() + seconds * 1_000_000)
 }
 
-fn terms(scopes: &[&str]) -> GrantTerms {
+pub(crate) fn terms(scopes: &[&str]) -> GrantTerms {
     let scope = |text: &&str| (text.parse().unwrap(), text.parse::<Scope>().unwrap());
     GrantTerms {
         scopes: scopes.iter().map(scope).collect(),
@@ -83,7 +83,7 @@ fn terms(scopes: &[&str]) -> GrantTerms {
     }
 }
 
-fn package(config: &ClientConfig) -> KeyPackage {
+pub(crate) fn package(config: &ClientConfig) -> KeyPackage {
     grantee::key_package(config, "Dr Knee", later(3_600)).unwrap()
 }
 
@@ -91,7 +91,7 @@ fn names(records: &[SharedRecord]) -> Vec<String> {
     records.iter().map(|record| format!("{}/{}", record.line.collection, record.line.name)).collect()
 }
 
-async fn read(shared: &Shared, record: &SharedRecord) -> Result<Bytes, Error> {
+pub(crate) async fn read(shared: &Shared, record: &SharedRecord) -> Result<Bytes, Error> {
     let mut download = shared.get(record, GetOptions::default()).await?;
     let mut bytes = Vec::new();
     while let Some(more) = download.next().await? {
@@ -341,16 +341,16 @@ async fn grants_together_are_their_union() {
 }
 
 /// The nodes of a devnet, each by itself.
-struct Apart {
-    dir: PathBuf,
-    genesis: Arc<Genesis>,
+pub(crate) struct Apart {
+    pub(crate) dir: PathBuf,
+    pub(crate) genesis: Arc<Genesis>,
     statics: Vec<Option<StaticNode>>,
     nodes: Vec<StorageNode>,
 }
 
 impl Apart {
     /// Takes over a devnet's folder.
-    async fn from(devnet: Devnet, dir: &Path) -> Self {
+    pub(crate) async fn from(devnet: Devnet, dir: &Path) -> Self {
         let (dir, network) = (dir.join("devnet"), devnet.network().clone());
         devnet.stop().await;
         let genesis = Arc::new(Genesis::from_text(network.genesis.as_ref().unwrap()).unwrap());
@@ -373,7 +373,7 @@ impl Apart {
         apart
     }
 
-    async fn start(&mut self, nth: usize) {
+    pub(crate) async fn start(&mut self, nth: usize) {
         let folder = NodeFolder::open(&self.dir.join(&self.genesis.roster.members()[nth].label)).unwrap();
         let config = StaticConfig {
             dir: folder.dir,
@@ -395,7 +395,7 @@ impl Apart {
         .await;
     }
 
-    async fn stop(&mut self, nth: usize) {
+    pub(crate) async fn stop(&mut self, nth: usize) {
         self.statics[nth].take().unwrap().stop().await;
     }
 }

@@ -12,6 +12,7 @@ mod anchors;
 mod behind;
 mod client;
 mod follower;
+mod handoff;
 mod hostile;
 mod kept;
 mod membership;
