@@ -85,7 +85,7 @@ pub(crate) fn remains(statement: &ErasureStatement) -> Vec<String> {
 
 fn name_of(statement: &ErasureStatement, record: &RecordTag) -> String {
     let named = statement.names.iter().find(|named| named.record == *record);
-    named.map_or_else(|| record.to_string(), |named| escape(&named.name).to_string())
+    named.map_or_else(|| record.to_string(), |named| escape(&named.name))
 }
 
 fn words(statement: &ErasureStatement, found: &Remainder) -> String {

@@ -9,6 +9,7 @@ use crate::cli::format;
 use crate::cli::node::{Answer, ask_all, ledger_words, reason};
 use crate::cli::output::{Output, Paint, chain};
 use crate::cli::session::Session;
+use crate::client::access::care::{self, KeyCare};
 use crate::client::keystore::Keystore;
 use crate::client::{Client, ClientConfig, ErrorKind, LedgerClient, Nodes};
 use crate::crypto::sign::KeyPair;
@@ -148,7 +149,7 @@ fn vault(session: &Session) -> anyhow::Result<Vec<Check>> {
             // What the static nodes answer is looked at below.
             tracing::debug!(%error, "without the nodes that only the ledger knows");
         }
-        let key = config.keys.signing().clone();
+        let (key, mine) = (config.keys.signing().clone(), config.clone());
         let mut checks = vec![index(config).await];
         let answers = ask_all(&nodes, nodes.network().nodes.clone()).await;
         let median = median_offset(&answers);
@@ -158,6 +159,7 @@ fn vault(session: &Session) -> anyhow::Result<Vec<Check>> {
         checks.extend(spread(nodes.network()));
         if nodes.network().genesis.is_some() {
             checks.extend(ledger(nodes.network(), &key).await);
+            checks.extend(key_care(&mine).await);
         }
         nodes.close().await;
         Ok(checks)
@@ -203,6 +205,26 @@ async fn ledger(network: &Network, key: &KeyPair) -> Vec<Check> {
         )
     });
     checks
+}
+
+/// Whether enough of those who have the key of access are there; nothing if it was never shared, or nobody can tell.
+async fn key_care(config: &ClientConfig) -> Option<Check> {
+    care::key_care(config).await.ok().flatten().map(|found| judge_care(&found))
+}
+
+fn judge_care(care: &KeyCare) -> Check {
+    let KeyCare { members, alive, threshold, is_present, .. } = *care;
+    let whose = if is_present { "static nodes" } else { "former static nodes" };
+    let found = format!("{alive} of the {members} {whose} that have the key answer, {threshold} are needed");
+    if alive >= threshold {
+        return Check::ok("access", found);
+    }
+    let remedy = if is_present {
+        "grants open nothing until more static nodes are back"
+    } else {
+        "grants open nothing and the key cannot be handed on: `xvault vault share` gives it to the static nodes of now"
+    };
+    Check::bad(Verdict::Fail, "access", found, remedy)
 }
 
 /// Looks at the index, if there is one; this must not be what makes it.
@@ -389,6 +411,28 @@ mod tests {
         assert_eq!(clock(60_000).found, "1 min behind the nodes' clocks");
         assert_eq!(clock(60_000).verdict, Verdict::Warn);
         assert_eq!(clock(-1_500).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_key_with_too_few_of_those_who_had_it_is_to_be_shared_by_its_owner() {
+        use crate::ledger::rows::Sharing;
+        use crate::types::{Hash, Height};
+        let hash = Hash([0; 32]);
+        let sharing = Sharing {
+            dealing: 0,
+            epoch: 3,
+            roster: hash,
+            commitments: hash,
+            package: hash,
+            height: Height(9),
+        };
+        let care = KeyCare { sharing, members: 4, alive: 3, threshold: 3, is_present: false };
+        assert_eq!(judge_care(&care).verdict, Verdict::Ok);
+        let few = judge_care(&KeyCare { alive: 2, ..care.clone() });
+        assert_eq!(few.verdict, Verdict::Fail);
+        assert!(few.remedy.unwrap().contains("xvault vault share"));
+        let away = judge_care(&KeyCare { alive: 2, is_present: true, ..care });
+        assert!(!away.remedy.unwrap().contains("vault share"), "the same static nodes need no other sharing");
     }
 
     #[test]

@@ -22,6 +22,9 @@ use crate::roles::NodeFolder;
 use crate::types::limits::MIN_COMMITTEE;
 use crate::types::{Height, PublicKey};
 
+/// Seconds of a day.
+const SECONDS_A_DAY: u32 = 24 * 3_600;
+
 /// Changes that can be proposed.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Propose {
@@ -40,6 +43,11 @@ pub(crate) enum Propose {
     Readmit(Named),
     /// Let a key admit vaults and storage nodes, in place of what it could admit before.
     Sponsor(Sponsor),
+    /// Share all vaults' keys anew among the static nodes, as happens by itself every quarter of a year.
+    ///
+    /// Shares that were stolen before are of no use afterwards. Do it when one may have been, and when a static node that was
+    /// away has no shares.
+    Refresh(Refresh),
 }
 
 /// Where a change is written.
@@ -112,6 +120,16 @@ pub(crate) struct Sponsor {
     out: Out,
 }
 
+/// Arguments of `static propose refresh`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Refresh {
+    /// From then on share them anew every so many days; as often as before if this is not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    every_days: Option<u32>,
+    #[command(flatten)]
+    out: Out,
+}
+
 /// Arguments of `static approve`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Approve {
@@ -139,7 +157,8 @@ impl Propose {
             | Self::Readmit(Named { out, .. })
             | Self::Replace(Replace { out, .. })
             | Self::RotateKey(RotateKey { out, .. })
-            | Self::Sponsor(Sponsor { out, .. }) => out,
+            | Self::Sponsor(Sponsor { out, .. })
+            | Self::Refresh(Refresh { out, .. }) => out,
         }
     }
 
@@ -224,6 +243,9 @@ fn change(args: &Propose, statics: &[Static]) -> anyhow::Result<(Change, Option<
         Propose::Sponsor(args) => {
             let Sponsor { key: sponsor, vaults, nodes, vault_bytes, .. } = *args;
             (Change::SetSponsor(SponsorTerms { sponsor, vaults, nodes, vault_bytes }), None)
+        }
+        Propose::Refresh(args) => {
+            (Change::RefreshShares { every: args.every_days.map(|days| days * SECONDS_A_DAY) }, None)
         }
     })
 }

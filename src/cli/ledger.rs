@@ -172,6 +172,9 @@ fn kind(action: &Action) -> &'static str {
             RecoveryAction::PledgeKey { .. } => "pledge-key",
             RecoveryAction::Rotate { .. } => "rotate-vault",
         },
+        Action::HandOff(_) => "hand-off",
+        Action::TakeShares(_) => "take-shares",
+        Action::RejectHandoff { .. } => "reject-handoff",
     }
 }
 

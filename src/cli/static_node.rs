@@ -18,6 +18,7 @@ use crate::consensus::Timing;
 use crate::crypto::ml_dsa::PqKeyPair;
 use crate::ledger::ask::{Answer, Holdings, Question};
 use crate::ledger::rows::{Standing, Static};
+use crate::message::access::Care;
 use crate::message::block::Header;
 use crate::message::checkpoint::vkeys;
 use crate::message::{Canonical as _, Genesis, Member};
@@ -292,12 +293,19 @@ fn holdings_json(holdings: &Holdings) -> serde_json::Value {
 }
 
 /// What a static node says of itself.
-fn say(output: &Output, member: &Member, header: &Header, holdings: &Holdings) -> anyhow::Result<()> {
+fn say(
+    output: &Output,
+    member: &Member,
+    header: &Header,
+    holdings: &Holdings,
+    care: Option<&Care>,
+) -> anyhow::Result<()> {
     let time = crate::cli::format::time(header.record.time);
     if output.is_json() {
         output.json(&json!({
             "name": member.label, "reachable": true, "height": header.record.height.0,
             "time": time, "state": header.record.state.to_string(), "archive": holdings_json(holdings),
+            "keys": care.map(care_json),
         }))?;
         return Ok(());
     }
@@ -308,7 +316,32 @@ fn say(output: &Output, member: &Member, header: &Header, holdings: &Holdings) -
         escape(&member.label),
         header.record.height.0,
     ))?;
+    for words in care.iter().flat_map(|care| care_words(care)) {
+        output.line(format_args!("{:16}        {}", "", output.paint(Paint::Caution, &words)))?;
+    }
     Ok(())
+}
+
+/// What of the vaults' keys is not where it should be, in words.
+fn care_words(care: &Care) -> Vec<String> {
+    let mut words = Vec::new();
+    let vaults = |count| crate::cli::format::count(count, "vault");
+    if care.due > 0 {
+        let (due, all) = (care.due, vaults(care.vaults));
+        words
+            .push(format!("handing keys on: {due} of {all} to go, {} with former static nodes", care.former));
+    }
+    if care.without > 0 {
+        let (without, all) = (care.without, vaults(care.vaults));
+        words.push(format!(
+            "has no share of {without} of the keys of {all}: it gets one when they are shared anew"
+        ));
+    }
+    words
+}
+
+fn care_json(care: &Care) -> serde_json::Value {
+    json!({ "vaults": care.vaults, "former": care.former, "due": care.due, "without": care.without })
 }
 
 async fn status(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> {
@@ -321,7 +354,9 @@ async fn status(output: &Output, ledger: &LedgerClient) -> anyhow::Result<Exit> 
                     Ok(Answer::Archive(holdings)) => *holdings,
                     _ => Holdings::default(),
                 };
-                say(output, member, &header, &holdings)?;
+                // One that does not know the question has no part in it.
+                let care = ledger.care(member).await.ok();
+                say(output, member, &header, &holdings, care.as_ref())?;
                 continue;
             }
             Ok(_) => "answers something else than it was asked".to_owned(),
@@ -361,6 +396,11 @@ mod tests {
         holdings.taking = Some(Taking { height: Height(9_000), rows: 5, leaves: 25, log_size: 100 });
         let words = "taking a snapshot of block 9000: 5 rows, 25% of the log";
         assert_eq!(at_work(&holdings).unwrap(), words);
+        let care = Care { vaults: 9, former: 3, due: 4, without: 1 };
+        let words = care_words(&care);
+        assert_eq!(words[0], "handing keys on: 4 of 9 vaults to go, 3 with former static nodes");
+        assert!(words[1].starts_with("has no share of 1 of the keys of 9 vaults"), "{}", words[1]);
+        assert!(care_words(&Care { vaults: 9, ..Care::default() }).is_empty());
         let json = holdings_json(&holdings);
         assert_eq!((&json["snapshot"], &json["missing"]["until"]), (&json!(900), &json!(700)));
         assert_eq!(json["taking"]["height"], 9_000);

@@ -37,6 +37,11 @@ pub(crate) enum Command {
     /// ids; those that another home gave are listed, and need a new key package. Every other device gets its keys anew:
     /// `xvault key export --device`. It does not help if somebody has the words. Run it again if it was interrupted.
     Rotate(rotate::Args),
+    /// Share the key of access anew among the static nodes of now.
+    ///
+    /// The static nodes hand it on by themselves when they change. This is for when so many of those who had it are gone that
+    /// nobody can be let in and no grant opens anything (`xvault doctor` says so). Grants stay as they are.
+    Share,
 }
 
 /// Arguments of `vault register`.
@@ -82,6 +87,7 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
         Command::Sponsor(args) => sponsor(session, &args),
         Command::Quota(args) => quota(session, &args),
         Command::Rotate(args) => rotate::run(session, &args),
+        Command::Share => share(session),
     }
 }
 
@@ -196,6 +202,19 @@ fn quota(session: &Session, args: &Quota) -> anyhow::Result<Exit> {
             let quota = format::size(quota);
             output
                 .line(format_args!("the vault may use {quota} of ledger an epoch, from block {height} on"))?;
+        }
+        Ok(Exit::Ok)
+    })
+}
+
+fn share(session: &Session) -> anyhow::Result<Exit> {
+    session.with_client(async |client| {
+        let height = client.share_key().await?;
+        let output = session.output();
+        if output.is_json() {
+            output.json(&json!({ "v": 1, "height": height.0 }))?;
+        } else {
+            output.line(format_args!("the static nodes of now have the key, from block {height} on"))?;
         }
         Ok(Exit::Ok)
     })

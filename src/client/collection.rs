@@ -29,7 +29,7 @@ impl Client {
             return self.begun_before(collection).await;
         }
         // Its keyslots are under the vault's PRF key, which the static nodes are to have a share of before.
-        self.share_key().await?;
+        self.require_shared_key().await?;
         let pack = self.first_pack(&vault, collection).await?;
         match self.packer.anchor_all(vec![pack]).await {
             Ok(()) => {}

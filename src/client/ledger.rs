@@ -14,6 +14,7 @@ use crate::crypto::sign::KeyPair;
 use crate::ledger::ask::{Answer, Fate, FinalBlock, Proven, Question};
 use crate::ledger::final_block::{NotFinal, check_final};
 use crate::ledger::rows::{Node, Static, Vault};
+use crate::message::access::desk::{DeskAnswer, DeskRequest};
 use crate::message::anchor_receipt::RosterStep;
 use crate::message::block::Header;
 use crate::message::{Canonical as _, Genesis, Member, NodeNumber, NodeStatus, Roster, Violation};
@@ -152,9 +153,30 @@ impl LedgerClient {
         question: &Question,
         is_it: impl Fn(&Answer) -> bool,
     ) -> Result<Answer, Error> {
+        loop {
+            let roster = self.roster();
+            let reasons = match self.ask_those(&roster, question, &is_it).await {
+                Ok(answer) => return Ok(answer),
+                Err(reasons) => reasons,
+            };
+            // Another call may have learned meanwhile that the static nodes are others: these are called no more.
+            if self.roster().hash() == roster.hash() {
+                let message = format!("no static node answers: {reasons}");
+                return Err(Error::new(ErrorKind::Unavailable, message)
+                    .with_hint("see `xvault static status`, or `xvault doctor`"));
+            }
+        }
+    }
+
+    /// The same of these; why none of them answers.
+    async fn ask_those(
+        &self,
+        roster: &Roster,
+        question: &Question,
+        is_it: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, String> {
         let mut other = None;
         let mut reasons = Vec::new();
-        let roster = self.roster();
         let mut members = roster.members().iter();
         let mut asked = JoinSet::new();
         loop {
@@ -176,12 +198,7 @@ impl LedgerClient {
                 Ok(None) | Err(_) => {}
             }
         }
-        if let Some(answer) = other {
-            return Ok(answer);
-        }
-        let message = format!("no static node answers: {}", reasons.join("; "));
-        Err(Error::new(ErrorKind::Unavailable, message)
-            .with_hint("see `xvault static status`, or `xvault doctor`"))
+        other.ok_or_else(|| reasons.join("; "))
     }
 
     /// Asks one static node.
@@ -208,6 +225,14 @@ impl LedgerClient {
             Ok(_) => Err(wrong_answer()),
             Err(violation) => Err(unavailable(violation.to_string())),
         }
+    }
+
+    /// Says something to a static node's access desk.
+    pub(crate) async fn ask_desk(&self, member: &Member, request: &DeskRequest) -> Result<DeskAnswer, Error> {
+        let unavailable = |message: String| Error::new(ErrorKind::Unavailable, message);
+        let bytes = self.peers.access(&member.key, request.encode()).await;
+        let bytes = bytes.map_err(|error| unavailable(error.to_string()).caused_by(error))?;
+        DeskAnswer::decode(&bytes).map_err(|violation| unavailable(violation.to_string()))
     }
 
     /// How a static node is.

@@ -240,7 +240,9 @@ impl Lane {
             Some(shredder) => Some(shredder.dealing().await?),
             None => None,
         };
-        let (packed, slots, coded) = self.pack(items, dealing).await?;
+        let key_generation = ctx.vault.as_ref().map_or(0, |vault| vault.keys.generation());
+        let of = dealing.map(|dealing| (dealing, key_generation));
+        let (packed, slots, coded) = self.pack(items, of).await?;
         let total = ctx.network.code.total();
         // If we crash here or before the commit, nodes hold a pack that nothing names; nobody was told of it.
         let placed = upload(ctx, coded, vec![None; total], room).await?;
@@ -340,13 +342,13 @@ impl Lane {
     async fn pack(
         &self,
         items: Vec<Item>,
-        dealing: Option<u32>,
+        of: Option<(u32, u32)>,
     ) -> Result<(Packed, Vec<NewSlot>, CodedSegment), Error> {
         let segment = SegmentId(random()?);
         let (coder, pool) = (self.ctx.coder(self.ctx.network.code), self.ctx.pool.clone());
         let key = self.ctx.vault.as_ref().map(|vault| vault.keys.commit_key().clone());
         let (collection, standalone) = (self.collection.clone(), self.ack == Ack::Stored);
-        let class = match dealing {
+        let class = match of {
             Some(_) => CollectionClass::Shreddable,
             None => CollectionClass::Durable,
         };
@@ -354,7 +356,7 @@ impl Lane {
             let expected = items.iter().map(Item::len).sum();
             let mut pack = Pack::with_commit(segment, expected, &pool);
             let mut slots = Vec::new();
-            let one = |item| pack_one(&mut pack, item, dealing, &mut slots);
+            let one = |item| pack_one(&mut pack, item, of, &mut slots);
             let mut packed = Packed(items.into_iter().map(one).collect());
             if let Some(key) = key {
                 let (mut changes, wants) = packed.into_changeset(collection, class);
@@ -432,12 +434,13 @@ pub(crate) fn condition_failed(failed: ConditionFailed) -> Error {
     Error::new(ErrorKind::Refused, message)
 }
 
-/// Seals an item into the pack, if it has something to seal. With `dealing` the version's data key goes into `slots` and not
+/// Seals an item into the pack, if it has something to seal. With a dealing and a generation of the
+/// vault's keys the version's data key goes into `slots` and not
 /// into the change.
 fn pack_one(
     pack: &mut Pack,
     item: Item,
-    dealing: Option<u32>,
+    of: Option<(u32, u32)>,
     slots: &mut Vec<NewSlot>,
 ) -> (RecordChange, Want) {
     let Item { at, condition, what, .. } = item;
@@ -446,9 +449,8 @@ fn pack_one(
         ItemKind::Record(record) => {
             upload = record.upload;
             let (mut entry, segments) = pack_record(pack, *record);
-            if let (Some(dealing), VersionState::Stored(stored)) = (dealing, entry.state.clone()) {
-                entry.state =
-                    VersionState::Slotted(SlottedVersion::of(stored.clone(), entry.version, dealing));
+            if let (Some(of), VersionState::Stored(stored)) = (of, entry.state.clone()) {
+                entry.state = VersionState::Slotted(SlottedVersion::of(stored.clone(), entry.version, of));
                 let (name, version, created) = (at.name.clone(), entry.version, entry.created);
                 slots.push(NewSlot { name, version, created, stored });
             }

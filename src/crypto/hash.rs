@@ -151,11 +151,15 @@ pub enum Context {
     RecoverySeal,
     /// A vault's key of the next generation to the hash that the ledger has of it.
     NextKey,
+    /// Seed of a static node's seal key, dealer, roster and nonce to its key for one package of a handoff.
+    HandoffKey,
+    /// Attempt, roster and place to the order in which dealers of a handoff come.
+    HandoffTurn,
 }
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 74] = [
+    pub const ALL: [Self; 76] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -230,6 +234,8 @@ impl Context {
         Self::RecoverySigning,
         Self::RecoverySeal,
         Self::NextKey,
+        Self::HandoffKey,
+        Self::HandoffTurn,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -310,6 +316,8 @@ impl Context {
             Self::RecoverySigning => "xvault v1 2026-11 recovery signing",
             Self::RecoverySeal => "xvault v1 2026-11 recovery seal",
             Self::NextKey => "xvault v1 2026-11 next key",
+            Self::HandoffKey => "xvault v1 2026-11 handoff key",
+            Self::HandoffTurn => "xvault v1 2026-11 handoff turn",
         }
     }
 }

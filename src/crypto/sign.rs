@@ -50,6 +50,8 @@ pub enum Domain {
     RecoveryRequest,
     /// A guardian's word of what it released for a request.
     RecoveryRelease,
+    /// A static node's key for what one old member deals to it in one package.
+    HandoffKey,
 }
 
 impl Domain {
@@ -74,6 +76,7 @@ impl Domain {
             Self::ReleaseReceipt => b"xvault v1 release receipt",
             Self::RecoveryRequest => b"xvault v1 recovery request",
             Self::RecoveryRelease => b"xvault v1 recovery release",
+            Self::HandoffKey => b"xvault v1 handoff key",
         }
     }
 }

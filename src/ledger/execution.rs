@@ -10,7 +10,7 @@ use crate::ledger::rows::{
     COMMITTEES, HISTORY, Keys, LAST_LEAVES, PLACES, Past, Place, ROSTER_CHANGES, ROSTERS, SETTINGS,
     STATE_SUM, StateSum, TIP,
 };
-use crate::ledger::rules::{Context, Refused, carry_out, emergency, rogue, turns, voters};
+use crate::ledger::rules::{Context, Refused, carry_out, emergency, handoff, rogue, turns, voters};
 use crate::ledger::tables::is_hashed;
 use crate::message::Violation;
 use crate::message::block::{BlockRecord, Header, certificate_hash};
@@ -54,6 +54,7 @@ impl<'a, R: Read> Execution<'a, R> {
         remember(&mut state, &tip);
         rogue::prune(&mut state, &context)?;
         emergency::settle_due(&mut state, tip.record.time)?;
+        handoff::turn(&mut state, &context, &tip)?;
         judge_certificate(&mut state, &context, &tip, draft.certificate.as_ref())?;
         Ok(Self {
             state,

@@ -17,6 +17,7 @@ mod execution;
 pub mod final_block;
 pub mod follow;
 mod genesis;
+pub mod handoff;
 pub mod log;
 pub mod mempool;
 pub mod query;

@@ -47,6 +47,11 @@ pub enum Change {
     LiftBlacklist(PublicKey),
     /// A sponsor gets these terms in place of those it has.
     SetSponsor(SponsorTerms),
+    /// All vaults' keys are shared anew among the static nodes, now and from then on every so often.
+    RefreshShares {
+        /// Seconds between two times; as before if it is none.
+        every: Option<u32>,
+    },
 }
 
 impl Change {
@@ -57,7 +62,10 @@ impl Change {
             Self::AddStatic(new) | Self::ReplaceStatic { new, .. } | Self::RotateStatic { new, .. } => {
                 Some(new)
             }
-            Self::RemoveStatic(_) | Self::LiftBlacklist(_) | Self::SetSponsor(_) => None,
+            Self::RemoveStatic(_)
+            | Self::LiftBlacklist(_)
+            | Self::SetSponsor(_)
+            | Self::RefreshShares { .. } => None,
         }
     }
 }
@@ -73,6 +81,10 @@ impl fmt::Display for Change {
             }
             Self::RotateStatic { old, new } => write!(f, "rotate the key of static node {old}: {}", In(new)),
             Self::LiftBlacklist(key) => write!(f, "readmit static node {key}, on probation"),
+            Self::RefreshShares { every: None } => write!(f, "share all vaults' keys anew"),
+            Self::RefreshShares { every: Some(every) } => {
+                write!(f, "share all vaults' keys anew, and from then on every {every} seconds")
+            }
             Self::SetSponsor(SponsorTerms { sponsor, vaults, nodes, vault_bytes }) => write!(
                 f,
                 "let {sponsor} sponsor {vaults} vaults of {vault_bytes} ledger bytes an epoch and {nodes} storage nodes"
@@ -239,6 +251,10 @@ impl Canonical for Change {
                 to.push(6);
                 terms.write(to);
             }
+            Self::RefreshShares { every } => {
+                to.push(80);
+                every.write(to);
+            }
         }
     }
 
@@ -250,6 +266,13 @@ impl Canonical for Change {
             4 => Self::RotateStatic { old: Canonical::read(from)?, new: Canonical::read(from)? },
             5 => Self::LiftBlacklist(Canonical::read(from)?),
             6 => Self::SetSponsor(Canonical::read(from)?),
+            80 => {
+                let every = Canonical::read(from)?;
+                if every == Some(0) {
+                    return Err(Violation::OutOfBounds);
+                }
+                Self::RefreshShares { every }
+            }
             _ => return Err(Violation::Malformed),
         })
     }

@@ -61,7 +61,6 @@ pub struct VersionEntry {
 
 /// Whether a version has content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "most versions have content")]
 pub enum VersionState {
     /// The record was removed here.
     Deleted,
@@ -297,7 +296,7 @@ impl StoredVersion {
         let dek = Zeroizing::new(found.dek);
         let extents = decode_cached_extents(found.size, &found.extents)?;
         wire::within(found.content_type.as_ref().is_none_or(|text| text.len() <= MAX_METADATA_LEN))?;
-        if !found.commitment.is_empty() {
+        if !found.commitment.is_empty() || found.key_generation != 0 {
             return Err(Violation::Malformed);
         }
         Ok(Self {

@@ -225,6 +225,18 @@ rejections! {
     WrongKeyGeneration(expected: u32) = 100, "the vault's next generation of keys is {expected}";
     /// The author's key is not the one that was pledged.
     NotThePledgedKey = 101, "not the key that was pledged as the vault's next";
+    /// No vault of the list is to be handed on by the author as the list says.
+    NothingToHandOff = 102, "none of these vaults is to be handed on so by this static node";
+    /// Too few of the next members have the package: `have` of the `need` that are needed.
+    NotKept(have: u16, need: u16) = 103, "{have} of the next static nodes have the package, {need} are needed";
+    /// The package is named already.
+    HandoffNamed = 104, "the package is named already";
+    /// No package of a handoff under way has this hash.
+    NoSuchHandoff = 105, "no handoff under way has such a package";
+    /// The author has said so of the package already.
+    AlreadyRejected = 106, "the static node has rejected the package already";
+    /// No vault of the list is handed on so that the author takes this share.
+    NothingToTake = 107, "none of these shares is of a handoff under way";
 }
 
 #[cfg(test)]

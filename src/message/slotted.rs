@@ -28,6 +28,8 @@ pub struct SlottedVersion {
     pub modified: Option<Timestamp>,
     /// Under which of the vault's PRF keys the owner's keyslot is.
     pub dealing: u32,
+    /// Under which generation of the vault's keys it is.
+    pub key_generation: u32,
     /// The leaf that stands for the version in the tree of its anchor.
     pub commitment: LogHash,
 }
@@ -35,7 +37,7 @@ pub struct SlottedVersion {
 impl SlottedVersion {
     /// What of a version stays once its data key is in a keyslot.
     #[must_use]
-    pub fn of(stored: StoredVersion, version: VersionId, dealing: u32) -> Self {
+    pub fn of(stored: StoredVersion, version: VersionId, (dealing, key_generation): (u32, u32)) -> Self {
         let commitment = stored.opening(version).leaf();
         let StoredVersion {
             size, content_version, dek_commit, header, extents, content_type, modified, ..
@@ -49,6 +51,7 @@ impl SlottedVersion {
             content_type,
             modified,
             dealing,
+            key_generation,
             commitment,
         }
     }
@@ -80,6 +83,7 @@ impl SlottedVersion {
             content_type: self.content_type.clone(),
             modified_micros: self.modified.map(Timestamp::unix_micros),
             dealing: Some(self.dealing),
+            key_generation: self.key_generation,
             commitment: self.commitment.0.to_vec(),
             ..Default::default()
         }
@@ -99,6 +103,7 @@ impl SlottedVersion {
             content_type: found.content_type,
             modified: found.modified_micros.map(Timestamp::from_unix_micros),
             dealing,
+            key_generation: found.key_generation,
             commitment: LogHash(wire::array(&found.commitment)?),
         })
     }

@@ -6,8 +6,8 @@ use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
 use crate::message::access::{
-    EmergencyApproval, EmergencyOpening, EmergencyRequest, EntryBatch, Erasure, ErasureClaim, Grant,
-    KeySharing, LogHead, RecoveryAction, TaggedVersion,
+    EmergencyApproval, EmergencyOpening, EmergencyRequest, EntryBatch, Erasure, ErasureClaim, Grant, HandOff,
+    KeySharing, LogHead, RecoveryAction, TaggedVersion, TakeShares,
 };
 use crate::message::anchor::{Anchor, NodeNumber};
 use crate::message::canonical::{Canonical, read_bytes, read_label, take, write_bytes};
@@ -17,8 +17,8 @@ use crate::message::governance::Governance;
 use crate::message::sponsorship::Sponsorship;
 use crate::types::limits::{MAX_LABEL_LEN, MAX_SHARDS, MAX_TRANSACTION_LEN};
 use crate::types::{
-    CollectionTag, GrantId, Height, NetworkId, PublicKey, RecordTag, ScopeTag, SegmentId, TransactionId,
-    VaultId, VersionId,
+    CollectionTag, GrantId, Hash, Height, NetworkId, PublicKey, RecordTag, ScopeTag, SegmentId,
+    TransactionId, VaultId, VersionId,
 };
 
 /// First byte of a transaction among the leaves of the log; records of blocks begin with another.
@@ -168,6 +168,15 @@ pub enum Action {
     CertifyErasure(ErasureClaim),
     /// What is done when keys are lost.
     Recovery(RecoveryAction),
+    /// An old member of sharings has dealt its shares to the static nodes of now.
+    HandOff(HandOff),
+    /// A static node has its shares of what was handed on.
+    TakeShares(TakeShares),
+    /// A static node says that a package of a handoff is wrong: it has seen why.
+    RejectHandoff {
+        /// The package.
+        package: Hash,
+    },
 }
 
 /// What a transaction's nonce counts. Anchors of different collections do not wait for each other, and two devices of one
@@ -309,6 +318,7 @@ impl SignedTransaction {
             }
             Action::RegisterNode { sponsor: Some(sponsor), .. } => sponsor.verify(network, author, &author.0),
             Action::Govern(governance) => governance.verify(network),
+            Action::HandOff(handoff) => handoff.verify(network),
             Action::Evidence(evidence) => evidence.verify(*network),
             Action::FalseCosignature(proof) => proof.verify(&Checkpoint::origin_of(network)),
             Action::EmergencyRequest(request) => request.verify(network, author),
@@ -441,6 +451,9 @@ impl Canonical for Action {
             }
             Self::CertifyErasure(claim) => claim.write(to),
             Self::Recovery(action) => action.write_body(to),
+            Self::HandOff(handoff) => handoff.write(to),
+            Self::TakeShares(taken) => taken.write(to),
+            Self::RejectHandoff { package } => package.write(to),
         }
     }
 
@@ -493,6 +506,9 @@ impl Canonical for Action {
             kind if RecoveryAction::KINDS.contains(&kind) => {
                 Self::Recovery(RecoveryAction::read_body(kind, from)?)
             }
+            80 => Self::HandOff(Canonical::read(from)?),
+            81 => Self::TakeShares(Canonical::read(from)?),
+            82 => Self::RejectHandoff { package: Canonical::read(from)? },
             _ => return Err(Violation::Malformed),
         })
     }
@@ -546,6 +562,9 @@ impl Action {
             Self::Withdraw { .. } => 51,
             Self::CertifyErasure(_) => 52,
             Self::Recovery(action) => action.kind(),
+            Self::HandOff(_) => 80,
+            Self::TakeShares(_) => 81,
+            Self::RejectHandoff { .. } => 82,
         }
     }
 }

@@ -390,3 +390,21 @@ pub const MAX_SEALED_PART_LEN: usize = 1_280;
 const _: () = assert!(UNANCHORED_LIFE_MICROS > UPLOAD_LIFE_MICROS);
 const _: () = assert!(BLOCK_WAIT_MILLIS < 30_000);
 const _: () = assert!(RELEASE_GRACE_MICROS > FOLLOWER_STALE_MICROS);
+
+/// Vaults whose shares are handed on in one package: what the ledger is told of it fits a transaction.
+pub const MAX_HANDOFF_VAULTS: usize = 512;
+
+/// Revocations that are not final yet, in one package of a handoff.
+pub const MAX_HANDOFF_REVOCATIONS: usize = 1_024;
+
+/// Bytes of a signed transaction that revokes a grant: some 190.
+pub const MAX_REVOCATION_LEN: usize = 256;
+
+/// Packages of one dealer that a static node keeps and that the ledger does not name yet.
+pub const MAX_UNNAMED_HANDOFFS: usize = 16;
+
+/// After so long of the ledger's time a handoff that did not come about may be begun anew, with other dealers first.
+pub const HANDOFF_LIFE_MICROS: u64 = 10 * 60 * 1_000_000;
+
+/// Seconds after which all keys are shared anew, unless governance says otherwise: a quarter of a year.
+pub const REFRESH_SECONDS: u32 = 90 * 24 * 3_600;

@@ -6,6 +6,7 @@ mod access;
 mod emergency;
 mod erase;
 mod faults;
+mod handoff;
 mod ledger;
 mod members;
 mod mended;
@@ -45,6 +46,7 @@ fn every_command_explains_itself() {
         "vault sponsor",
         "vault quota",
         "vault rotate",
+        "vault share",
         "receipt export",
         "verify",
         "put",
@@ -74,6 +76,7 @@ fn every_command_explains_itself() {
         "static propose rotate-key",
         "static propose readmit",
         "static propose sponsor",
+        "static propose refresh",
         "static approve",
         "static submit",
         "static ls",

@@ -181,6 +181,10 @@ fn actions() -> Vec<(&'static str, Action)> {
         ("erase_versions", Action::EraseVersions(erasure())),
         ("withdraw", Action::Withdraw { vault, version: erasure().versions[0], keep: ScopeTag([5; 16]) }),
         ("certify_erasure", Action::CertifyErasure(claim())),
+        ("hand_off", Action::HandOff(crate::handoff_wire::hand_off())),
+        ("take_shares", Action::TakeShares(crate::handoff_wire::take_shares())),
+        ("reject_handoff", Action::RejectHandoff { package: Hash([7; 32]) }),
+        ("refresh_shares", governance(Change::RefreshShares { every: Some(86_400) }, None)),
     ]
 }
 
@@ -866,6 +870,8 @@ fn lists_out_of_order_and_out_of_bounds_are_refused() {
         label.label = wrong.into();
         assert!(NodeEntry::decode(&label.encode()).is_err(), "{wrong:?}");
     }
+    let never = Governance::new(0, Change::RefreshShares { every: Some(0) });
+    assert_eq!(Governance::decode(&never.encode()), Err(Violation::OutOfBounds));
     let epoch = Params { epoch: 0, ..Params::DEFAULT };
     assert_eq!(Params::decode(&epoch.encode()), Err(Violation::OutOfBounds));
     let percent = Params { missed_percent: 101, ..Params::DEFAULT };

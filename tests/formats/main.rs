@@ -7,6 +7,7 @@
 
 mod access_wire;
 mod fuzz;
+mod handoff_wire;
 mod ledger_wire;
 mod random;
 mod recovery_wire;

@@ -91,7 +91,7 @@ fn stored() -> VersionEntry {
 fn slotted() -> VersionEntry {
     let VersionState::Stored(stored) = stored().state else { unreachable!() };
     let entry = self::stored();
-    let state = VersionState::Slotted(SlottedVersion::of(stored, entry.version, 0));
+    let state = VersionState::Slotted(SlottedVersion::of(stored, entry.version, (0, 0)));
     VersionEntry { state, ..entry }
 }
 

@@ -342,7 +342,7 @@ async fn grants_together_are_their_union() {
 
 /// The nodes of a devnet, each by itself.
 pub(crate) struct Apart {
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     pub(crate) genesis: Arc<Genesis>,
     statics: Vec<Option<StaticNode>>,
     nodes: Vec<StorageNode>,

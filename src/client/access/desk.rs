@@ -31,6 +31,14 @@ impl Desks {
         self.peers.follow(&roster_peers(roster));
     }
 
+    /// From here on the members of both are called.
+    pub(crate) fn follow_both(&self, one: &Roster, other: &Roster) {
+        let mut nodes = roster_peers(one);
+        let news = roster_peers(other).into_iter().filter(|node| one.member(&node.key).is_none());
+        nodes.extend(news);
+        self.peers.follow(&nodes);
+    }
+
     /// Says something to one desk.
     pub(crate) async fn say(&self, member: &Member, request: &DeskRequest) -> Result<DeskAnswer, Error> {
         let unavailable =

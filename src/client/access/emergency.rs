@@ -26,6 +26,7 @@ use crate::message::access::{
 use crate::message::canonical::{read_bytes, write_bytes};
 use crate::message::{Action, Canonical, Rejection, SignedTransaction, Transaction, Violation};
 use crate::runtime::wall_time;
+use crate::store::SharedIndex;
 use crate::types::{GrantId, Hash, Height, Timestamp, TransactionId, VaultId};
 
 /// Bytes of a reason.
@@ -375,8 +376,10 @@ pub async fn ask(
     });
     let request = match known {
         Some(seen) => {
-            let before = held_of(&index, card.grant).await?;
-            held = before.filter(|before| before.request == Some(seen.request)).unwrap_or(held);
+            // An attempt before this one may have been told by a static node that was behind, and noted another reason.
+            let before = noted_of(&index, card.grant).await?;
+            let is_it = |before: &HeldCard| before.request == Some(seen.request);
+            held = before.into_iter().find(is_it).unwrap_or(held);
             seen.request
         }
         None => {
@@ -464,23 +467,33 @@ impl Speaker {
     }
 }
 
-async fn hold(index: &crate::store::SharedIndex, held: &HeldCard) -> Result<(), Error> {
+async fn hold(index: &SharedIndex, held: &HeldCard) -> Result<(), Error> {
     let notes = [([HELD, &held.card.grant.0].concat(), held.encode())];
     Ok(index.with(move |index| index.note(&notes)).await?)
 }
 
 /// Keeps what was asked with a card before it is asked anew: an owner may come back to it.
-async fn keep_past(index: &crate::store::SharedIndex, grant: GrantId) -> Result<(), Error> {
+async fn keep_past(index: &SharedIndex, grant: GrantId) -> Result<(), Error> {
     let Some(before) = held_of(index, grant).await? else { return Ok(()) };
     let Some(request) = before.request else { return Ok(()) };
     let notes = [([PAST, &grant.0, &request.0].concat(), before.encode())];
     Ok(index.with(move |index| index.note(&notes)).await?)
 }
 
-async fn held_of(index: &crate::store::SharedIndex, grant: GrantId) -> Result<Option<HeldCard>, Error> {
+async fn held_of(index: &SharedIndex, grant: GrantId) -> Result<Option<HeldCard>, Error> {
     let key = [HELD, &grant.0].concat();
     let notes = index.with(move |index| index.notes(&key)).await?;
     Ok(notes.into_iter().find_map(|(_, value)| HeldCard::decode(&value).ok()))
+}
+
+/// All that was noted of a grant.
+async fn noted_of(index: &SharedIndex, grant: GrantId) -> Result<Vec<HeldCard>, Error> {
+    let key = [PAST, &grant.0].concat();
+    let notes = index.with(move |index| index.notes(&key)).await?;
+    let mut found: Vec<_> =
+        notes.into_iter().filter_map(|(_, value)| HeldCard::decode(&value).ok()).collect();
+    found.extend(held_of(index, grant).await?);
+    Ok(found)
 }
 
 /// The cards that this home has used.

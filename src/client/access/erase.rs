@@ -90,7 +90,7 @@ impl Client {
             None => {
                 // What other homes wrote goes too. And shares that were never dealt cannot be erased.
                 sync::all(&self.ctx, &vault, |_| {}).await?;
-                self.share_key().await?;
+                self.require_shared_key().await?;
             }
         }
         vault.ledger.follow().await?;

@@ -391,8 +391,8 @@ impl Shared {
         Ok(found)
     }
 
-    /// Asks the static nodes to release what opens these items; again for a while if they have just started, or if some have
-    /// yet to carry out a block that others have.
+    /// Asks the static nodes to release what opens these items; again for a while if they have just started, if the vault's key is
+    /// handed to others at this moment, or if some have yet to carry out a block that others have.
     async fn release(&self, items: Vec<OpenItem>, purpose: &str) -> Result<(Opened, OpenRequest), Error> {
         let mut tries = 0;
         loop {
@@ -419,7 +419,8 @@ impl Shared {
         let access = self.desks.access(self.row.grant.vault).await?;
         let access = access.ok_or_else(|| denied(Denial::OtherSharing))?;
         if access.sharing.dealing != self.body.dealing {
-            return Err(denied(Denial::OtherSharing));
+            return Err(Error::new(ErrorKind::Refused, "the owner has another key for the vault by now")
+                .with_hint("ask the vault's owner for another grant"));
         }
         let roster = self.desks.roster(access.sharing.roster).await?;
         self.desks.follow(&roster);
@@ -479,6 +480,7 @@ impl Shared {
         }
         Err(reason.unwrap_or_else(|| {
             Error::new(ErrorKind::Unavailable, "no static node has the commitments of the vault's key")
+                .caused_by(Denial::NoShare)
         }))
     }
 
@@ -540,9 +542,11 @@ fn open_line(
     })
 }
 
+/// Whether a failure is of a moment: it is over when all static nodes have the last blocks.
 fn is_passing(error: &Error) -> bool {
     let Some(source) = std::error::Error::source(error) else { return false };
-    source.downcast_ref::<Denial>() == Some(&Denial::NotServing)
+    let denial = source.downcast_ref::<Denial>();
+    matches!(denial, Some(Denial::NotServing | Denial::OtherSharing | Denial::NoShare))
         || matches!(source.downcast_ref::<Unopened>(), Some(Unopened::Contradiction(_)))
 }
 

@@ -1,9 +1,11 @@
 //! Access as its parties use it: an owner lets others in, and sees what they open; a grantee reads what it was let into.
 //!
 //! [`scope`] is how owners say which records they mean; [`owner`] deals keys, writes keyslots, grants and revokes; [`grantee`]
-//! accepts and reads; [`emergency`] is break-glass; [`recovery`] has guardians give a lost secret back; [`desk`] has the calls to the
-//! static nodes' access desks that all need, and [`gathering`] what becomes of their answers to one that opens.
+//! accepts and reads; [`emergency`] is break-glass; [`recovery`] has guardians give a lost secret back; [`care`] tells whether enough
+//! static nodes have the vault's key; [`desk`] has the calls to the static nodes' access desks that all need, and [`gathering`] what
+//! becomes of their answers to one that opens.
 
+pub mod care;
 pub(crate) mod desk;
 pub mod emergency;
 pub mod erase;
@@ -16,6 +18,7 @@ pub mod scope;
 pub(crate) mod shred;
 mod slots;
 
+pub use care::KeyCare;
 pub use emergency::{Asked, HeldCard, SeenEmergency};
 pub use erase::EraseTarget;
 pub use grantee::{Shared, SharedRecord};

@@ -17,7 +17,7 @@ use crate::client::context::random;
 use crate::client::ledger::{no_ledger, wrong_answer};
 use crate::client::settle::{LIFE_BLOCKS, Verdict, refused};
 use crate::client::vault::Vault;
-use crate::client::{Client, Error, ErrorKind, RecordAddress};
+use crate::client::{Ack, Client, Error, ErrorKind, RecordAddress, vault};
 use crate::crypto::access::{Commitments, DayRange, Purpose, SealPublic};
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::rows::{Access, GrantRow};
@@ -29,7 +29,9 @@ use crate::message::access::{
     AccessNotes, BodyScope, DepositKind, EmergencyPolicy, Grant, GrantBody, GrantedScope, KeyPackage,
     NotedGrant, NotedScope, Rights,
 };
-use crate::message::{Action, Canonical as _, Rejection, SignedTransaction, Transaction, VersionEntry};
+use crate::message::{
+    Action, Canonical as _, Rejection, Roster, SignedTransaction, Transaction, VersionEntry,
+};
 use crate::types::limits::{MAX_DEFINED_SCOPES, MAX_GRANT_SCOPES, MAX_SCOPE_PATH_LEN, MAX_VAULT_SCOPES};
 use crate::types::{Day, GrantId, Hash, Height, PublicKey, ScopePath, ScopeTag, Timestamp, VaultId};
 
@@ -145,6 +147,16 @@ impl Client {
         self.owner()?.revoke(grant, acknowledged).await
     }
 
+    /// Deals the vault's key to the static nodes of now.
+    pub(super) async fn deal_key(&self) -> Result<Height, Error> {
+        let owner = self.owner()?;
+        let access = owner.desks.access(owner.id()).await?;
+        if access.is_none() {
+            vault::register(&self.ctx, Ack::Anchored).await?;
+        }
+        owner.deal(access.map_or(0, |access| access.sharing.dealing)).await
+    }
+
     /// The grants of the vault, also those that have ended.
     ///
     /// # Errors
@@ -241,7 +253,7 @@ impl Client {
     }
 
     /// Deals the vault's key to the static nodes, if that was never done.
-    pub(in crate::client) async fn share_key(&self) -> Result<(), Error> {
+    pub(in crate::client) async fn require_shared_key(&self) -> Result<(), Error> {
         self.owner()?.shared().await.map(drop)
     }
 
@@ -456,6 +468,12 @@ impl Owner<'_> {
             let message = format!("the grant is revoked already, since block {height}");
             return Err(Error::new(ErrorKind::Refused, message));
         }
+        // Who asks those who were static nodes once hears that they have it, and it does not count. If nobody answers, the
+        // question below says so.
+        drop(self.vault.ledger.follow().await);
+        let roster = self.vault.ledger.roster();
+        let former = self.former(&roster).await?;
+        self.desks.follow_both(&roster, former.as_ref().unwrap_or(&roster));
         let begun = Instant::now();
         let author = self.vault.keys.signing();
         let Answer::Nonce(nonce) =
@@ -469,13 +487,34 @@ impl Owner<'_> {
         let transaction =
             Transaction { network, author: author.public(), nonce, expires, action: action.clone() };
         let signed = transaction.sign(author);
-        let roster = self.vault.ledger.roster();
         let request = DeskRequest::Revoke(signed.bytes().to_vec());
         self.desks.have_kept(&roster, &request, &signed.id().0).await?;
-        let after = begun.elapsed();
-        acknowledged(after);
+        // Those who have the key still, if they are others: while a quorum of them does not say so, it counts when it is final.
+        let all_know = match &former {
+            Some(former) => self.desks.have_kept(former, &request, &signed.id().0).await.is_ok(),
+            None => true,
+        };
+        let (after, mut acknowledged) = (begun.elapsed(), Some(acknowledged));
+        if let Some(acknowledged) = acknowledged.take_if(|_| all_know) {
+            acknowledged(after);
+        }
         let height = self.settle(&signed, action).await?;
-        Ok(Revoked { acknowledged: after, settled: begun.elapsed(), height })
+        let settled = begun.elapsed();
+        let after = if all_know { after } else { settled };
+        if let Some(acknowledged) = acknowledged {
+            acknowledged(after);
+        }
+        Ok(Revoked { acknowledged: after, settled, height })
+    }
+
+    /// The static nodes that have the vault's key, if they are others than those of now.
+    async fn former(&self, present: &Roster) -> Result<Option<Roster>, Error> {
+        match self.desks.access(self.id()).await? {
+            Some(access) if access.sharing.roster != present.hash() => {
+                self.desks.roster(access.sharing.roster).await.map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Has the transaction final, or another of the same action if its number was taken.

@@ -17,7 +17,7 @@ use crate::client::get::read_header;
 use crate::client::ledger::{no_ledger, wrong_answer};
 use crate::client::vault::Vault;
 use crate::client::{Error, ErrorKind, RecordAddress, sync};
-use crate::crypto::access::{Kek, Keyslot};
+use crate::crypto::access::{AccessKeys, Kek, Keyslot};
 use crate::crypto::frame::Dek;
 use crate::message::access::desk::{DeskAnswer, DeskRequest};
 use crate::message::access::open::OpenItem;
@@ -67,7 +67,6 @@ pub(crate) struct Shredder {
     ctx: Arc<Context>,
     vault: Arc<Vault>,
     desks: Desks,
-    own: ScopeTag,
 }
 
 /// A version whose keyslot is wanted.
@@ -91,8 +90,17 @@ impl Shredder {
         let vault = Arc::clone(ctx.vault.as_ref().ok_or_else(no_ledger)?);
         let desks = ctx.desks(&vault);
         desks.follow(&vault.ledger.roster());
-        let own = vault.keys.access().scope_tag(&own_scope());
-        Ok(Self { ctx: Arc::clone(ctx), vault, desks, own })
+        Ok(Self { ctx: Arc::clone(ctx), vault, desks })
+    }
+
+    /// The owner's keys and scope as they were in a generation of the vault's keys.
+    fn own(&self, generation: u32) -> Result<(AccessKeys, ScopeTag), Error> {
+        let keys = self.vault.keys.access().of_generation(generation).ok_or_else(|| {
+            let message = format!("the record is under generation {generation} of the vault's keys");
+            Error::new(ErrorKind::Refused, message).with_hint("this device has older keys: use the 24 words")
+        })?;
+        let scope = keys.scope_tag(&own_scope());
+        Ok((keys, scope))
     }
 
     /// Under which of the vault's PRF keys slots are written now.
@@ -136,10 +144,16 @@ impl Shredder {
         }
     }
 
-    /// Takes a version out of all scopes but its owner's.
-    pub(crate) async fn withdraw(&self, at: &RecordAddress, version: VersionId) -> Result<(), Error> {
+    /// Takes a version out of all scopes but its owner's, which is of this generation of the vault's keys.
+    pub(crate) async fn withdraw(
+        &self,
+        at: &RecordAddress,
+        version: VersionId,
+        key_generation: u32,
+    ) -> Result<(), Error> {
         let (vault, version) = (*self.vault.keys.vault(), self.tagged(at, version));
-        match self.carry_out(Action::Withdraw { vault, version, keep: self.own }).await {
+        let (_, keep) = self.own(key_generation)?;
+        match self.carry_out(Action::Withdraw { vault, version, keep }).await {
             Err(error)
                 if is_rejection(&error, Rejection::AlreadyWithdrawn)
                     || is_rejection(&error, Rejection::AlreadyErased) =>
@@ -170,18 +184,22 @@ impl Shredder {
     /// checked against the commitment in the owner's own commit. That a version was erased, more must say than can be wrong.
     pub(crate) async fn keys(&self, wanted: &[Wanted]) -> Result<Vec<Option<Dek>>, Error> {
         let mut keys = Vec::with_capacity(wanted.len());
-        for some in wanted.chunks(MAX_RELEASE_ITEMS) {
-            keys.extend(self.keys_of_page(some).await?);
+        // One question is about one generation of the vault's keys.
+        for of_one in wanted.chunk_by(|one, next| one.slotted.key_generation == next.slotted.key_generation) {
+            for some in of_one.chunks(MAX_RELEASE_ITEMS) {
+                keys.extend(self.keys_of_page(some[0].slotted.key_generation, some).await?);
+            }
         }
         Ok(keys)
     }
 
-    async fn keys_of_page(&self, wanted: &[Wanted]) -> Result<Vec<Option<Dek>>, Error> {
+    async fn keys_of_page(&self, key_generation: u32, wanted: &[Wanted]) -> Result<Vec<Option<Dek>>, Error> {
+        let (_, scope) = self.own(key_generation)?;
         let roster = self.vault.ledger.roster();
         let need = roster.committee().one_honest();
         let versions = wanted.iter().map(|wanted| self.tagged(&wanted.at, wanted.version)).collect();
         let vault = *self.vault.keys.vault();
-        let asked = OwnSlots { vault, scope: self.own, generation: GENERATION, versions };
+        let asked = OwnSlots { vault, scope, generation: GENERATION, versions };
         let request = DeskRequest::OwnSlots(asked);
         let mut found = vec![Found::default(); wanted.len()];
         let is_settled = |found: &Found| found.dek.is_some() || found.erased >= need;
@@ -246,10 +264,9 @@ impl Shredder {
     /// The data key in a slot, if it is the one that the version commits to.
     fn unwrap(&self, slot: &Keyslot, wanted: &Wanted) -> Option<Dek> {
         let Wanted { at, version, slotted } = wanted;
-        let (keys, vault) = (self.vault.keys.access(), *self.vault.keys.vault());
+        let ((keys, scope), vault) = (self.own(slotted.key_generation).ok()?, *self.vault.keys.vault());
         let record = keys.record_tag(&at.collection, &at.name);
-        let (scope, generation) = (self.own, GENERATION);
-        let item = OpenItem::Record { record, version: *version, scope, generation };
+        let item = OpenItem::Record { record, version: *version, scope, generation: GENERATION };
         let id = item.slot(self.vault.ledger.genesis().network, vault, slotted.dealing);
         let scope_key = keys.scope_key(&own_scope(), GENERATION);
         let day = slot.day(&scope_key.list_key());

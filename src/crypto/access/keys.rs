@@ -49,6 +49,13 @@ impl AccessKeys {
         Self { vault, roots, scope_tags, tag_key }
     }
 
+    /// The keys of this generation of the vault's or one before; none of those that come later.
+    #[must_use]
+    pub fn of_generation(&self, generation: u32) -> Option<Self> {
+        let roots = self.roots.get(..=usize::try_from(generation).ok()?)?;
+        Some(Self::new(self.vault, roots.to_vec()))
+    }
+
     /// The root of this generation.
     fn root(&self) -> &[u8; 32] {
         &self.roots[self.roots.len() - 1]

@@ -35,7 +35,7 @@ pub enum Purpose {
     Grant,
     /// A static node's share of a vault's key. Context: BLAKE3 of the dealing's commitments, and the place.
     Share,
-    /// What an old member deals to a new one. Context: BLAKE3 of the commitments of all that it deals, and both places.
+    /// What an old member deals to a new one. Context: BLAKE3 of who deals, to whom and what, and the new one's place.
     Handoff,
     /// A static node's answer to a request for access. Context: hash of the request, the node's place, the sharing's epoch.
     Partial,

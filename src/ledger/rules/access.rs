@@ -11,7 +11,7 @@ use crate::ledger::rows::{
     LOG_HEADS, STATICS, Sharing,
 };
 use crate::ledger::rules::erasure::require_alive;
-use crate::ledger::rules::{Context, Outcome, Refused, require_owner, require_writer};
+use crate::ledger::rules::{Context, Outcome, Refused, handoff, require_owner, require_writer};
 use crate::message::access::{EntryBatch, Grant, KeySharing, LogHead};
 use crate::message::rejection::Rejection;
 use crate::types::limits::MAX_VAULT_GRANTS;
@@ -41,6 +41,9 @@ pub(super) fn share<R: Read>(
     };
     let KeySharing { dealing, roster, commitments, package, .. } = *shared;
     let sharing = Sharing { dealing, epoch, roster, commitments, package, height: context.height };
+    // What is handed on of the sharing before is of no use any more.
+    handoff::end(state, &shared.vault)?;
+    handoff::begin_periods(state)?;
     let (grants, batches) = known.map_or((0, 0), |row| (row.grants, row.batches));
     ACCESS.put(state, &shared.vault, &Access { sharing, grants, batches });
     Ok(())

@@ -84,7 +84,8 @@ pub(super) fn request<R: Read>(
     id: TransactionId,
     asked: &EmergencyRequest,
 ) -> Outcome {
-    let (vault, now) = (asked.vault, now(state)?);
+    // The block's own time: after a ledger that stood still that of the one before would shorten the time to veto.
+    let (vault, now) = (asked.vault, context.time);
     let (grant, policy) = standing(state, now, &vault, &asked.grant)?;
     if grant.grantee != asked.grantee {
         return Err(Rejection::NotCertified { fault: CertificateFault::Card }.into());

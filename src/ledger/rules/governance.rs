@@ -2,6 +2,7 @@
 
 use crate::ledger::read::{Overlay, Read};
 use crate::ledger::rows::{COUNTERS, SPONSORS, STATICS, Sponsor, Standing, Static};
+use crate::ledger::rules::handoff;
 use crate::ledger::rules::voters::{begin_change, bring_in, take_out, voter, voters};
 use crate::ledger::rules::{Context, Outcome};
 use crate::message::governance::{Change, Governance, SponsorTerms};
@@ -32,6 +33,7 @@ pub(super) fn change<R: Read>(
             SPONSORS.put(state, sponsor, &row);
             Ok(())
         }
+        Change::RefreshShares { every } => handoff::refresh(state, context, *every),
     }
 }
 

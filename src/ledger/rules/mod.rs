@@ -20,6 +20,7 @@ pub(super) mod emergency;
 mod erasure;
 mod evidence;
 mod governance;
+pub(super) mod handoff;
 mod placement;
 mod quota;
 mod recovery;
@@ -142,6 +143,9 @@ fn dispatch<R: Read>(state: &mut Overlay<'_, R>, context: &Context, signed: &Sig
         Action::Withdraw { vault, version, keep } => erasure::withdraw(state, author, vault, *version, *keep),
         Action::CertifyErasure(claim) => erasure::certify(state, author, claim),
         Action::Recovery(action) => recovery::carry_out(state, context, author, action),
+        Action::HandOff(handed) => handoff::hand_off(state, context, author, handed),
+        Action::TakeShares(taken) => handoff::take(state, context, author, taken),
+        Action::RejectHandoff { package } => handoff::reject(state, author, package),
     }
 }
 

@@ -28,6 +28,8 @@ mod bundles;
 mod emergencies;
 mod erasure;
 mod governance;
+mod handing;
+mod handoff;
 mod opening;
 mod order;
 mod pool;

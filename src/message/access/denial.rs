@@ -41,7 +41,7 @@ denials! {
     /// The request is not signed with the grant's key.
     NotTheGrantee = 5, "the request is not signed with the grant's key";
     /// The vault's key is shared in another way now.
-    OtherSharing = 6, "the vault's key is shared anew: accept the grant again";
+    OtherSharing = 6, "the vault's key is shared anew at this moment: ask again";
     /// The grant's time has not come.
     NotYet = 7, "the grant is not in force yet";
     /// The grant's time is over.

@@ -6,6 +6,8 @@ use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
 use crate::message::access::denial::Denial;
 use crate::message::access::erasure::{DeletionReceipt, Erasure};
+use crate::message::access::handing::Care;
+use crate::message::access::handoff::{Complaint, SignedHandoffKey};
 use crate::message::access::open::OpenItem;
 use crate::message::access::own_slots::{OwnSlot, OwnSlots};
 use crate::message::access::package::{MAX_COMMITMENTS_LEN, read_seal_public};
@@ -125,6 +127,24 @@ pub enum DeskRequest {
     },
     /// What guardians released for the asker's request.
     Releases(Box<RecoveryRequest>),
+    /// An old member of sharings to a next one: the key for what the asker deals to it in one package.
+    HandoffKey {
+        /// The roster of the next members.
+        to: Hash,
+        /// Drawn for the package.
+        nonce: [u8; 16],
+    },
+    /// A [`HandoffPackage`](crate::message::access::HandoffPackage), to be kept until all have their shares.
+    Handoff(Vec<u8>),
+    /// One static node to another: a package of a handoff.
+    HandoffPackage {
+        /// Its hash.
+        hash: Hash,
+    },
+    /// A next member shows that a package has a bad piece.
+    Complaint(Complaint),
+    /// How many vaults' keys are where they should be?
+    Care,
 }
 
 /// A version in a scope, after the number of the batch that brought it.
@@ -161,6 +181,10 @@ pub enum DeskAnswer {
     Deleted(DeletionReceipt),
     /// What guardians released.
     Releases(Vec<Release>),
+    /// A key for one package of a handoff.
+    HandoffKey(SignedHandoffKey),
+    /// How the static node finds them.
+    Care(Care),
 }
 
 /// The key to which shares for a static node are sealed now, signed with its identity.
@@ -407,6 +431,24 @@ impl Canonical for DeskRequest {
                 to.push(41);
                 request.write(to);
             }
+            Self::HandoffKey { to: roster, nonce } => {
+                to.push(50);
+                roster.write(to);
+                nonce.write(to);
+            }
+            Self::Handoff(package) => {
+                to.push(51);
+                write_long(package, to);
+            }
+            Self::HandoffPackage { hash } => {
+                to.push(52);
+                hash.write(to);
+            }
+            Self::Complaint(complaint) => {
+                to.push(53);
+                complaint.write(to);
+            }
+            Self::Care => to.push(54),
         }
     }
 
@@ -453,6 +495,11 @@ impl Canonical for DeskRequest {
                 release: Canonical::read(from)?,
             },
             41 => Self::Releases(Box::new(Canonical::read(from)?)),
+            50 => Self::HandoffKey { to: Canonical::read(from)?, nonce: Canonical::read(from)? },
+            51 => Self::Handoff(read_long(from, MAX_PACKAGE_LEN)?),
+            52 => Self::HandoffPackage { hash: Canonical::read(from)? },
+            53 => Self::Complaint(Canonical::read(from)?),
+            54 => Self::Care,
             _ => return Err(Violation::Malformed),
         })
     }
@@ -631,6 +678,14 @@ impl Canonical for DeskAnswer {
                 to.push(40);
                 write_list(releases, to);
             }
+            Self::HandoffKey(key) => {
+                to.push(50);
+                key.write(to);
+            }
+            Self::Care(care) => {
+                to.push(54);
+                care.write(to);
+            }
         }
     }
 
@@ -659,6 +714,8 @@ impl Canonical for DeskAnswer {
             20 => Self::OwnSlots(read_list(from, MAX_RELEASE_ITEMS)?),
             21 => Self::Deleted(Canonical::read(from)?),
             40 => Self::Releases(read_list(from, MAX_GUARDIANS)?),
+            50 => Self::HandoffKey(Canonical::read(from)?),
+            54 => Self::Care(Canonical::read(from)?),
             _ => return Err(Violation::Malformed),
         })
     }

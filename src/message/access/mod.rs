@@ -12,6 +12,8 @@ pub mod emergency;
 pub mod entry;
 pub mod erasure;
 pub mod grant;
+pub mod handing;
+pub mod handoff;
 pub mod list_line;
 pub mod notes;
 pub mod open;
@@ -32,6 +34,8 @@ pub use emergency::{
 pub use entry::{EntryBatch, RecordEntry, SlotEntry};
 pub use erasure::{CarriedOut, DeletionReceipt, Erasure, ErasureClaim, ReleaseReceipt, TaggedVersion};
 pub use grant::{Grant, GrantedScope, Rights};
+pub use handing::{Care, HandOff, HandedVault, KeptBy, TakeShares, TakenShare};
+pub use handoff::HandoffPackage;
 pub use list_line::ListLine;
 pub use notes::{AccessNotes, NotedGrant, NotedScope};
 pub use package::{BatchPackage, DealingPackage, SealedShare, SealedSlot};

@@ -129,6 +129,9 @@ pub struct VersionEntry {
     /// 32 bytes, with `dealing` only: the leaf that stands for the version in the tree of its anchor.
     #[prost(bytes = "vec", tag = "14")]
     pub commitment: ::prost::alloc::vec::Vec<u8>,
+    /// With `dealing` only: the generation of the vault's keys under which the owner's keyslot is.
+    #[prost(uint32, tag = "15")]
+    pub key_generation: u32,
 }
 /// The plaintext of a pack's commit: what changes in a collection once an anchor brings it into effect. Framed as a
 /// record's header is: u32 little endian length, this message, zeros up to a multiple of 64 bytes.

@@ -186,7 +186,7 @@ impl StaticNode {
         let unusable = |source| StaticError::Access { dir: config.dir.clone(), source };
         let access = AccessDesk::new(config.genesis.network, pair.clone(), access, chain.clone());
         let access = access.map_err(unusable)?;
-        let others = Peers::new(&static_peers(&config.genesis), &pair);
+        let others = [(); 2].map(|()| Peers::new(&static_peers(&config.genesis), &pair));
         let parts = Parts {
             outside: Box::new(Outbox::new(key, peers, keeper.clone(), Handle::current())),
             genesis: Arc::clone(&config.genesis),

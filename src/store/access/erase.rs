@@ -9,7 +9,7 @@ use crate::ledger::query::OpenScopes;
 use crate::message::Canonical as _;
 use crate::message::access::{BatchPackage, Erasure, TaggedVersion};
 use crate::store::access::tables::{
-    self, DELETED, ENTRIES, LINES, LISTS, MISSING, PACKAGES, PackageKind, SHARES, SLOTS,
+    self, CANDIDATES, DELETED, ENTRIES, LINES, LISTS, MISSING, PACKAGES, PackageKind, SHARES, SLOTS,
 };
 use crate::store::access::{AccessStore, AccessStoreError, AccessView, Secrets};
 use crate::types::{RecordTag, ScopeTag, VaultId, VersionId};
@@ -115,7 +115,7 @@ fn remove_vault(txn: &WriteTransaction, vault: &VaultId) -> Result<usize, Access
             }
         })*};
     }
-    empty!(SHARES: 40, ENTRIES: 64, SLOTS: 84, LISTS: 60, LINES: 92, PACKAGES: 64, MISSING: 40);
+    empty!(SHARES: 40, CANDIDATES: 72, ENTRIES: 64, SLOTS: 84, LISTS: 60, LINES: 92, PACKAGES: 64, MISSING: 40);
     Ok(gone)
 }
 

@@ -9,6 +9,7 @@
 mod apply;
 mod emergency;
 mod erase;
+mod handoff;
 mod log;
 mod open;
 mod releases;
@@ -30,6 +31,7 @@ use crate::store::sealed_file::Entropy;
 pub use apply::{Applied, batch_hash};
 pub use emergency::Unsaid;
 pub use erase::Erased;
+pub use handoff::{HeldSealKey, KeptHandoff};
 pub use log::{LogEnd, LogRow};
 pub use open::{AccessView, HeldEntry, HeldShare, Logged};
 pub use tables::PackageKind;

@@ -114,6 +114,7 @@ pub(super) fn renew(
                 old.unwrap(SEAL_PLACE, &wrapped).map_err(|_| AccessStoreError::Damaged("seal key"))?;
             seal.insert((), &next.wrap(SEAL_PLACE, &plain, nonce()?)[..])?;
         }
+        super::handoff::rewrap(&txn, old, &next, &mut nonce)?;
         txn.open_table(REST_KEY)?.insert((), &next.id().0)?;
     }
     // If we crash before this the old key counts, after it the next.

@@ -7,6 +7,8 @@ use crate::types::{BatchId, GrantId, Hash, RecordTag, ScopeTag, TransactionId, V
 
 /// Place, commitments, audit key, wrapped share.
 type ShareRow<'a> = (u8, &'a [u8], &'a [u8], &'a [u8]);
+/// Dealer, since when in microseconds, bytes.
+type HandoffRow<'a> = (&'a [u8; 32], u64, &'a [u8]);
 
 /// One row: the id of the key that all wrapped rows are under.
 pub(super) const REST_KEY: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("rest key");
@@ -33,6 +35,16 @@ pub(super) const BATCHES: TableDefinition<'_, &[u8; 40], &[u8; 32]> = TableDefin
 pub(super) const BATCH_ENTRIES: TableDefinition<'_, &[u8; 44], &[u8]> = TableDefinition::new("batch entries");
 /// One row: the wrapped seed of the key that shares are sealed to.
 pub(super) const SEAL_KEY: TableDefinition<'_, (), &[u8]> = TableDefinition::new("seal key");
+/// One row: what the key that shares are sealed to was made under.
+pub(super) const SEAL_MARK: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("seal mark");
+/// Microseconds when it was replaced → wrapped seed of a former key.
+pub(super) const FORMER_SEAL_KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("former seal keys");
+/// Hash → (dealer, since when in microseconds, bytes).
+pub(super) const HANDOFF_PACKAGES: TableDefinition<'_, &[u8; 32], HandoffRow<'_>> =
+    TableDefinition::new("handoff packages");
+/// vault 32 ‖ dealing 4 ‖ epoch that is handed on 4 ‖ hash of the commitments 32 → (commitments, wrapped share).
+pub(super) const CANDIDATES: TableDefinition<'_, &[u8; 72], (&[u8], &[u8])> =
+    TableDefinition::new("candidates");
 /// Static node → the key that shares for it are sealed to, signed by it.
 pub(super) const PEER_KEYS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("peer keys");
 /// vault 32 ‖ grant 16 → the signed transaction.
@@ -99,6 +111,10 @@ pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), AccessStoreError>
     txn.open_table(BATCHES)?;
     txn.open_table(BATCH_ENTRIES)?;
     txn.open_table(SEAL_KEY)?;
+    txn.open_table(SEAL_MARK)?;
+    txn.open_table(FORMER_SEAL_KEYS)?;
+    txn.open_table(HANDOFF_PACKAGES)?;
+    txn.open_table(CANDIDATES)?;
     txn.open_table(PEER_KEYS)?;
     txn.open_table(REVOKED)?;
     txn.open_table(ANSWERED)?;
@@ -136,6 +152,10 @@ pub(super) fn release_key(vault: &VaultId, place: u8) -> [u8; 33] {
 
 pub(super) fn share_key(vault: &VaultId, dealing: u32, epoch: u32) -> [u8; 40] {
     joined(&[&vault.0, &dealing.to_be_bytes(), &epoch.to_be_bytes()])
+}
+
+pub(super) fn candidate_key(vault: &VaultId, dealing: u32, from: u32, commitments: &Hash) -> [u8; 72] {
+    joined(&[&vault.0, &dealing.to_be_bytes(), &from.to_be_bytes(), &commitments.0])
 }
 
 pub(super) fn entry_key(vault: &VaultId, record: &RecordTag, version: &VersionId) -> [u8; 64] {

@@ -1,3 +1,5 @@
+mod handoff;
+
 use super::*;
 use crate::crypto::access::{Dealing, Keyslot, PrfKey, Sharing};
 use crate::crypto::frame::DekCommit;

@@ -181,9 +181,12 @@ impl Eraser<'_> {
             remains.extend(segments.into_iter().map(|segment| Remainder::Shard { segment, node }));
         }
         if self.plan.is_of_vault() {
-            let found = self.client.ctx.index.with(|index| index.collections()).await?;
-            let durable = found.into_iter().filter(|(_, _, class)| !class.is_shreddable());
-            remains.extend(durable.map(|(name, ..)| Remainder::Durable { collection: name.to_string() }));
+            let collections = self.plan.going.iter().filter_map(|going| Some(going.at()?.collection));
+            for name in collections.collect::<BTreeSet<_>>() {
+                if !self.client.class(&name).await?.unwrap_or_default().is_shreddable() {
+                    remains.push(Remainder::Durable { collection: name.to_string() });
+                }
+            }
         }
         let opened = self.opened().await?.into_iter();
         remains.extend(opened.map(|((grant, TaggedVersion { record, version }), time)| Remainder::Opened {

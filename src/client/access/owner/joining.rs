@@ -202,7 +202,16 @@ impl Owner<'_> {
     /// Takes a version out of all scopes that others were let into. Of a shreddable one the owner's keyslot stays.
     async fn take_out(&self, at: &RecordAddress, version: VersionId) -> Result<(), Error> {
         if self.client.class(&at.collection).await?.unwrap_or_default().is_shreddable() {
-            return Shredder::new(&self.client.ctx)?.withdraw(at, version).await;
+            let address = at.clone();
+            let find = move |index: &mut Index| index.versions(&address.collection, &address.name);
+            let versions = self.client.ctx.index.with(find).await?;
+            let entry = versions.into_iter().find(|entry| entry.version == version);
+            // Of one that is not there any more nothing is to be kept.
+            let Some(VersionState::Slotted(slotted)) = entry.map(|entry| entry.state) else {
+                return self.erase_version(at, version).await;
+            };
+            let shredder = Shredder::new(&self.client.ctx)?;
+            return shredder.withdraw(at, version, slotted.key_generation).await;
         }
         self.erase_version(at, version).await
     }

@@ -168,7 +168,7 @@ fn note(events: &mut BTreeMap<Hash, AccessEvent>, member: &Member, entry: LogEnt
     match entry.denied {
         None if !event.opened.contains(&label) => event.opened.push(label),
         Some(denial) if event.denied.iter().all(|(node, _)| *node != label) => {
-            event.denied.push((label, denial))
+            event.denied.push((label, denial));
         }
         _ => {}
     }

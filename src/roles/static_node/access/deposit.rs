@@ -1,13 +1,14 @@
 //! Packages that owners and writers bring before the ledger names them. One that is wrong is not kept, so that a quorum's word
 //! that it has a package says that it is sound.
 
+use super::handoff::FORMER_KEY_LIFE;
 use super::{AccessDesk, RETRY_AFTER_MS, Unanswered, kind_of, require_owner};
 use crate::crypto::access::{KeyShare, Purpose, Sharing};
 use crate::ledger::query;
 use crate::message::access::desk::{DeskAnswer, SignedSealKey, body_hash};
 use crate::message::access::{BatchPackage, DealingPackage, DepositKind};
 use crate::message::{Refusal, RefusalCode, Violation};
-use crate::store::access::batch_hash;
+use crate::store::access::{HeldSealKey, batch_hash};
 use crate::store::chain::View;
 use crate::types::limits::{MAX_GRANT_BODY_LEN, MAX_VAULT_PACKAGE_BYTES, MAX_VAULT_PACKAGES};
 use crate::types::{Hash, PublicKey, ShareIndex, VaultId};
@@ -70,7 +71,23 @@ impl AccessDesk {
             let what = "the shares are not dealt for the static nodes of now";
             return Err(Refusal::busy(what, RETRY_AFTER_MS).into());
         };
+        self.require_lasting(package, at)?;
         self.open_share(package, at, place)
+    }
+
+    /// Refuses a package whose share could outlive the key that it is sealed to, before the ledger names it.
+    fn require_lasting(&self, package: &DealingPackage, at: usize) -> Result<(), Unanswered> {
+        let sealed = package.shares.get(at).ok_or(Violation::OutOfBounds)?;
+        let (keys, now) = (self.own_keys(), self.0.clock.now());
+        let is_old = |held: &HeldSealKey| {
+            sealed.to == SignedSealKey::hash_of(held.key.public())
+                && held.replaced.is_some_and(|at| now.since(at) >= FORMER_KEY_LIFE / 2)
+        };
+        if keys.iter().any(is_old) {
+            let what = "the share is sealed to a former key of this static node: ask for the one of now";
+            return Err(Refusal::busy(what, RETRY_AFTER_MS).into());
+        }
+        Ok(())
     }
 
     /// The share at a place, opened and checked.
@@ -81,12 +98,14 @@ impl AccessDesk {
         place: ShareIndex,
     ) -> Result<KeyShare, Unanswered> {
         let sealed = package.shares.get(at).ok_or(Violation::OutOfBounds)?;
-        if sealed.to != SignedSealKey::hash_of(self.0.seal.public()) {
+        let keys = self.own_keys();
+        let is_it = |held: &&HeldSealKey| sealed.to == SignedSealKey::hash_of(held.key.public());
+        let Some(held) = keys.iter().find(is_it) else {
             let what = "the share is sealed to another key than this static node has now";
             return Err(Refusal::busy(what, RETRY_AFTER_MS).into());
-        }
+        };
         let context = DealingPackage::share_context(&package.commitments, place);
-        let opened = self.0.seal.open(Purpose::Share, &context, &sealed.sealed);
+        let opened = held.key.open(Purpose::Share, &context, &sealed.sealed);
         let share = opened.ok().and_then(|bytes| KeyShare::from_slice(&bytes).ok());
         let share = share.ok_or(Violation::WrongShare)?;
         if share.index() != place || package.commitments.verify(&share).is_err() {

@@ -3,29 +3,33 @@
 //! Blocks are carried out in order, from where the desk was. A node that took a snapshot has no old blocks: then, and at every
 //! start, the state tells what there is. Everything here does nothing when it is done again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use super::handoff::HandingOn;
 use super::{AccessDesk, Unanswered};
 use crate::client::ledger::roster_peers;
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::follow::height_heard;
 use crate::ledger::query;
-use crate::ledger::rows::{ACCESS, BATCH_NUMBERS, BATCHES, ERASED, LOG_HEADS, WITHDRAWN};
-use crate::message::access::desk::{DeskAnswer, DeskRequest};
-use crate::message::access::{BatchPackage, DealingPackage, DepositKind, EntryBatch, LogHead, TaggedVersion};
+use crate::ledger::rows::{ACCESS, BATCH_NUMBERS, BATCHES, ERASED, GRANTS, LOG_HEADS, WITHDRAWN};
+use crate::message::access::desk::{DeskAnswer, DeskRequest, body_hash};
+use crate::message::access::{
+    BatchPackage, DealingPackage, DepositKind, EntryBatch, Grant, LogHead, TaggedVersion,
+};
 use crate::message::{Action, Block, Canonical as _};
 use crate::net::Peers;
 use crate::roles::static_node::keeper::Command;
 use crate::store::access::{AccessStoreError, PackageKind, batch_hash};
 use crate::store::chain::{ChainError, View};
 use crate::types::limits::MAX_ERASURE_VERSIONS;
-use crate::types::{Hash, Height, PublicKey, RecordTag, ShareIndex, Timestamp, VaultId, VersionId};
+use crate::types::{Hash, Height, PublicKey, RecordTag, Timestamp, VaultId, VersionId};
 
 /// The longest rest between two looks at the ledger.
 const REST: Duration = Duration::from_secs(2);
@@ -39,6 +43,10 @@ const HEAD_INTERVAL: Duration = Duration::from_secs(60);
 const RENEWAL_SHARE: u32 = 20;
 /// Between two of them at least.
 const RENEWAL_PAUSE: Duration = Duration::from_millis(500);
+/// Between two times at which others are asked for the keys that shares for them are sealed to: they change.
+const LEARN_INTERVAL: Duration = Duration::from_secs(120);
+/// So often the body of a grant is asked for that no other static node has.
+const BODY_TRIES: u32 = 30;
 /// Batches that are fetched at a time.
 const FETCH_AT_ONCE: usize = 16;
 
@@ -47,27 +55,32 @@ const FETCH_AT_ONCE: usize = 16;
 pub(in crate::roles::static_node) struct Following {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    handing: JoinHandle<()>,
 }
 
 impl Following {
     /// Begins to follow. Needs a tokio runtime; `news` changes with every block.
     pub(in crate::roles::static_node) fn start(
         desk: AccessDesk,
-        peers: Peers,
+        [peers, others]: [Peers; 2],
         keeper: SyncSender<Command>,
         news: watch::Receiver<bool>,
     ) -> Self {
         let (stop, stopping) = watch::channel(false);
-        let disk = Arc::new(Semaphore::new(1));
-        let work = Work { desk, peers, keeper, wanted: BTreeSet::new(), erased: true, disk };
-        Self { stop, task: tokio::spawn(work.run(news, stopping)) }
+        let handing = HandingOn::new(desk.clone(), others, keeper.clone());
+        let handing = tokio::spawn(handing.run(news.clone(), stopping.clone()));
+        let (wanted, bodies, disk) = (BTreeSet::new(), BTreeMap::new(), Arc::new(Semaphore::new(1)));
+        let work = Work { desk, peers, keeper, wanted, bodies, known_for: None, disk };
+        Self { stop, task: tokio::spawn(work.run(news, stopping)), handing }
     }
 
     /// Ends; what it does to the disk is done when this returns.
     pub(in crate::roles::static_node) async fn stop(self) {
         self.stop.send_replace(true);
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the access desk's task panicked");
+        for task in [self.task, self.handing] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the access desk panicked");
+            }
         }
     }
 }
@@ -97,8 +110,10 @@ struct Work {
     keeper: SyncSender<Command>,
     /// Vaults of whose key this node has no share, and may have one.
     wanted: BTreeSet<VaultId>,
-    /// Whether keyslots were erased since the key of what is at rest was renewed.
-    erased: bool,
+    /// Bodies of standing grants that are not here, and how often they were asked for.
+    bodies: BTreeMap<(VaultId, Hash), u32>,
+    /// The static nodes and the period for which the others' keys were learned, and when.
+    known_for: Option<(Hash, tokio::time::Instant)>,
     /// Held by what is done on the disk, which goes on when whoever waits for it has gone.
     disk: Arc<Semaphore>,
 }
@@ -107,7 +122,7 @@ struct Work {
 #[derive(Debug, Default)]
 struct Carried {
     wanted: BTreeSet<VaultId>,
-    erased: bool,
+    bodies: BTreeSet<(VaultId, Hash)>,
 }
 
 impl Work {
@@ -151,26 +166,19 @@ impl Work {
         &self,
         work: impl FnOnce(&AccessDesk) -> Result<T, Unanswered> + Send + 'static,
     ) -> Result<T, Unanswered> {
-        let panicked = || Unanswered::Chain(ChainError::Panicked);
-        let held = Arc::clone(&self.disk).acquire_owned().await.map_err(|_| panicked())?;
         let desk = self.desk.clone();
-        let job = tokio::task::spawn_blocking(move || {
-            let done = work(&desk);
-            drop(held);
-            done
-        });
-        job.await.map_err(|_| panicked())?
+        in_turn(&self.disk, move || work(&desk)).await
     }
 
     /// Renews the key of what is at rest, for which owners wait.
     async fn renew(&mut self, renewed: &mut Renewed) {
         let begun = tokio::time::Instant::now();
-        let erased = std::mem::take(&mut self.erased);
+        let erased = self.desk.0.erased.swap(false, Ordering::AcqRel);
         let done = self.on_disk(|desk| Ok(desk.0.store.renew_key()?)).await;
         if let Err(error) = &done {
             tracing::error!(%error, "the key of what is at rest cannot be renewed; it is tried again");
         }
-        self.erased |= erased && done.is_err();
+        self.desk.erased(erased && done.is_err());
         *renewed = Renewed::now(begun);
     }
 
@@ -185,21 +193,24 @@ impl Work {
         self.learn_height().await?;
         let anew = !*reconciled;
         let carried = self.on_disk(move |desk| desk.carry_out(anew)).await?;
+        self.wanted.append(&mut self.desk.wants());
         *reconciled = true;
         self.learn_keys().await?;
         self.wanted.extend(carried.wanted);
-        self.erased |= carried.erased;
+        for body in carried.bodies {
+            self.bodies.entry(body).or_default();
+        }
         for opening in self.on_disk(AccessDesk::openings_to_say).await? {
             // If the keeper is busy the next round says it.
             drop(self.keeper.try_send(Command::Say(Box::new(Action::EmergencyOpened(opening)))));
         }
-        self.fetch().await
+        self.fetch().await?;
+        self.fetch_bodies().await
     }
 
     /// Until it is known what the others have, nothing is opened: a state that was restored from a copy may not know of
     /// revocations.
     async fn learn_height(&self) -> Result<(), Unanswered> {
-        use std::sync::atomic::Ordering;
         if self.desk.0.is_current.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -224,11 +235,18 @@ impl Work {
     }
 
     /// Learns the keys to which shares for the others are sealed, while they are there.
-    async fn learn_keys(&self) -> Result<(), Unanswered> {
+    async fn learn_keys(&mut self) -> Result<(), Unanswered> {
         let known = self.desk.0.store.view()?.peer_keys()?;
-        let roster = query::next_roster(&self.desk.0.chain.view()?)?;
+        let view = self.desk.0.chain.view()?;
+        let roster = query::next_roster(&view)?;
         let (own, network) = (self.desk.0.key.public(), self.desk.0.network);
-        let is_known = |key: &PublicKey| *key == own || known.iter().any(|(node, _)| node == key);
+        let mark = super::handoff::mark(&view)?;
+        let is_fresh = |(of, at): (Hash, tokio::time::Instant)| of == mark && at.elapsed() < LEARN_INTERVAL;
+        let anew = !self.known_for.is_some_and(is_fresh);
+        if anew {
+            self.known_for = Some((mark, tokio::time::Instant::now()));
+        }
+        let is_known = |key: &PublicKey| *key == own || (!anew && known.iter().any(|(node, _)| node == key));
         for key in roster.committee().members().iter().filter(|key| !is_known(key)) {
             self.peers.follow(&roster_peers(&roster));
             let Ok(answer) = self.peers.access(key, DeskRequest::SealKey.encode()).await else { continue };
@@ -283,6 +301,36 @@ impl Work {
         Ok(())
     }
 
+    /// Asks the others for bodies of grants that were given before this node was one of them: their grantees ask for them again.
+    async fn fetch_bodies(&mut self) -> Result<(), Unanswered> {
+        let view = self.desk.0.chain.view()?;
+        let (roster, own) = (query::next_roster(&view)?, self.desk.0.key.public());
+        // Who does not vote is told nothing.
+        if self.bodies.is_empty() || !roster.committee().contains(&own) {
+            return Ok(());
+        }
+        self.peers.follow(&roster_peers(&roster));
+        let others: Vec<PublicKey> =
+            roster.committee().members().iter().copied().filter(|key| *key != own).collect();
+        let some: Vec<_> = self.bodies.keys().take(FETCH_AT_ONCE).copied().collect();
+        for (vault, hash) in some {
+            let is_it = |bytes: &[u8]| body_hash(bytes) == hash;
+            let Some(bytes) = self.ask(&others, vault, hash, DepositKind::GrantBody, is_it).await else {
+                let tries = self.bodies.remove(&(vault, hash)).unwrap_or_default() + 1;
+                if tries < BODY_TRIES {
+                    self.bodies.insert((vault, hash), tries);
+                }
+                continue;
+            };
+            let desk = self.desk.clone();
+            let kind = PackageKind::GrantBody;
+            let keep = move || Ok(desk.0.store.deposit(&vault, &hash, kind, &bytes, desk.0.clock.now())?);
+            in_turn(&self.disk, keep).await?;
+            self.bodies.remove(&(vault, hash));
+        }
+        Ok(())
+    }
+
     /// The first answer that is what was asked for.
     async fn ask(
         &self,
@@ -304,8 +352,8 @@ impl Work {
         None
     }
 
-    async fn tidy(&mut self) -> Result<(), Unanswered> {
-        let erased = std::mem::take(&mut self.erased);
+    async fn tidy(&self) -> Result<(), Unanswered> {
+        let erased = self.desk.0.erased.swap(false, Ordering::AcqRel);
         let tidied = self.on_disk(move |desk| {
             desk.forget_packages()?;
             desk.forget_emergencies()?;
@@ -315,13 +363,28 @@ impl Work {
             Ok(())
         });
         let tidied = tidied.await;
-        self.erased |= erased && tidied.is_err();
+        self.desk.erased(erased && tidied.is_err());
         tidied
     }
 }
 
 fn is_batch(bytes: &[u8], named: &EntryBatch) -> bool {
     BatchPackage::decode_bounded(bytes).is_ok_and(|package| package.batch() == *named)
+}
+
+/// Does something on the disk, one at a time: it goes on when whoever waits for it has gone.
+pub(super) async fn in_turn<T: Send + 'static>(
+    disk: &Arc<Semaphore>,
+    work: impl FnOnce() -> Result<T, Unanswered> + Send + 'static,
+) -> Result<T, Unanswered> {
+    let panicked = || Unanswered::Chain(ChainError::Panicked);
+    let held = Arc::clone(disk).acquire_owned().await.map_err(|_| panicked())?;
+    let job = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(held);
+        done
+    });
+    job.await.map_err(|_| panicked())?
 }
 
 impl AccessDesk {
@@ -352,19 +415,30 @@ impl AccessDesk {
 
     fn carry_out_block(&self, view: &View, block: &Block, carried: &mut Carried) -> Result<(), Unanswered> {
         for signed in &block.transactions {
+            if stirs(&signed.transaction().action) {
+                self.0.stirred.store(true, Ordering::Release);
+            }
             match &signed.transaction().action {
                 Action::ShareKey(sharing) if !self.take_share(view, &sharing.vault)? => {
                     carried.wanted.insert(sharing.vault);
                 }
+                Action::TakeShares(taken) => {
+                    for share in &taken.shares {
+                        if !self.take_share(view, &share.vault)? {
+                            carried.wanted.insert(share.vault);
+                        }
+                    }
+                }
+                Action::Grant(grant) => self.want_body(view, grant, carried)?,
                 Action::AddEntries(batch) => self.take_batch(view, batch)?,
                 Action::Erase { vault, record, version } => {
-                    carried.erased |= self.0.store.erase(vault, record, version)? > 0;
+                    self.erased(self.0.store.erase(vault, record, version)? > 0);
                 }
                 Action::EraseVersions(erasure) => {
-                    carried.erased |= self.0.store.erase_all(&erasure.vault, &erasure.versions)? > 0;
+                    self.erased(self.0.store.erase_all(&erasure.vault, &erasure.versions)? > 0);
                 }
                 Action::Withdraw { vault, version, keep } => {
-                    carried.erased |= self.0.store.withdraw(vault, version, *keep)? > 0;
+                    self.erased(self.0.store.withdraw(vault, version, *keep)? > 0);
                 }
                 _ => {}
             }
@@ -386,47 +460,38 @@ impl AccessDesk {
             }
             for (key, keep) in WITHDRAWN.scan(view, &vault, None, usize::MAX)? {
                 let Some(version) = WITHDRAWN.rest(&key).and_then(tagged) else { continue };
-                carried.erased |= self.0.store.withdraw(&vault, &version, keep)? > 0;
+                self.erased(self.0.store.withdraw(&vault, &version, keep)? > 0);
             }
             let erased = ERASED.scan(view, &vault, None, usize::MAX)?;
             let erased: Vec<_> =
                 erased.iter().filter_map(|(key, _)| ERASED.rest(key).and_then(tagged)).collect();
             for versions in erased.chunks(MAX_ERASURE_VERSIONS) {
-                carried.erased |= self.0.store.erase_all(&vault, versions)? > 0;
+                self.erased(self.0.store.erase_all(&vault, versions)? > 0);
+            }
+            for row in query::grants(view, &vault, None, usize::MAX)? {
+                self.want_body(view, &row.grant, carried)?;
             }
         }
+        self.0.stirred.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Takes this node's share of a vault's key, if its package is here. Whether nothing is left to do.
-    fn take_share(&self, view: &View, vault: &VaultId) -> Result<bool, Unanswered> {
-        let Some(access) = ACCESS.get(view, vault)? else { return Ok(true) };
-        if query::is_vault_erased(view, vault)? {
-            return Ok(true);
+    /// Secrets were erased: the key of what is at rest is to be renewed.
+    pub(super) fn erased(&self, any: bool) {
+        if any {
+            self.0.erased.store(true, Ordering::Release);
         }
-        let (sharing, store) = (access.sharing, self.0.store.view()?);
-        if store.share(vault, (sharing.dealing, sharing.epoch))?.is_some() {
-            return Ok(true);
+    }
+
+    /// Notes that the body of a grant is not here, if the grant stands.
+    fn want_body(&self, view: &View, grant: &Grant, carried: &mut Carried) -> Result<(), Unanswered> {
+        let row = GRANTS.get(view, &(grant.vault, grant.grant))?;
+        let stands = row.is_some_and(|row| row.revoked.is_none() && self.0.clock.now() < grant.expires);
+        let store = self.0.store.view()?;
+        if stands && store.package(&grant.vault, &grant.body, PackageKind::GrantBody)?.is_none() {
+            carried.bodies.insert((grant.vault, grant.body));
         }
-        let roster = query::roster(view, &sharing.roster)?;
-        let place = roster.and_then(|roster| roster.committee().position(&self.0.key.public()));
-        let Some((at, place)) = place.and_then(|at| Some((at, ShareIndex::at(at)?))) else { return Ok(true) };
-        let Some(bytes) = store.package(vault, &sharing.package, PackageKind::Dealing)? else {
-            return Ok(false);
-        };
-        let Ok(package) = DealingPackage::decode_bounded(&bytes) else { return Ok(false) };
-        match self.open_share(&package, at, place) {
-            Ok(share) => {
-                let (of, commitments) = ((sharing.dealing, sharing.epoch), &package.commitments);
-                self.0.store.take_share(vault, of, &share, commitments, &package.audit)?;
-            }
-            // The owner dealt it wrong, and has no use of this node until it deals anew.
-            Err(Unanswered::Refused(refusal)) => {
-                tracing::warn!(vault = %vault.short(), %refusal, "the share of a vault's key is of no use");
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(true)
+        Ok(())
     }
 
     fn take_batch(&self, view: &View, batch: &EntryBatch) -> Result<(), Unanswered> {
@@ -482,4 +547,12 @@ fn tagged(rest: &[u8]) -> Option<TaggedVersion> {
     let rest = rest.strip_prefix(rest.first_chunk::<32>()?)?;
     let (record, version) = rest.split_first_chunk::<16>()?;
     Some(TaggedVersion { record: RecordTag(*record), version: VersionId(version.try_into().ok()?) })
+}
+
+/// Whether a handoff may follow from an action.
+const fn stirs(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::ShareKey(_) | Action::HandOff(_) | Action::TakeShares(_) | Action::RejectHandoff { .. }
+    )
 }

@@ -8,24 +8,25 @@ mod deposit;
 mod emergency;
 mod erasure;
 mod follow;
+mod handoff;
 mod open;
 mod release;
+mod share;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 
-use crate::crypto::access::SealKey;
 use crate::crypto::sign::KeyPair;
 use crate::ledger::rows::{ACCESS, STATICS, VAULTS};
 use crate::ledger::{query, recovery};
 use crate::message::access::desk::{Ack, DeskAnswer, DeskRequest, LogPage, SignedSealKey};
-use crate::message::access::{Denial, DepositKind, Rights};
+use crate::message::access::{Care, Denial, DepositKind, Rights};
 use crate::message::{Action, Refusal, RefusalCode, SignedTransaction, Violation};
 use crate::runtime::Clock;
-use crate::store::access::{AccessStore, AccessStoreError, PackageKind};
+use crate::store::access::{AccessStore, AccessStoreError, HeldSealKey, PackageKind};
 use crate::store::chain::{Chain, ChainError, View};
 use crate::types::limits::MAX_ANSWER_ROWS;
 use crate::types::{GrantId, Hash, NetworkId, PublicKey, ScopeTag, VaultId};
@@ -79,7 +80,8 @@ pub(super) struct AccessDesk(Arc<Inner>);
 struct Inner {
     network: NetworkId,
     key: KeyPair,
-    seal: SealKey,
+    /// The keys that others seal to: the one of now, then the former ones.
+    seal: RwLock<Arc<Vec<HeldSealKey>>>,
     store: AccessStore,
     chain: Chain,
     clock: Clock,
@@ -89,6 +91,16 @@ struct Inner {
     deciding: Mutex<Denials>,
     /// Somebody waits for the key of what is at rest to be renewed.
     renewal: Notify,
+    /// Whether blocks were carried out that handoffs may follow from.
+    stirred: AtomicBool,
+    /// Whether secrets were erased since the key of what is at rest was renewed.
+    erased: AtomicBool,
+    /// Packages of handoffs that complaints showed to be bad, and that this node is to reject.
+    bad_packages: Mutex<BTreeSet<Hash>>,
+    /// How the vaults' keys were when handoffs were last looked at.
+    care: Mutex<Care>,
+    /// Vaults whose owner's dealing this node needs: it says what the access log is sealed to.
+    wants: Mutex<BTreeSet<VaultId>>,
 }
 
 /// Denials of each grant that were logged, and in which minute.
@@ -111,11 +123,45 @@ impl AccessDesk {
         store: AccessStore,
         chain: Chain,
     ) -> Result<Self, AccessStoreError> {
-        let seal = store.seal_key()?;
-        let (clock, is_current, deciding) = (Clock::new(), AtomicBool::new(false), Mutex::default());
-        let renewal = Notify::new();
-        let inner = Inner { network, key, seal, store, chain, clock, is_current, deciding, renewal };
-        Ok(Self(Arc::new(inner)))
+        let seal = RwLock::new(Arc::new(store.seal_keys()?));
+        Ok(Self(Arc::new(Inner {
+            network,
+            key,
+            seal,
+            store,
+            chain,
+            clock: Clock::new(),
+            is_current: AtomicBool::new(false),
+            deciding: Mutex::default(),
+            stirred: AtomicBool::new(true),
+            // Whoever stopped may have had no time for it.
+            erased: AtomicBool::new(true),
+            bad_packages: Mutex::default(),
+            care: Mutex::default(),
+            wants: Mutex::default(),
+            renewal: Notify::new(),
+        })))
+    }
+
+    fn own_keys(&self) -> Arc<Vec<HeldSealKey>> {
+        Arc::clone(&self.0.seal.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes up the keys that are kept now.
+    fn learn_own_keys(&self) -> Result<(), AccessStoreError> {
+        let keys = Arc::new(self.0.store.seal_keys()?);
+        *self.0.seal.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+
+    fn wants(&self) -> MutexGuard<'_, BTreeSet<VaultId>> {
+        // A panic under this lock leaves a set as it was.
+        self.0.wants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn care(&self) -> MutexGuard<'_, Care> {
+        // A panic under this lock leaves numbers as they were.
+        self.0.care.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From here on it is known how high the ledger is.
@@ -142,12 +188,12 @@ impl AccessDesk {
     fn serve(&self, from: &PublicKey, request: DeskRequest) -> Result<DeskAnswer, Unanswered> {
         let view = self.0.chain.view()?;
         Ok(match request {
-            DeskRequest::SealKey => DeskAnswer::SealKey(self.own_seal_key()),
+            DeskRequest::SealKey => DeskAnswer::SealKey(self.own_seal_key()?),
             DeskRequest::SealKeys => {
                 let mut keys = self.0.store.view()?.peer_keys()?;
                 let voters = query::next_roster(&view)?;
                 keys.retain(|(node, _)| voters.committee().contains(node));
-                keys.push((self.0.key.public(), self.own_seal_key()));
+                keys.push((self.0.key.public(), self.own_seal_key()?));
                 DeskAnswer::SealKeys(keys)
             }
             DeskRequest::Deposit { vault, kind, bytes } => self.deposit(&view, from, &vault, kind, &bytes)?,
@@ -172,11 +218,18 @@ impl AccessDesk {
                 self.take_release(&view, from, &vault, &request, &release)?
             }
             DeskRequest::Releases(request) => self.releases(&view, from, &request)?,
+            DeskRequest::HandoffKey { to, nonce } => self.handoff_key(&view, from, to, nonce)?,
+            DeskRequest::Handoff(package) => self.keep_handoff(&view, from, &package)?,
+            DeskRequest::HandoffPackage { hash } => self.handoff_package(&view, from, &hash)?,
+            DeskRequest::Complaint(complaint) => self.complaint(&view, &complaint)?,
+            DeskRequest::Care => DeskAnswer::Care(*self.care()),
         })
     }
 
-    fn own_seal_key(&self) -> SignedSealKey {
-        SignedSealKey::sign(&self.0.network, self.0.seal.public().clone(), &self.0.key)
+    fn own_seal_key(&self) -> Result<SignedSealKey, Unanswered> {
+        let keys = self.own_keys();
+        let held = keys.first().ok_or(AccessStoreError::Damaged("seal key"))?;
+        Ok(SignedSealKey::sign(&self.0.network, held.key.public().clone(), &self.0.key))
     }
 
     fn ack(&self, what: &[u8; 32]) -> DeskAnswer {

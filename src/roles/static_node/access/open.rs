@@ -197,7 +197,7 @@ fn may_log(denials: &mut Denials, grant: &GrantId, now: Timestamp) -> bool {
     *count <= LOGGED_DENIALS
 }
 
-fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Unanswered> {
+pub(super) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Unanswered> {
     let mut bytes = Zeroizing::new([0; N]);
     getrandom::fill(&mut *bytes).map_err(std::io::Error::other)?;
     Ok(bytes)

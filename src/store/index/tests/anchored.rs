@@ -270,7 +270,7 @@ fn a_stored_pack_is_read_at_once_and_takes_its_place_when_it_is_anchored() {
 fn slotted(n: u8, used: &[u8]) -> VersionEntry {
     let entry = stored(n, used);
     let VersionState::Stored(version) = entry.state.clone() else { unreachable!() };
-    let state = VersionState::Slotted(SlottedVersion::of(version, entry.version, 0));
+    let state = VersionState::Slotted(SlottedVersion::of(version, entry.version, (0, 0)));
     VersionEntry { state, ..entry }
 }
 
