@@ -604,7 +604,7 @@ async fn end_background(ctx: &Context) {
 }
 
 /// Tells every node to free what nothing uses any more. A node that does not answer keeps it noted for next time.
-async fn release(ctx: &Arc<Context>) {
+pub(super) async fn release(ctx: &Arc<Context>) {
     let pending = ctx.index.with(|index| index.pending_releases(MAX_BATCH_ITEMS)).await;
     let segments = match pending {
         Ok(segments) if !segments.is_empty() => segments,

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::client::ledger::wrong_answer;
 use crate::client::members;
+use crate::client::records::release;
 use crate::client::{Error, ErrorKind};
 use crate::message::access::certificate::{CertifiedErasure, Remainder};
 use crate::message::access::desk::{DeskAnswer, DeskRequest, LogEntry};
@@ -56,6 +57,8 @@ impl Eraser<'_> {
         }
         let begun = Instant::now();
         members::refresh(&self.client.ctx).await;
+        // Commits that the removals made useless on their way: nobody asks for receipts of these.
+        release(&self.client.ctx).await;
         while self.ask_for_releases().await? && begun.elapsed() < GRACE {
             tokio::time::sleep(PAUSE).await;
         }
