@@ -1,5 +1,7 @@
 //! The one place that reads clocks for machines: wall time that never runs backwards.
 
+#[cfg(any(test, feature = "testing"))]
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::types::Timestamp;
@@ -7,22 +9,43 @@ use crate::types::Timestamp;
 /// Wall time at its creation, carried on by the monotonic clock: a clock set back during a transfer
 /// does not move deadlines.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    wall: Timestamp,
-    monotonic: Instant,
+pub struct Clock(Source);
+
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Machine {
+        wall: Timestamp,
+        monotonic: Instant,
+    },
+    /// Microseconds since the epoch, as a simulator sets them.
+    #[cfg(any(test, feature = "testing"))]
+    Steered(&'static AtomicU64),
 }
 
 impl Clock {
     /// A clock that starts at the machine's wall time.
     #[must_use]
     pub fn new() -> Self {
-        Self { wall: wall_time(), monotonic: Instant::now() }
+        Self(Source::Machine { wall: wall_time(), monotonic: Instant::now() })
+    }
+
+    /// A clock that shows the microseconds that are in here.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub const fn steered(micros: &'static AtomicU64) -> Self {
+        Self(Source::Steered(micros))
     }
 
     /// Now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.wall + self.monotonic.elapsed()
+        match self.0 {
+            Source::Machine { wall, monotonic } => wall + monotonic.elapsed(),
+            #[cfg(any(test, feature = "testing"))]
+            Source::Steered(micros) => {
+                Timestamp::from_unix_micros(micros.load(std::sync::atomic::Ordering::Acquire))
+            }
+        }
     }
 
     /// How long to wait until a timestamp; zero if it has passed.

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the seed to run again comes from the environment")]
 
 mod consensus;
+mod desks;
 mod keepers;
 mod seeds;
 mod storage;

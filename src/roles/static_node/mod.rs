@@ -4,7 +4,7 @@
 //! the log for everybody; [`outbox`] brings the others what the keeper says; [`prove`] makes proofs from the chain; [`snapshots`] holds the states that newcomers take. Consensus and the ledger's rules are pure and live
 //! in [`consensus`](crate::consensus) and [`ledger`](crate::ledger).
 
-mod access;
+pub(crate) mod access;
 mod http;
 pub(crate) mod keeper;
 pub(crate) mod library;
@@ -184,7 +184,8 @@ impl StaticNode {
         let peers = Peers::new(&static_peers(&config.genesis), &pair);
         let (voters, changed) = watch::channel(None);
         let unusable = |source| StaticError::Access { dir: config.dir.clone(), source };
-        let access = AccessDesk::new(config.genesis.network, pair.clone(), access, chain.clone());
+        let access =
+            AccessDesk::new(config.genesis.network, pair.clone(), access, chain.clone(), Clock::new());
         let access = access.map_err(unusable)?;
         let others = [(); 2].map(|()| Peers::new(&static_peers(&config.genesis), &pair));
         let parts = Parts {

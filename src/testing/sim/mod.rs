@@ -9,6 +9,7 @@
 pub mod check;
 mod client;
 pub mod content;
+pub mod desks;
 pub mod faults;
 pub mod keepers;
 pub mod leak;

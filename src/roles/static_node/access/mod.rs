@@ -75,7 +75,7 @@ impl From<std::io::Error> for Unanswered {
 
 /// See the module. A clone is another handle on the same.
 #[derive(Debug, Clone)]
-pub(super) struct AccessDesk(Arc<Inner>);
+pub(crate) struct AccessDesk(Arc<Inner>);
 
 struct Inner {
     network: NetworkId,
@@ -117,11 +117,12 @@ impl AccessDesk {
     ///
     /// # Errors
     /// [`AccessStoreError`].
-    pub(super) fn new(
+    pub(crate) fn new(
         network: NetworkId,
         key: KeyPair,
         store: AccessStore,
         chain: Chain,
+        clock: Clock,
     ) -> Result<Self, AccessStoreError> {
         let seal = RwLock::new(Arc::new(store.seal_keys()?));
         Ok(Self(Arc::new(Inner {
@@ -130,7 +131,7 @@ impl AccessDesk {
             seal,
             store,
             chain,
-            clock: Clock::new(),
+            clock,
             is_current: AtomicBool::new(false),
             deciding: Mutex::default(),
             stirred: AtomicBool::new(true),
@@ -165,7 +166,7 @@ impl AccessDesk {
     }
 
     /// From here on it is known how high the ledger is.
-    fn set_current(&self) {
+    pub(crate) fn set_current(&self) {
         self.0.is_current.store(true, Ordering::Release);
     }
 
@@ -175,7 +176,7 @@ impl AccessDesk {
     }
 
     /// Answers. Blocks: it reads and writes a disk.
-    pub(super) fn answer(&self, from: &PublicKey, request: DeskRequest) -> Result<DeskAnswer, Refusal> {
+    pub(crate) fn answer(&self, from: &PublicKey, request: DeskRequest) -> Result<DeskAnswer, Refusal> {
         self.serve(from, request).map_err(|error| match error {
             Unanswered::Refused(refusal) => refusal,
             other => {
