@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::client::{
-    Ack, Client, Condition, Error, ErrorKind, GetOptions, PutOptions, RecordAddress, Source,
+    Ack, Client, Condition, Error, ErrorKind, GetOptions, PutOptions, RecordAddress, Source, sync,
 };
 use crate::message::access::AccessNotes;
 use crate::message::{Canonical as _, VersionState};
@@ -40,7 +40,11 @@ impl Client {
 
     async fn noted(&self) -> Result<(Option<VersionId>, AccessNotes), Error> {
         let at = address();
-        let stale = self.refresh(&at.collection).await;
+        // Not what is fresh enough for a listing: another home may have changed them a moment ago.
+        let stale = match &self.ctx.vault {
+            Some(vault) => sync::collection(&self.ctx, vault, &at.collection).await.err(),
+            None => None,
+        };
         let cached = self.ctx.index.with(|index| index.notes(CACHED)).await?.pop();
         let cached = cached.and_then(|(_, value)| {
             let (version, notes) = value.split_first_chunk()?;

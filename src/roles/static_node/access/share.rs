@@ -1,5 +1,7 @@
 //! This node's shares of vaults' keys, as the ledger brings them into effect and ends them.
 
+use std::sync::atomic::Ordering;
+
 use super::{AccessDesk, Unanswered};
 use crate::crypto::access::SealPublic;
 use crate::ledger::query;
@@ -29,6 +31,7 @@ impl AccessDesk {
         {
             let Some(audit) = self.audit_key(&store, vault, &sharing)? else { return Ok(false) };
             self.erased(self.0.store.promote(vault, of, &sharing.commitments, &audit)?);
+            self.0.stirred.store(true, Ordering::Release);
             return Ok(true);
         }
         let roster = query::roster(view, &sharing.roster)?;
@@ -61,6 +64,8 @@ impl AccessDesk {
             Ok(share) => {
                 self.0.store.take_share(vault, of, &share, &package.commitments, &package.audit)?;
                 self.erased(true);
+                // How many keys this node is without was counted before.
+                self.0.stirred.store(true, Ordering::Release);
                 Ok(())
             }
             // The owner dealt it wrong, and has no use of this node until it deals anew.
