@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ledger::Ledger;
+use crate::crypto::sign::KeyPair;
 use crate::ledger::query;
 use crate::message::Refusal;
 use crate::message::access::desk::{DeskAnswer, DeskRequest};
@@ -11,6 +12,7 @@ use crate::roles::static_node::access::AccessDesk;
 use crate::runtime::Clock;
 use crate::store::access::AccessStore;
 use crate::store::chain::Chain;
+use crate::store::sealed_file::Entropy;
 use crate::testing::sim::rng::Rng;
 use crate::testing::{MemDisk, Survivors};
 use crate::types::{Height, PublicKey};
@@ -61,21 +63,23 @@ impl Node {
 
     /// Starts; false if the power is lost meanwhile.
     pub(super) fn start(&mut self, ledger: &Ledger, rng: &mut Rng) -> bool {
-        let (network, key) = (ledger.genesis.network, ledger.pairs[self.at].clone());
+        let key = ledger.pairs[self.at].clone();
         let mut own = rng.fork();
         let entropy = Box::new(move |out: &mut [u8]| {
             own.fill(out);
             Ok(())
         });
-        let started = || -> Option<Up> {
-            let chain = Chain::open(&self.chain_disk, &ledger.genesis).ok()?;
-            let store = AccessStore::open(Arc::new(self.access_disk.clone()), entropy).ok()?;
-            let clock = Clock::steered(self.time);
-            let desk = AccessDesk::new(network, key, store.clone(), chain.clone(), clock).ok()?;
-            Some(Up { chain, store, desk, anew: true })
-        };
-        self.up = started();
+        self.up = self.open(ledger, key, entropy);
         self.is_up()
+    }
+
+    /// Opens what the disks have; none if they fail.
+    fn open(&self, ledger: &Ledger, key: KeyPair, entropy: Entropy) -> Option<Up> {
+        let chain = Chain::open(&self.chain_disk, &ledger.genesis).ok()?;
+        let store = AccessStore::open(Arc::new(self.access_disk.clone()), entropy).ok()?;
+        let (network, clock) = (ledger.genesis.network, Clock::steered(self.time));
+        let desk = AccessDesk::new(network, key, store.clone(), chain.clone(), clock).ok()?;
+        Some(Up { chain, store, desk, anew: true })
     }
 
     /// Loses power, now or at a change that is to come.

@@ -478,7 +478,7 @@ impl Desks {
                 return Err(self.wrong(what));
             }
         }
-        for (nth, _) in &self.erased {
+        for nth in self.erased.keys() {
             for (place, node) in self.nodes.iter().enumerate() {
                 let Some(view) = node.store().and_then(|store| store.view().ok()) else { continue };
                 let (record, version) = (RecordTag([*nth; 16]), VersionId([*nth; 16]));
