@@ -419,8 +419,7 @@ impl Shared {
         let access = self.desks.access(self.row.grant.vault).await?;
         let access = access.ok_or_else(|| denied(Denial::OtherSharing))?;
         if access.sharing.dealing != self.body.dealing {
-            return Err(Error::new(ErrorKind::Refused, "the owner has another key for the vault by now")
-                .with_hint("ask the vault's owner for another grant"));
+            return Err(denied(Denial::Rotated));
         }
         let roster = self.desks.roster(access.sharing.roster).await?;
         self.desks.follow(&roster);
