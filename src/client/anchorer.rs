@@ -435,7 +435,8 @@ impl Group {
 }
 
 impl Going {
-    /// Takes changes out; answers the segments that only they brought, and their uploads.
+    /// Takes changes out; answers the segments that only they brought, and their uploads. Once a pack was made anew all of its
+    /// changes have their records in the one before.
     fn leave_out(&mut self, failed: &[(usize, ConditionFailed)]) -> (Vec<SegmentId>, Vec<UploadId>) {
         let (mut segments, mut uploads) = (Vec::new(), Vec::new());
         for (at, found) in failed.iter().rev() {
@@ -444,6 +445,11 @@ impl Going {
             segments.extend(gone.what.segments().iter().map(|descriptor| descriptor.segment));
             uploads.extend(self.stored.wants.remove(*at).upload);
         }
+        let left = &self.stored.changes.changes;
+        let is_used = |segment: &SegmentId| {
+            left.iter().flat_map(|change| change.what.segments()).any(|used| used.segment == *segment)
+        };
+        segments.retain(|segment| !is_used(segment));
         (segments, uploads)
     }
 }
@@ -466,8 +472,44 @@ mod tests {
     use super::*;
     use crate::crypto::sign::KeyPair;
     use crate::message::anchor::AnchoredShard;
-    use crate::message::{SignedTransaction, Transaction};
-    use crate::types::{Code, CollectionTag, Hash, Height, NetworkId, VaultId};
+    use crate::message::{SignedTransaction, Transaction, VersionEntry};
+    use crate::types::{Code, CollectionClass, CollectionTag, Hash, Height, NetworkId, Timestamp, VaultId};
+
+    /// A pack that was made anew: three changes, whose records are all in the pack before.
+    fn repacked() -> Going {
+        let descriptor = |nth| Descriptor {
+            segment: SegmentId([nth; 32]),
+            code: Code::DEFAULT,
+            len: 100,
+            roots: vec![Hash([1; 32]); 6],
+            holders: vec![None; 6],
+        };
+        let change = |nth: u8| {
+            let state = VersionState::Deleted;
+            let entry = VersionEntry { version: VersionId([nth; 16]), created: Timestamp::ZERO, state };
+            let segments = vec![descriptor(1), descriptor(10 + nth)];
+            let name = format!("record-{nth}").parse().unwrap();
+            RecordChange { name, what: What::Version { entry, segments } }
+        };
+        let collection = "docs".parse().unwrap();
+        let changes = (0..3).map(change).collect();
+        let changes = Changeset { collection, changes, standalone: false, class: CollectionClass::Durable };
+        let want = Want { condition: Condition::IfAbsent, upload: None };
+        let stored = StoredPack { descriptor: descriptor(2), changes, wants: vec![want; 3] };
+        Going { stored, results: vec![Ok(()); 3], origins: vec![0, 1, 2], begins: false }
+    }
+
+    #[test]
+    fn what_changes_that_are_left_use_is_not_given_up() {
+        let (mut going, failed) = (repacked(), ConditionFailed { latest: None });
+        let id = |nth| SegmentId([nth; 32]);
+        assert_eq!(going.leave_out(&[(1, failed)]).0, [id(11)], "the others have records in the first pack");
+        assert_eq!((going.origins.clone(), going.results[1]), (vec![0, 2], Err(failed)));
+        let mut gone = going.leave_out(&[(0, failed), (1, failed)]).0;
+        gone.sort_unstable();
+        gone.dedup();
+        assert_eq!(gone, [id(1), id(10), id(12)], "now nobody has");
+    }
 
     #[test]
     fn the_fullest_anchor_of_any_code_is_no_longer_than_a_transaction() {
