@@ -363,7 +363,7 @@ fn a_sealed_card_opens_with_one_key_and_not_if_it_was_changed() {
 
 /// C15: no byte of what is signed can be changed, and nothing signed for one purpose, network or node is good for another.
 #[test]
-fn no_byte_of_what_is_signed_can_be_changed() {
+fn c15_no_byte_of_what_is_signed_can_be_changed() {
     let signed = request().sign(&pair(1));
     assert_eq!(signed.verify(&pair(1).public()), Ok(()));
     assert_eq!(signed.verify(&pair(2).public()), Err(Violation::BadSignature));

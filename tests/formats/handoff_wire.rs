@@ -216,7 +216,7 @@ fn the_longest_lists_fit_a_transaction() {
 
 /// C15: a key is of one member, network, dealer, roster and package; and a piece opens for nothing else.
 #[test]
-fn no_byte_of_a_handoff_key_or_a_piece_can_be_changed() {
+fn c15_no_byte_of_a_handoff_key_or_a_piece_can_be_changed() {
     let signed = SignedHandoffKey::sign(&NETWORK, &of(), key(1).public().clone(), &pair(1));
     let member = pair(1).public();
     assert_eq!(signed.verify(&NETWORK, &of(), &member), Ok(()));

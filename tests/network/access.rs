@@ -105,7 +105,7 @@ pub(crate) fn denial(error: &Error) -> Option<Denial> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grantee_reads_what_it_was_let_into_and_the_owner_sees_it() {
+async fn c11_a_grantee_reads_what_it_was_let_into_and_the_owner_sees_it() {
     let dir = tempfile::tempdir().unwrap();
     let devnet = devnet(dir.path()).await;
     let network = devnet.network().clone();
@@ -248,7 +248,7 @@ async fn days_quotas_times_and_rights_bind() {
 /// C12 and C14: who reads the whole ledger learns no name, no word, and not whether two grants are one person's; and nothing
 /// there would tell the vault's key to somebody who computes discrete logarithms.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_observer_of_the_ledger_learns_no_name_and_links_no_grants() {
+async fn c12_c14_an_observer_of_the_ledger_learns_no_name_and_links_no_grants() {
     let dir = tempfile::tempdir().unwrap();
     let devnet = devnet(dir.path()).await;
     let network = devnet.network().clone();
@@ -299,7 +299,7 @@ async fn an_observer_of_the_ledger_learns_no_name_and_links_no_grants() {
 
 /// C2 and C5: whoever pools what several grants give has the union of them, and a record outside of all stays closed.
 #[tokio::test(flavor = "multi_thread")]
-async fn grants_together_are_their_union() {
+async fn c2_c5_grants_together_are_their_union() {
     let dir = tempfile::tempdir().unwrap();
     let devnet = devnet(dir.path()).await;
     let network = devnet.network().clone();

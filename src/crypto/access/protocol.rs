@@ -81,7 +81,7 @@ proptest! {
 
     /// C7: after any series of handoffs any threshold of nodes give what the owner has.
     #[test]
-    fn any_threshold_gives_what_the_owner_has(
+    fn c7_any_threshold_gives_what_the_owner_has(
         key in any::<[u8; 32]>(),
         sizes in prop::collection::vec(4_u8..=21, 1..4),
         seed in any::<u64>(),
@@ -107,7 +107,7 @@ proptest! {
 
     /// C6: 2f shares of each of five epochs, however they are put together, do not give the key.
     #[test]
-    fn shares_of_many_epochs_do_not_fit_together(n in 4_u8..=21, seed in any::<u64>()) {
+    fn c6_shares_of_many_epochs_do_not_fit_together(n in 4_u8..=21, seed in any::<u64>()) {
         let key = PrfKey::from_wide(&[7; 64]);
         let Dealing { mut commitments, mut shares } = key.deal(among(n), &[1; 32]);
         let threshold = commitments.threshold();
@@ -135,7 +135,7 @@ proptest! {
 
 /// C8: whatever a node sends that is not of its share is found, and it is known whose it is.
 #[test]
-fn a_node_that_lies_is_found() {
+fn c8_a_node_that_lies_is_found() {
     let key = PrfKey::from_wide(&[7; 64]);
     let Dealing { commitments, shares } = key.deal(among(7), &[1; 32]);
     let slots = slots(3);
@@ -188,7 +188,7 @@ fn a_node_that_lies_is_found() {
 
 /// C8: a dealer that lies while a committee changes is found, and the honest go on without it.
 #[test]
-fn a_dealer_that_lies_is_found() {
+fn c8_a_dealer_that_lies_is_found() {
     let key = PrfKey::from_wide(&[7; 64]);
     let Dealing { commitments: old, shares } = key.deal(among(7), &[1; 32]);
     let next = among(10);

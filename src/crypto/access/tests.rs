@@ -142,7 +142,7 @@ fn a_keyslot_is_of_one_key_and_one_slot_id_and_whole() {
 
 /// F8 and C9 of the design: a cipher that does not commit to its key lets a writer show two people two records.
 #[test]
-fn one_ciphertext_under_two_keys_is_refused_by_its_commitments() {
+fn c9_one_ciphertext_under_two_keys_is_refused_by_its_commitments() {
     let vectors = Vectors::read(include_str!("../../../tests/vectors/salamander.hex"));
     let version = VersionId(vectors.array("version"));
     let [one, two] = ["dek1", "dek2"].map(|name| Dek::from_bytes(vectors.array(name)));

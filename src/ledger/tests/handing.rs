@@ -313,7 +313,7 @@ proptest! {
     /// C7 and C8: with as many faulty as are tolerated, or more, the key moves if and only if enough deal and take well; and
     /// afterwards any threshold of the new members release what the owner has.
     #[test]
-    fn the_key_moves_if_and_only_if_enough_do_their_part(
+    fn c7_c8_the_key_moves_if_and_only_if_enough_do_their_part(
         n in 4_u8..=7,
         replaced in 0_usize..=4,
         added in 0_u8..=2,
@@ -356,7 +356,7 @@ proptest! {
 
 /// C7 by name: the key goes through committee after committee until nobody is left of the first, and stays the same.
 #[test]
-fn a_key_outlives_all_who_had_it_first() {
+fn c7_a_key_outlives_all_who_had_it_first() {
     let mut play = Play::new(4);
     let first = play.members.clone();
     for round in 0..4_u64 {
@@ -382,7 +382,7 @@ fn a_key_outlives_all_who_had_it_first() {
 
 /// C8 by name: a bad piece is shown to others by its key, and a good one cannot be shown to be bad.
 #[test]
-fn a_complaint_shows_what_is_bad_and_nothing_else() {
+fn c8_a_complaint_shows_what_is_bad_and_nothing_else() {
     let mut play = Play::new(4);
     play.move_to(1, 0);
     let dealer = *play.shares.keys().next().unwrap();

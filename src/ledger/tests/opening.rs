@@ -185,7 +185,7 @@ fn each_check_denies_by_name() {
 
 /// C10: a node that does not know whether it is up to date opens nothing.
 #[test]
-fn a_node_that_is_cut_off_or_has_just_started_opens_nothing() {
+fn c10_a_node_that_is_cut_off_or_has_just_started_opens_nothing() {
     let (world, now) = granted();
     let node = Node::default();
     let after = |micros| Timestamp::from_unix_micros(now.unix_micros() + micros);
@@ -259,7 +259,7 @@ fn a_version_that_was_withdrawn_opens_in_the_scope_that_stays_alone() {
 
 /// C15: no byte of a signed request can be changed.
 #[test]
-fn every_changed_byte_of_a_request_is_refused() {
+fn c15_every_changed_byte_of_a_request_is_refused() {
     let (world, now) = granted();
     let good = request(now).sign(&pair(101));
     assert_eq!(SignedOpenRequest::decode(good.bytes()), Ok(good.clone()));
@@ -293,7 +293,7 @@ fn every_changed_byte_of_a_request_is_refused() {
 /// C3: once a quorum has acknowledged a revocation, faulty and stale nodes together are too few, whoever they are; and they
 /// would be enough if one more than the faulty ones were.
 #[test]
-fn after_a_quorum_acknowledged_a_revocation_nothing_opens() {
+fn c3_after_a_quorum_acknowledged_a_revocation_nothing_opens() {
     for n in 4..=21_u8 {
         let committee = Committee::new((0..n).map(|nth| PublicKey([nth; 32])).collect()).unwrap();
         let (n, f, quorum) = (committee.n(), committee.f(), committee.quorum());

@@ -349,7 +349,7 @@ mod tests {
 
     /// C13, at rest: also of a package that waits for the ledger nothing is in the file.
     #[test]
-    fn a_node_says_that_versions_are_gone_once_they_are_and_the_key_is_another() {
+    fn c13_a_node_says_that_versions_are_gone_once_they_are_and_the_key_is_another() {
         let disk = MemDisk::new(256 << 20);
         let store = open(&disk);
         deposit(&store, &package(5));

@@ -158,7 +158,7 @@ fn all_bytes(disk: &MemDisk) -> Vec<u8> {
 
 /// C13, at rest: nothing of a share or a slot is in the file, and with another key nothing opens.
 #[test]
-fn what_is_at_rest_is_sealed_and_a_renewed_key_leaves_only_what_counts() {
+fn c13_what_is_at_rest_is_sealed_and_a_renewed_key_leaves_only_what_counts() {
     let disk = MemDisk::new(ROOM);
     let store = open(&disk).unwrap();
     let (dealing, audit) = share();

@@ -90,7 +90,7 @@ fn shares_of_before_go_and_those_of_now_stay() {
 /// C6 by name: what was sealed to a former key opens with none that is here once the former one is forgotten, and what the
 /// database keeps of it in freed pages is under a key that is gone.
 #[test]
-fn old_dealings_do_not_open_with_present_keys() {
+fn c6_old_dealings_do_not_open_with_present_keys() {
     let disk = MemDisk::new(ROOM);
     let store = open(&disk).unwrap();
     let first = store.seal_keys().unwrap().remove(0);
