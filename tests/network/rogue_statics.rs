@@ -45,7 +45,11 @@ impl Twin {
 
 /// The bytes of a vote as consensus has them.
 fn vote(height: Height, kind: VoteKind, block: Option<BlockId>, by: &KeyPair) -> Vec<u8> {
-    let vote = Vote { network: NETWORK, kind, height, round: Round(0), block }.sign(by);
+    vote_in(Round(0), height, kind, block, by)
+}
+
+fn vote_in(round: Round, height: Height, kind: VoteKind, block: Option<BlockId>, by: &KeyPair) -> Vec<u8> {
+    let vote = Vote { network: NETWORK, kind, height, round, block }.sign(by);
     [&[1][..], &vote.encode()].concat()
 }
 
@@ -139,7 +143,6 @@ async fn a_static_node_that_cosigns_another_log_is_called_to_order_with_the_proo
 #[tokio::test(flavor = "multi_thread")]
 async fn rubbish_among_static_nodes_stops_nothing_and_convicts_nobody() {
     let mut statics = Statics::start().await;
-    // A vote of the first height is to be of long ago at every node, or it is a second one of it.
     while tip(&statics).await < Height(4) {
         statics.decide().await;
     }
@@ -158,8 +161,8 @@ async fn rubbish_among_static_nodes_stops_nothing_and_convicts_nobody() {
         damaged,
         // Somebody else's vote may be passed on, but not made.
         vote(next, VoteKind::Prevote, None, &KeyPair::from_secret(&[250; 32])),
-        // Long ago, and in a far future.
-        vote(Height(1), VoteKind::Precommit, None, &key(ROGUE)),
+        // Long ago, of a round that never was, or it would be a second vote; and in a far future.
+        vote_in(Round(7), Height(1), VoteKind::Precommit, None, &key(ROGUE)),
         vote(Height(u64::MAX), VoteKind::Prevote, None, &key(ROGUE)),
     ];
     for _ in 0..20 {
