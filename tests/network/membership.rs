@@ -9,7 +9,7 @@ use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Proven, Question};
 use xvault::ledger::rows::{Node, Standing};
 use xvault::message::{Action, Change, Member, NodeEntry, NodeNumber};
-use xvault::roles::{NodeFolder, StaticError, StaticNode};
+use xvault::roles::{NodeFolder, StaticConfig, StaticError, StaticNode};
 use xvault::types::limits::MAX_ANSWER_BLOCKS;
 use xvault::types::{Height, Network};
 
@@ -148,6 +148,11 @@ async fn a_static_node_whose_consensus_log_is_damaged_goes_on_under_a_new_key() 
     statics.stop(0).await;
     statics.decide().await;
     assert!(folder.dir.join("node.key.former").exists());
+    // The key whose log is gone signs nothing, whoever brings it back.
+    statics.stop(3).await;
+    let brought_back = StaticConfig { key: key(3), ..statics.config(3) };
+    let refused = StaticNode::start(brought_back).await.unwrap_err();
+    assert!(matches!(refused, StaticError::RetiredKey { .. }), "{refused:?}");
     statics.stop_all().await;
 }
 

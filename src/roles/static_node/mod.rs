@@ -133,6 +133,14 @@ pub enum StaticError {
     /// The key that is to take the place of its own cannot be used.
     #[error(transparent)]
     Key(#[from] NodeFolderError),
+    /// The key was set aside, and no other one is in its place: without its log it would vote twice.
+    #[error("the key {} of {} signs nothing any more: start with the key that took its place", key.short(), dir.display())]
+    RetiredKey {
+        /// The node's folder.
+        dir: PathBuf,
+        /// The key.
+        key: PublicKey,
+    },
     /// It cannot listen.
     #[error("cannot listen")]
     Endpoint(#[from] EndpointError),
@@ -359,6 +367,9 @@ fn open(dir: &Path, genesis: &Genesis, key: KeyPair) -> Result<Opened, StaticErr
         (Some(next), opened) if is_over(dir, &key, &next, voters.committee(), &opened)? => {
             set_key_aside(dir, &key)?;
             (next, wal()?)
+        }
+        (None, _) if NodeFolder::is_retired(dir, &key)? => {
+            return Err(StaticError::RetiredKey { dir: dir.to_owned(), key: key.public() });
         }
         (_, opened) => (key, opened?),
     };

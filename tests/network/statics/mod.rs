@@ -115,13 +115,16 @@ impl Statics {
         panic!("the port of static node {nth} stays in use");
     }
 
+    /// How a node is started; with the key that is in its folder, if it has one there.
     pub(crate) fn config(&self, nth: u8) -> StaticConfig {
+        let dir = self.dir.path().join(nth.to_string());
+        let key = NodeFolder::open(&dir).map_or_else(|_| key(nth), |folder| folder.key);
         StaticConfig {
-            dir: self.dir.path().join(nth.to_string()),
+            dir,
             listen: self.addresses[usize::from(nth)],
             genesis: Arc::clone(&self.genesis),
             http: Some(([127, 0, 0, 1], 0).into()),
-            key: key(nth),
+            key,
             timing: self.timing,
             snapshot_gap: self.snapshot_gap,
         }
