@@ -78,6 +78,7 @@ fn terms(scope: &str) -> Outcome<GrantTerms> {
         expires: far(),
         days: every_day(),
         quota: None,
+        append_bytes: None,
         note: String::new(),
     })
 }

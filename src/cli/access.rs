@@ -12,9 +12,9 @@ use crate::cli::parse::{parse_date, parse_grant};
 use crate::cli::session::Session;
 use crate::client::access::{AccessEvent, Shared, emergency, grantee};
 use crate::client::{Client, Error, ErrorKind};
-use crate::message::access::KeyPackage;
+use crate::message::access::{KeyPackage, Rights};
 use crate::runtime::wall_time;
-use crate::types::{GrantId, RecordPath, Timestamp};
+use crate::types::{GrantId, RecordPath, Timestamp, TransactionId};
 
 /// Microseconds of a day.
 const DAY_MICROS: u64 = 86_400_000_000;
@@ -30,6 +30,10 @@ pub(crate) enum Command {
     Accept(Accept),
     /// List the grants that this home accepted.
     Held,
+    /// List what others brought into your vault and what waits for you to take it in, which `xvault sync` does.
+    Deposits,
+    /// Let go what somebody brought, without taking it in.
+    Refuse(Refuse),
     /// Show who opened what in your vault, when and under which grant, and who was denied.
     Log(Log),
 }
@@ -54,6 +58,14 @@ pub(crate) struct Accept {
     /// The key package that you gave to the owner.
     #[arg(value_name = "PACKAGE")]
     package: PathBuf,
+}
+
+/// Arguments of `access refuse`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Refuse {
+    /// The deposit, as `xvault access deposits` lists it.
+    #[arg(value_name = "DEPOSIT")]
+    deposit: TransactionId,
 }
 
 /// Arguments of `access log`.
@@ -92,6 +104,8 @@ pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
         Command::Request(args) => request(session, &args),
         Command::Accept(args) => accept(session, &args),
         Command::Held => held(session),
+        Command::Deposits => session.with_client(async |client| deposits(session, client).await),
+        Command::Refuse(args) => session.with_client(async |client| refuse(session, client, &args).await),
         Command::Log(args) => session.with_client(async |client| log(session, client, &args).await),
     }
 }
@@ -158,12 +172,19 @@ fn accept(session: &Session, args: &Accept) -> anyhow::Result<Exit> {
                 "rights": row.grant.rights.to_string(), "scopes": scopes, "note": shared.note(),
                 "not_before": format::time(row.grant.not_before), "expires": format::time(row.grant.expires),
                 "quota": row.grant.quota, "revoked": row.revoked.is_some(),
+                "appendable": shared.appendable(), "append_bytes": row.grant.append_bytes,
             }))?;
             return Ok(Exit::Ok);
         }
         let grant = row.grant.grant;
         output.line(format_args!("grant    {grant}"))?;
-        output.line(format_args!("scopes   {}", escape(&scopes.join(", "))))?;
+        if !scopes.is_empty() {
+            output.line(format_args!("scopes   {}", escape(&scopes.join(", "))))?;
+        }
+        if let Some(bytes) = row.grant.append_bytes {
+            let (what, bytes) = (escape(&shared.appendable().join(", or ")), format::size(bytes));
+            output.line(format_args!("bring    {what}; {bytes} in all"))?;
+        }
         output.line(format_args!("rights   {}", row.grant.rights))?;
         output.line(format_args!(
             "until    {}, from {}",
@@ -180,7 +201,14 @@ fn accept(session: &Session, args: &Accept) -> anyhow::Result<Exit> {
             output.warn("the owner has taken the grant back: nothing is opened for it");
             return Ok(Exit::Ok);
         }
-        output.note(format_args!("see what there is with: xvault ls --grant {grant}"));
+        if row.grant.rights.include(Rights::LIST) {
+            output.note(format_args!("see what there is with: xvault ls --grant {grant}"));
+        }
+        if row.grant.rights.include(Rights::APPEND) {
+            output.note(format_args!(
+                "bring records with: xvault put --grant {grant} FILE xv://COLLECTION/NAME"
+            ));
+        }
         Ok(Exit::Ok)
     })
 }
@@ -196,6 +224,35 @@ fn held(session: &Session) -> anyhow::Result<Exit> {
             output.line(format_args!("{grant}  {}", escape(&package.name)))?;
         }
     }
+    Ok(Exit::Ok)
+}
+
+async fn deposits(session: &Session, client: &Client) -> anyhow::Result<Exit> {
+    let (output, granted) = (session.output(), client.grants().await?);
+    for (id, row) in client.waiting_deposits().await? {
+        let about = granted.iter().find(|granted| granted.row.grant.grant == row.grant);
+        let by = about.and_then(|granted| granted.about.as_ref()).map(|about| about.name.as_str());
+        if output.is_json() {
+            output.json(&json!({
+                "v": 1, "deposit": id.to_string(), "grant": row.grant.to_string(), "by": by, "time": format::time(row.time),
+                "height": row.height.0, "segments": row.segments.len(), "complete": row.pack.is_some(),
+            }))?;
+            continue;
+        }
+        let what = if row.pack.is_some() { "" } else { "  the first part of something" };
+        let by = escape(by.unwrap_or("(unknown)"));
+        output.line(format_args!("{id}  {}  {by}{what}", format::time(row.time)))?;
+    }
+    Ok(Exit::Ok)
+}
+
+async fn refuse(session: &Session, client: &Client, args: &Refuse) -> anyhow::Result<Exit> {
+    client.refuse_deposit(args.deposit).await?;
+    let output = session.output();
+    if output.is_json() {
+        output.json(&json!({ "v": 1, "deposit": args.deposit.to_string() }))?;
+    }
+    output.note("what was brought is gone");
     Ok(Exit::Ok)
 }
 

@@ -11,7 +11,7 @@ use crate::cli::emergency::Terms;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
 use crate::cli::output::escape;
-use crate::cli::parse::{parse_date, parse_days, parse_grant};
+use crate::cli::parse::{parse_bytes, parse_date, parse_days, parse_grant};
 use crate::cli::session::Session;
 use crate::client::Client;
 use crate::client::access::owner::every_day;
@@ -21,7 +21,7 @@ use crate::message::access::{KeyPackage, NotedScope, Rights};
 use crate::runtime::wall_time;
 use crate::types::{GrantId, ScopePath, Timestamp};
 
-/// Let somebody read records of this vault.
+/// Let somebody read records of this vault, or bring some.
 ///
 /// The key package comes from them (`xvault access request`). Scopes are names that `xvault scope define` gave, or
 /// expressions: in:COLLECTION, name:PREFIX, record:COLLECTION/NAME, label:WORD, KEY=VALUE of a record's metadata, joined by
@@ -40,6 +40,12 @@ pub(crate) struct Args {
     /// They may only see which records there are.
     #[arg(long)]
     list: bool,
+    /// They may bring records of the scopes, which this vault takes in with `xvault sync`, and read nothing back by that alone.
+    #[arg(long)]
+    append: bool,
+    /// How much they may bring in all: bytes, or a number with k, M, G or T [default: 10G].
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "append")]
+    append_bytes: Option<u64>,
     /// From when on: YYYY-MM-DD [default: now].
     #[arg(long, value_name = "DATE", value_parser = parse_date)]
     from: Option<Timestamp>,
@@ -97,6 +103,8 @@ pub(crate) struct Define {
     expression: Scope,
 }
 
+/// Bytes that may be brought if nothing is said: a few years of somebody's imaging.
+const APPEND_BYTES: u64 = 10_000_000_000;
 /// The name of the scope that an emergency grant has if none is said.
 const EMERGENCY_SCOPE: &str = "emergency";
 
@@ -120,12 +128,7 @@ pub(crate) async fn run(session: &Session, client: &Client, mut args: Args) -> a
     for text in &args.scope {
         scopes.push(scope_of(text, &defined)?);
     }
-    let rights = match (args.read, args.list) {
-        (false, false) | (true, true) => Rights::READ.and(Rights::LIST),
-        // Who may open what has to be found first.
-        (true, false) => Rights::READ.and(Rights::LIST),
-        (false, true) => Rights::LIST,
-    };
+    let rights = rights_of(&args);
     let terms = GrantTerms {
         scopes,
         rights,
@@ -133,6 +136,7 @@ pub(crate) async fn run(session: &Session, client: &Client, mut args: Args) -> a
         expires: args.until,
         days: args.days.unwrap_or_else(every_day),
         quota: args.quota,
+        append_bytes: args.append.then_some(args.append_bytes.unwrap_or(APPEND_BYTES)),
         note: args.note,
     };
     let report = match (&package, policy) {
@@ -141,6 +145,21 @@ pub(crate) async fn run(session: &Session, client: &Client, mut args: Args) -> a
         (None, None) => return Err(Failure::usage("name the key package of who is let in").into()),
     };
     told(session, package.as_ref(), &report)
+}
+
+fn rights_of(args: &Args) -> Rights {
+    let reading = match (args.read, args.list) {
+        // Who may open what has to be found first.
+        (true, _) => Some(Rights::READ.and(Rights::LIST)),
+        (false, true) => Some(Rights::LIST),
+        (false, false) => None,
+    };
+    match (reading, args.append) {
+        (Some(reading), true) => reading.and(Rights::APPEND),
+        (Some(reading), false) => reading,
+        (None, true) => Rights::APPEND,
+        (None, false) => Rights::READ.and(Rights::LIST),
+    }
 }
 
 fn told(session: &Session, package: Option<&KeyPackage>, report: &GrantReport) -> anyhow::Result<Exit> {
@@ -155,6 +174,12 @@ fn told(session: &Session, package: Option<&KeyPackage>, report: &GrantReport) -
     output.line(report.grant)?;
     let covered = format::count(u64::try_from(report.covered)?, "record");
     match package {
+        Some(package) if !report.reads => output.note(format_args!(
+            "{} may bring records, as of block {}; `xvault revoke {}` takes it back",
+            escape(&package.name),
+            report.height,
+            report.grant
+        )),
         Some(package) => output.note(format_args!(
             "{} is let into {covered}, as of block {}; `xvault revoke {}` takes it back",
             escape(&package.name),
@@ -234,6 +259,7 @@ fn show(
             "revoked": granted.row.revoked.map(|height| height.0),
             "not_before": format::time(grant.not_before), "expires": format::time(grant.expires),
             "quota": grant.quota, "emergency": grant.emergency.is_some(),
+            "append_bytes": grant.append_bytes, "brought_bytes": granted.row.brought,
         }))?;
         return Ok(());
     }
@@ -246,6 +272,10 @@ fn show(
     }
     if let Some(quota) = grant.quota {
         text.push_str(&format!("  {quota} a day"));
+    }
+    if let Some(bytes) = grant.append_bytes {
+        let (brought, bytes) = (format::size(granted.row.brought), format::size(bytes));
+        text.push_str(&format!("  brought {brought} of {bytes}"));
     }
     if let Some(about) = about.filter(|about| !about.note.is_empty()) {
         text.push_str(&format!("  \"{}\"", escape(&about.note)));

@@ -175,6 +175,8 @@ fn kind(action: &Action) -> &'static str {
         Action::HandOff(_) => "hand-off",
         Action::TakeShares(_) => "take-shares",
         Action::RejectHandoff { .. } => "reject-handoff",
+        Action::Deposit(_) => "deposit",
+        Action::SettleDeposits(_) => "settle-deposits",
     }
 }
 

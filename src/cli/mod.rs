@@ -237,6 +237,10 @@ fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
         Command::Vault(command) => vault::run(session, command),
         Command::Put(args) => {
             let hint = args.interrupted_hint();
+            if let Some(grant) = args.grant {
+                return session
+                    .with_shared(grant, async |shared| put::run_shared(session, shared, args).await);
+            }
             session.with_client_hinting(hint, async |client| put::run(session, client, args).await)
         }
         Command::Get(args) => match args.grant {

@@ -25,3 +25,34 @@ pub(crate) fn parse_days(text: &str) -> Result<DayRange, String> {
     let (first, last) = (Day::of(parse_date(first)?), Day::of(parse_date(last)?));
     DayRange::new(first, last).ok_or_else(|| "the first day comes before the last".to_owned())
 }
+
+/// A number of bytes, with k, M, G or T for powers of 1,000.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wrong = || "say bytes as a number, or as 500M, 2G".to_owned();
+    let (digits, unit) = match text.char_indices().last().ok_or_else(wrong)? {
+        (_, last) if last.is_ascii_digit() => (text, 1),
+        (at, 'k' | 'K') => (&text[..at], 1_000),
+        (at, 'M') => (&text[..at], 1_000_000),
+        (at, 'G') => (&text[..at], 1_000_000_000),
+        (at, 'T') => (&text[..at], 1_000_000_000_000),
+        _ => return Err(wrong()),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_numbers_with_units() {
+        let good = [("1", 1), ("20k", 20_000), ("500M", 500_000_000), ("2G", 2_000_000_000)];
+        for (text, bytes) in good {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "G", "1.5G", "2GB", "-1", "99999999999999999999", "99999999999T"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+}

@@ -13,13 +13,15 @@ use tokio::sync::mpsc::channel;
 use crate::cli::batch::{self, Tally};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{Output, escape};
+use crate::cli::parse::parse_grant;
 use crate::cli::session::Session;
 use crate::cli::walk::{self, Found};
 use crate::cli::{address, format, media_type};
+use crate::client::access::Shared;
 use crate::client::{
     Ack, Client, Condition, NodeTrouble, Progress, PutOptions, PutReport, RecordAddress, Source,
 };
-use crate::types::{CollectionName, RecordPath, VersionId};
+use crate::types::{CollectionName, GrantId, RecordPath, VersionId};
 
 /// Store files, folders or standard input.
 ///
@@ -46,6 +48,9 @@ pub(crate) struct Args {
     /// it.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = AckArg::Anchored)]
     ack: AckArg,
+    /// Bring them into the vault of this grant, for its owner to take in: one that this home accepted, with a right to append.
+    #[arg(long, value_name = "ID", value_parser = parse_grant)]
+    pub(crate) grant: Option<GrantId>,
     /// Media type [default: by the file's extension].
     #[arg(long, value_name = "TYPE", value_parser = content_type)]
     content_type: Option<String>,
@@ -127,7 +132,51 @@ struct Done {
     report: PutReport,
 }
 
+/// Where records are put.
+#[derive(Clone)]
+pub(crate) enum Target {
+    /// Into this home's vault.
+    Own(Client),
+    /// Into somebody else's.
+    Granted(Arc<Shared>),
+}
+
+impl Target {
+    async fn put(
+        &self,
+        at: &RecordAddress,
+        source: Source,
+        options: PutOptions,
+    ) -> Result<PutReport, crate::client::Error> {
+        match self {
+            Self::Own(client) => client.put(at, source, options).await,
+            Self::Granted(shared) => shared.put(at, source, options).await,
+        }
+    }
+
+    /// What has become of a record.
+    const fn done(&self, ack: AckArg) -> &'static str {
+        match self {
+            Self::Own(_) => ack.done(),
+            Self::Granted(_) => "brought, for the vault's owner to take in:",
+        }
+    }
+}
+
+/// Brings records into the vault of somebody else.
+pub(crate) async fn run_shared(session: &Session, shared: &Arc<Shared>, args: Args) -> anyhow::Result<Exit> {
+    if args.if_absent || args.if_version.is_some() || args.ack != AckArg::Anchored {
+        let message = "--grant goes with none of --if-absent, --if-version, --ack";
+        return Err(Failure::usage(message).into());
+    }
+    run_to(session, &Target::Granted(Arc::clone(shared)), args).await
+}
+
 pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyhow::Result<Exit> {
+    run_to(session, &Target::Own(client.clone()), args).await
+}
+
+async fn run_to(session: &Session, target: &Target, args: Args) -> anyhow::Result<Exit> {
     let (progress, watched) = Progress::new();
     let _meter = session.meter("put", watched);
     let options = Arc::new(PutOptions {
@@ -143,7 +192,7 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
         progress,
     });
     if args.is_stdin() {
-        return put_stdin(session, client, &args, &options).await;
+        return put_stdin(session, target, &args, &options).await;
     }
     let begun = Instant::now();
     let tasks = walk::tasks(&args.sources, &args.target)?;
@@ -155,7 +204,7 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
     let (mut tally, mut degraded, mut put) = (Tally::default(), Degraded::default(), Vec::new());
     let output = session.output();
     let collection = args.target.collection.clone();
-    let work = |file: Found| put_file(client.clone(), collection.clone(), Arc::clone(&options), file);
+    let work = |file: Found| put_file(target.clone(), collection.clone(), Arc::clone(&options), file);
     let left = batch::each(args.jobs, found, work, |result| {
         match result.and_then(|done| show(output, &done, each).map(|()| done)) {
             Ok(done) => {
@@ -171,13 +220,14 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
     .await;
     tally.left = left;
     walking.await?;
-    join_scopes(session, client, &args, &put).await;
-    summary(output, &tally, &degraded, begun, args.ack)?;
+    join_scopes(session, target, &args, &put).await;
+    summary(output, &tally, &degraded, begun, target.done(args.ack))?;
     tally.result("put")
 }
 
 /// Brings what was put into the scopes that were granted. If that fails the records are put all the same.
-async fn join_scopes(session: &Session, client: &Client, args: &Args, records: &[RecordAddress]) {
+async fn join_scopes(session: &Session, target: &Target, args: &Args, records: &[RecordAddress]) {
+    let Target::Own(client) = target else { return };
     if Ack::from(args.ack) != Ack::Anchored {
         return;
     }
@@ -188,7 +238,7 @@ async fn join_scopes(session: &Session, client: &Client, args: &Args, records: &
 }
 
 async fn put_file(
-    client: Client,
+    target: Target,
     collection: CollectionName,
     options: Arc<PutOptions>,
     file: Found,
@@ -200,7 +250,7 @@ async fn put_file(
         modified: file.modified,
         ..(*options).clone()
     };
-    let put = client.put(&at, Source::File(file.path.clone()), options).await;
+    let put = target.put(&at, Source::File(file.path.clone()), options).await;
     let report = put.map_err(|error| {
         let message = format!("cannot put {}", escape(&file.path.to_string_lossy()));
         anyhow::Error::from(error).context(message)
@@ -210,7 +260,7 @@ async fn put_file(
 
 async fn put_stdin(
     session: &Session,
-    client: &Client,
+    target: &Target,
     args: &Args,
     options: &PutOptions,
 ) -> anyhow::Result<Exit> {
@@ -223,14 +273,14 @@ async fn put_stdin(
     }
     let at = RecordAddress { collection: args.target.collection.clone(), name: args.target.record_name()? };
     let begun = Instant::now();
-    let report = client.put(&at, Source::Reader(Box::new(tokio::io::stdin())), options.clone()).await?;
+    let report = target.put(&at, Source::Reader(Box::new(tokio::io::stdin())), options.clone()).await?;
     let (mut tally, mut degraded) = (Tally::default(), Degraded::default());
     let done = Done { at, report };
     tally.done(done.report.size);
     degraded.add(&done);
     show(session.output(), &done, true)?;
-    join_scopes(session, client, args, &[done.at]).await;
-    summary(session.output(), &tally, &degraded, begun, args.ack)?;
+    join_scopes(session, target, args, &[done.at]).await;
+    summary(session.output(), &tally, &degraded, begun, target.done(args.ack))?;
     Ok(Exit::Ok)
 }
 
@@ -316,7 +366,7 @@ fn summary(
     tally: &Tally,
     degraded: &Degraded,
     begun: Instant,
-    ack: AckArg,
+    done: &str,
 ) -> anyhow::Result<()> {
     let took = begun.elapsed();
     if output.is_json() {
@@ -331,7 +381,7 @@ fn summary(
         let (records, bytes) = (format::count(tally.done, "record"), format::size(tally.bytes));
         // What was there already took no time.
         let rate = format::rate(tally.bytes.saturating_sub(tally.resumed), took);
-        output.note(format_args!("{} {records}, {bytes}, {rate}", ack.done()));
+        output.note(format_args!("{done} {records}, {bytes}, {rate}"));
     }
     if let Some(warning) = degraded.warning() {
         output.warn(warning);

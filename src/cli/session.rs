@@ -323,14 +323,20 @@ impl Session {
         result
     }
 
-    /// Runs a command on what a grant lets be read; Ctrl-C ends it.
+    /// Runs a command on what a grant lets be read or brought; Ctrl-C ends it.
     pub(crate) fn with_shared<F>(&self, grant: GrantId, command: F) -> anyhow::Result<Exit>
     where
-        F: AsyncFnOnce(&Shared) -> anyhow::Result<Exit>,
+        F: AsyncFnOnce(&Arc<Shared>) -> anyhow::Result<Exit>,
     {
         self.run(interruptible(None, async {
-            let shared = crate::cli::access::open(self, grant).await?;
-            command(&shared).await
+            let shared = Arc::new(crate::cli::access::open(self, grant).await?);
+            let warner = self.output.warner();
+            shared.on_notice(move |notice| warner.warn(notice));
+            let result = command(&shared).await;
+            if let Some(shared) = Arc::into_inner(shared) {
+                shared.close().await;
+            }
+            result
         }))
     }
 

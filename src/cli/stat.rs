@@ -30,15 +30,24 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyhow::Result<Exit> {
     let stat = client.stat(&args.record, args.version, args.deep).await?;
+    let by = match &stat.info.provenance {
+        Some(provenance) => client.grantee_name(&provenance.grant).await,
+        None => None,
+    };
     if session.output().is_json() {
-        print_json(session.output(), &args.record, &stat)?;
+        print_json(session.output(), &args.record, &stat, by)?;
     } else {
-        print(session.output(), &args.record, &stat)?;
+        print(session.output(), &args.record, &stat, by)?;
     }
     Ok(Exit::Ok)
 }
 
-fn print_json(output: &Output, at: &RecordAddress, stat: &RecordStat) -> anyhow::Result<()> {
+fn print_json(
+    output: &Output,
+    at: &RecordAddress,
+    stat: &RecordStat,
+    by: Option<String>,
+) -> anyhow::Result<()> {
     let segment = |health: &SegmentHealth| {
         json!({
             "segment": health.segment.to_string(),
@@ -52,14 +61,17 @@ fn print_json(output: &Output, at: &RecordAddress, stat: &RecordStat) -> anyhow:
     let segments: Vec<_> = stat.segments.iter().map(segment).collect();
     let record = RecordJson::new(&at.collection, &stat.info);
     let anchor = stat.anchor.map(|anchor| anchor.to_string());
+    let brought = stat.info.provenance.map(|provenance| {
+        json!({ "grant": provenance.grant.to_string(), "deposit": provenance.deposit.to_string(), "by": by })
+    });
     output.json(&json!({
         "record": record, "class": stat.class.to_string(), "metadata": stat.metadata, "blake3": stat.content.to_string(), "anchor": anchor,
-        "segments": segments,
+        "segments": segments, "brought": brought,
     }))?;
     Ok(())
 }
 
-fn print(output: &Output, at: &RecordAddress, stat: &RecordStat) -> anyhow::Result<()> {
+fn print(output: &Output, at: &RecordAddress, stat: &RecordStat, by: Option<String>) -> anyhow::Result<()> {
     let info = &stat.info;
     output.line(format_args!("record    {}", escape(&at.to_string())))?;
     output.line(format_args!("version   {}", info.version))?;
@@ -75,6 +87,10 @@ fn print(output: &Output, at: &RecordAddress, stat: &RecordStat) -> anyhow::Resu
     output.line(format_args!("blake3    {}", stat.content))?;
     if let Some(anchor) = &stat.anchor {
         output.line(format_args!("anchor    {anchor}"))?;
+    }
+    if let Some(provenance) = &info.provenance {
+        let by = by.map_or_else(|| "somebody".to_owned(), |by| escape(&by));
+        output.line(format_args!("brought   by {by}, under grant {}", provenance.grant))?;
     }
     for (key, value) in &stat.metadata {
         output.line(format_args!("meta      {} = {}", escape(key), escape(value)))?;

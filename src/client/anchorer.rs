@@ -486,7 +486,8 @@ mod tests {
         };
         let change = |nth: u8| {
             let state = VersionState::Deleted;
-            let entry = VersionEntry { version: VersionId([nth; 16]), created: Timestamp::ZERO, state };
+            let (version, created) = (VersionId([nth; 16]), Timestamp::ZERO);
+            let entry = VersionEntry { version, created, state, provenance: None };
             let segments = vec![descriptor(1), descriptor(10 + nth)];
             let name = format!("record-{nth}").parse().unwrap();
             RecordChange { name, what: What::Version { entry, segments } }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::io::AsyncRead;
 
 use crate::client::{ByteRange, Condition};
+use crate::message::access::Provenance;
 use crate::message::request::NodeStatus;
 use crate::types::{
     Code, CollectionClass, CollectionName, Hash, RecordName, SegmentId, Timestamp, TransactionId, VersionId,
@@ -255,6 +256,8 @@ pub struct RecordInfo {
     pub content_type: Option<String>,
     /// Last modification of the source, where known.
     pub modified: Option<Timestamp>,
+    /// Who brought it, if the owner did not put it.
+    pub provenance: Option<Provenance>,
 }
 
 /// Which records to list.

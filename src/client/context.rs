@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::client::access::desk::Desks;
 use crate::client::members::{self, Known, Members};
 use crate::client::vault::Vault;
-use crate::client::{Error, ErrorKind, TroubleKind};
+use crate::client::{Error, ErrorKind, LedgerClient, TroubleKind};
 use crate::message::Descriptor;
 use crate::net::Peers;
 use crate::runtime::{Clock, Workers};
@@ -56,6 +56,8 @@ pub(crate) struct Context {
     pub(crate) index: SharedIndex,
     /// The vault on the network's ledger, where there is one.
     pub(crate) vault: Option<Arc<Vault>>,
+    /// The ledger, of somebody who was let into the vault.
+    guest_ledger: Option<LedgerClient>,
     pub(crate) workers: Workers,
     pub(crate) pool: BufferPool,
     pub(crate) clock: Clock,
@@ -110,6 +112,7 @@ impl Context {
             peers,
             index,
             vault,
+            guest_ledger: None,
             workers: Workers::new(),
             pool: BufferPool::new(BUFFERS_KEPT),
             clock: Clock::new(),
@@ -130,6 +133,16 @@ impl Context {
             desks: OnceLock::new(),
             fresh: Mutex::default(),
         }
+    }
+
+    /// Of somebody who was let into the vault, and asks this ledger.
+    pub(crate) fn of_guest(self, ledger: LedgerClient) -> Self {
+        Self { guest_ledger: Some(ledger), ..self }
+    }
+
+    /// The network's ledger, where there is one.
+    pub(crate) fn ledger(&self) -> Option<&LedgerClient> {
+        self.vault.as_ref().map(|vault| &vault.ledger).or(self.guest_ledger.as_ref())
     }
 
     /// The storage nodes, as far as they are known.

@@ -116,20 +116,22 @@ pub(crate) async fn reach(ctx: &Context, holders: impl IntoIterator<Item = Publi
 }
 
 async fn learn(ctx: &Context, max_age: Duration) {
-    let Some(vault) = &ctx.vault else { return };
+    let Some(ledger) = ctx.ledger() else { return };
     let mut asked = ctx.members.asked.lock().await;
     if asked.is_some_and(|at| ctx.clock.now().since(at) < max_age) {
         return;
     }
     let asking = async {
         // More must agree than one who was there at the genesis may be left: those of now are asked.
-        vault.ledger.follow().await?;
-        vault.ledger.agreed_nodes().await
+        ledger.follow().await?;
+        ledger.agreed_nodes().await
     };
     match timeout(PATIENCE, asking).await {
         Ok(Ok(rows)) => {
             know(ctx, Known::merged(&ctx.members.listed, rows.clone()));
-            kept::keep(ctx, vault, Some(&rows)).await;
+            if let Some(vault) = &ctx.vault {
+                kept::keep(ctx, vault, Some(&rows)).await;
+            }
         }
         Ok(Err(error)) => tracing::debug!(%error, "the ledger does not say which storage nodes there are"),
         Err(_) => tracing::debug!("the ledger takes long to say which storage nodes there are"),

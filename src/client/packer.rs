@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::client::access::Version;
+use crate::client::access::deposit::Depositor;
 use crate::client::access::shred::{self, Shredder};
 use crate::client::anchorer::{Anchorer, Outcome, StoredPack, Want};
 use crate::client::context::{Context, guard, random};
@@ -21,7 +22,8 @@ use crate::client::upload::{Placed, upload};
 use crate::client::vault::Vault;
 use crate::client::{Ack, Condition, Error, ErrorKind, RecordAddress};
 use crate::crypto::content::{ChunkHash, content_hash};
-use crate::crypto::frame::{Dek, Stream, sealed_len};
+use crate::crypto::frame::{CommitKey, Dek, Stream, sealed_len};
+use crate::message::access::Provenance;
 use crate::message::changeset::{RecordChange, What};
 use crate::message::{
     Changeset, Descriptor, Extent, Locator, RecordHeader, SlottedVersion, StoredVersion, VersionEntry,
@@ -69,6 +71,7 @@ pub(crate) struct NewRecord {
     /// The hashes of its chunks so far.
     pub(crate) hashes: Vec<ChunkHash>,
     pub(crate) upload: Option<UploadId>,
+    pub(crate) provenance: Option<Provenance>,
     pub(crate) salts: [[u8; 16]; 2],
 }
 
@@ -99,6 +102,8 @@ type Answer = oneshot::Sender<Result<Placed, Error>>;
 pub(crate) struct Packer {
     ctx: Arc<Context>,
     lanes: Arc<Mutex<Lanes>>,
+    /// Who brings packs into a vault that is not its own.
+    depositor: Option<Arc<Depositor>>,
 }
 
 #[derive(Debug, Default)]
@@ -109,7 +114,12 @@ struct Lanes {
 
 impl Packer {
     pub(crate) fn new(ctx: Arc<Context>) -> Self {
-        Self { ctx, lanes: Arc::default() }
+        Self { ctx, lanes: Arc::default(), depositor: None }
+    }
+
+    /// Has packs deposited, each under a key of its own, instead of committed.
+    pub(crate) fn of_depositor(ctx: Arc<Context>, depositor: Depositor) -> Self {
+        Self { depositor: Some(Arc::new(depositor)), ..Self::new(ctx) }
     }
 
     /// Packs, stores and commits an item. When it returns `Ok` the change is durable, and final where there is a ledger.
@@ -127,11 +137,15 @@ impl Packer {
         if let Some(lane) = lanes.packers.get(&key) {
             return lane.clone();
         }
-        let anchorer = self.ctx.vault.as_ref().map(|vault| lanes.anchorer(&self.ctx, vault, collection));
+        let end = match (&self.depositor, &self.ctx.vault) {
+            (Some(depositor), _) => End::Deposited(Arc::clone(depositor)),
+            (None, Some(vault)) => End::Anchored(lanes.anchorer(&self.ctx, vault, collection)),
+            (None, None) => End::Local,
+        };
         let (items, queue) = mpsc::channel(QUEUE_LEN);
         lanes.packers.insert(key, items.clone());
         let (ctx, collection) = (Arc::clone(&self.ctx), collection.clone());
-        tokio::spawn(run(Lane { ctx, collection, ack, anchorer }, queue));
+        tokio::spawn(run(Lane { ctx, collection, ack, end }, queue));
         items
     }
 
@@ -172,8 +186,18 @@ struct Lane {
     ctx: Arc<Context>,
     collection: CollectionName,
     ack: Ack,
-    /// None where the network has no ledger: then the local index is the last word.
-    anchorer: Option<Anchorer>,
+    end: End,
+}
+
+/// What brings a pack into effect.
+#[derive(Clone)]
+enum End {
+    /// The local index: the network has no ledger.
+    Local,
+    /// An anchor of the vault's own.
+    Anchored(Anchorer),
+    /// A deposit in the vault of somebody else, who takes it in.
+    Deposited(Arc<Depositor>),
 }
 
 async fn run(lane: Lane, mut queue: mpsc::Receiver<(Item, Answer)>) {
@@ -242,7 +266,12 @@ impl Lane {
         };
         let key_generation = ctx.vault.as_ref().map_or(0, |vault| vault.keys.generation());
         let of = dealing.map(|dealing| (dealing, key_generation));
-        let (packed, slots, coded) = self.pack(items, of).await?;
+        let commit_key = match &self.end {
+            End::Local => None,
+            End::Anchored(_) => ctx.vault.as_ref().map(|vault| vault.keys.commit_key().clone()),
+            End::Deposited(_) => Some(CommitKey::from_bytes(random()?)),
+        };
+        let (packed, slots, coded) = self.pack(items, of, commit_key.clone()).await?;
         let total = ctx.network.code.total();
         // If we crash here or before the commit, nodes hold a pack that nothing names; nobody was told of it.
         let placed = upload(ctx, coded, vec![None; total], room).await?;
@@ -253,8 +282,11 @@ impl Lane {
         if let (Some(shredder), Some(dealing)) = (&shredder, dealing) {
             self.keep_slots(shredder, dealing, slots, &packed).await?;
         }
-        let committed = match &self.anchorer {
-            Some(anchorer) => {
+        let committed = match (&self.end, &commit_key) {
+            (End::Deposited(depositor), Some(key)) => {
+                deposit(ctx, depositor, key, packed, &placed.descriptor).await?
+            }
+            (End::Anchored(anchorer), _) => {
                 let (mut changes, wants) = packed.into_changeset(self.collection.clone(), class);
                 changes.standalone = self.ack == Ack::Stored;
                 let pack = StoredPack { descriptor: placed.descriptor.clone(), changes, wants };
@@ -263,7 +295,7 @@ impl Lane {
                     Ack::Stored | Ack::Staged => self.anchor_later(anchorer, pack).await?,
                 }
             }
-            None => commit_locally(ctx, &self.collection, packed, &placed.descriptor).await?,
+            _ => commit_locally(ctx, &self.collection, packed, &placed.descriptor).await?,
         };
         if let Some(shredder) = shredder {
             self.drop_slots(shredder, versions, &committed);
@@ -338,15 +370,15 @@ impl Lane {
         });
     }
 
-    /// Packs items; under `dealing` are the keyslots of a shreddable collection's versions.
+    /// Packs items, and seals their commit if there is a `key`; under `of` are the keyslots of a shreddable collection's versions.
     async fn pack(
         &self,
         items: Vec<Item>,
         of: Option<(u32, u32)>,
+        key: Option<CommitKey>,
     ) -> Result<(Packed, Vec<NewSlot>, CodedSegment), Error> {
         let segment = SegmentId(random()?);
         let (coder, pool) = (self.ctx.coder(self.ctx.network.code), self.ctx.pool.clone());
-        let key = self.ctx.vault.as_ref().map(|vault| vault.keys.commit_key().clone());
         let (collection, standalone) = (self.collection.clone(), self.ack == Ack::Stored);
         let class = match of {
             Some(_) => CollectionClass::Shreddable,
@@ -399,6 +431,26 @@ impl Packed {
     fn segments(&self) -> impl Iterator<Item = SegmentId> {
         self.0.iter().flat_map(|(change, _)| change.what.segments()).map(|descriptor| descriptor.segment)
     }
+}
+
+/// Brings a pack into the vault of somebody else.
+async fn deposit(
+    ctx: &Context,
+    depositor: &Depositor,
+    key: &CommitKey,
+    packed: Packed,
+    pack: &Descriptor,
+) -> Outcome {
+    let (count, uploads) = (packed.0.len(), packed.0.iter().filter_map(|(_, want)| want.upload));
+    let uploads: Vec<_> = uploads.collect();
+    let mut bodies: Vec<Descriptor> =
+        packed.0.iter().flat_map(|(change, _)| change.what.segments()).cloned().collect();
+    let mut pack = pack.clone();
+    bodies.iter_mut().chain([&mut pack]).for_each(|descriptor| ctx.complete(descriptor));
+    depositor.deposit(ctx, key, bodies, &pack).await?;
+    // If we crash here the upload is taken up again, and found to be deposited.
+    ctx.index.with(move |index| index.forget_uploads(&uploads)).await?;
+    Ok(vec![Ok(()); count])
 }
 
 /// Commits the changes of a pack where no ledger does.
@@ -464,8 +516,16 @@ fn pack_one(
 
 /// Seals a record into the pack: its tail, then its header.
 fn pack_record(pack: &mut Pack, record: NewRecord) -> (VersionEntry, Vec<Descriptor>) {
-    let NewRecord { mut header, dek, tail, segments, mut hashes, salts: [tail_salt, header_salt], .. } =
-        record;
+    let NewRecord {
+        mut header,
+        dek,
+        tail,
+        segments,
+        mut hashes,
+        provenance,
+        salts: [tail_salt, header_salt],
+        ..
+    } = record;
     let version = header.version;
     if let Some((plain, padded)) = tail {
         let offset = pack.append(&dek.frame_key(&version, Stream::Body, &tail_salt), &plain, padded);
@@ -481,7 +541,8 @@ fn pack_record(pack: &mut Pack, record: NewRecord) -> (VersionEntry, Vec<Descrip
     let offset = pack.append(&dek.frame_key(&version, Stream::Header, &header_salt), &plain, plain.len());
     let len = u32::try_from(sealed_len(plain.len() as u64)).unwrap_or(u32::MAX);
     let locator = Locator { segment: pack.segment(), offset, len, salt: header_salt };
-    (VersionEntry { version, created: wall_time(), state: stored(header, dek, locator) }, segments)
+    let state = stored(header, dek, locator);
+    (VersionEntry { version, created: wall_time(), state, provenance }, segments)
 }
 
 fn stored(header: RecordHeader, dek: Dek, locator: Locator) -> VersionState {
@@ -536,7 +597,7 @@ mod tests {
             modified: None,
             content: Hash([7; 32]),
         });
-        VersionEntry { version: id, created: wall_time(), state }
+        VersionEntry { version: id, created: wall_time(), state, provenance: None }
     }
 
     #[tokio::test]

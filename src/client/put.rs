@@ -25,6 +25,7 @@ use crate::crypto::content::ChunkHash;
 use crate::crypto::frame::{Dek, Stream, plain_ranges};
 use crate::crypto::hash::{Context as HashContext, derive_key};
 use crate::crypto::padme::padded_len;
+use crate::message::access::Provenance;
 use crate::message::{Extent, RecordHeader, ShardRef};
 use crate::runtime::wall_time;
 use crate::store::index::{JournaledChunk, UploadId, UploadRow};
@@ -50,14 +51,23 @@ pub(crate) fn check(options: &PutOptions) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts a record; as `version` if it has one already.
+/// What of a new version is given already.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Given {
+    /// Its id.
+    pub(crate) version: Option<VersionId>,
+    /// Who brought it.
+    pub(crate) provenance: Option<Provenance>,
+}
+
+/// Puts a record.
 pub(crate) async fn put(
     ctx: &Arc<Context>,
     packer: &Packer,
     at: &RecordAddress,
     source: Source,
     options: PutOptions,
-    version: Option<VersionId>,
+    given: Given,
 ) -> Result<PutReport, Error> {
     check(&options)?;
     let class = shred::class_of(ctx, &at.collection).await?;
@@ -66,13 +76,13 @@ pub(crate) async fn put(
         Source::Bytes(_) | Source::Reader(_) => None,
     };
     match source::open(source, &ctx.workers).await? {
-        Opened::Small(bytes) => put_small(ctx, packer, at, bytes, options, version).await,
+        Opened::Small(bytes) => put_small(ctx, packer, at, bytes, options, given).await,
         Opened::Sized(sized) => {
             let (id, lock) = match resumable {
                 Some(path) => claim(ctx, file_upload_id(ctx, at, &path, &sized)?)?,
                 None => (UploadId(random()?), None),
             };
-            let mut body = Body::begin(ctx, id, lock, version, class, &options.progress).await?;
+            let mut body = Body::begin(ctx, id, lock, given, class, &options.progress).await?;
             options.progress.expect_bytes(sized.len());
             body.send_sized(&sized).await?;
             let len = sized.len();
@@ -80,7 +90,7 @@ pub(crate) async fn put(
         }
         Opened::Stream(start, reader) => {
             let mut body =
-                Body::begin(ctx, UploadId(random()?), None, version, class, &options.progress).await?;
+                Body::begin(ctx, UploadId(random()?), None, given, class, &options.progress).await?;
             let len = body.send_stream(start, reader).await?;
             body.finish(packer, at, len, options).await
         }
@@ -93,16 +103,17 @@ async fn put_small(
     at: &RecordAddress,
     bytes: Bytes,
     options: PutOptions,
-    version: Option<VersionId>,
+    given: Given,
 ) -> Result<PutReport, Error> {
     let size = bytes.len() as u64;
-    let (version, dek) = (version.map_or_else(new_version, Ok)?, Dek::from_bytes(random()?));
+    let (version, dek) = (given.version.map_or_else(new_version, Ok)?, Dek::from_bytes(random()?));
     let padded = usize::try_from(padded_len(size)).unwrap_or(bytes.len());
     let tail = (size > 0).then_some((bytes, padded));
     let progress = options.progress.clone();
     progress.expect_bytes(size);
     let (condition, ack) = (options.condition, options.ack);
-    let record = NewRecord { tail, ..new_record(at, options, version, dek, size)? };
+    let record =
+        NewRecord { tail, provenance: given.provenance, ..new_record(at, options, version, dek, size)? };
     let placed =
         packer.commit(Item { at: at.clone(), condition, ack, what: ItemKind::Record(record.into()) }).await?;
     progress.add(size);
@@ -128,7 +139,8 @@ fn new_record(
         content: Hash([0; 32]),
     };
     let (salts, segments, hashes) = ([random()?, random()?], Vec::new(), Vec::new());
-    Ok(NewRecord { header, dek, tail: None, segments, hashes, upload: None, salts })
+    let (tail, upload, provenance) = (None, None, None);
+    Ok(NewRecord { header, dek, tail, segments, hashes, upload, provenance, salts })
 }
 
 fn report(
@@ -219,6 +231,7 @@ struct Body {
     sent: Vec<Sent>,
     /// What is left for the pack, and its padded length.
     tail: Option<(Bytes, usize)>,
+    provenance: Option<Provenance>,
     progress: Progress,
 }
 
@@ -238,7 +251,7 @@ impl Body {
         ctx: &Arc<Context>,
         id: UploadId,
         lock: Option<UploadLock>,
-        version: Option<VersionId>,
+        given: Given,
         class: CollectionClass,
         progress: &Progress,
     ) -> Result<Self, Error> {
@@ -247,7 +260,7 @@ impl Body {
             Some(found) => found,
             None => {
                 let row = UploadRow {
-                    version: version.map_or_else(new_version, Ok)?,
+                    version: given.version.map_or_else(new_version, Ok)?,
                     dek: Dek::from_bytes(random()?),
                     begun: wall_time(),
                 };
@@ -274,6 +287,7 @@ impl Body {
             tasks: JoinSet::new(),
             sent: Vec::new(),
             tail: None,
+            provenance: given.provenance,
             progress,
         })
     }
@@ -405,6 +419,7 @@ impl Body {
         record.segments = self.sent.iter().map(|sent| sent.placed.descriptor.clone()).collect();
         record.hashes = self.sent.iter().filter_map(|sent| sent.hash).collect();
         record.tail = self.tail;
+        record.provenance = self.provenance;
         record.upload = Some(self.id);
         let item = Item { at: at.clone(), condition, ack, what: ItemKind::Record(record.into()) };
         let resumed =

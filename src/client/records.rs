@@ -15,7 +15,7 @@ use crate::client::kept;
 use crate::client::members;
 use crate::client::nodes::status;
 use crate::client::packer::{Item, ItemKind, Packer, new_version};
-use crate::client::put;
+use crate::client::put::{self, Given};
 use crate::client::staged;
 use crate::client::sync;
 use crate::client::vault::{self, Vault};
@@ -38,7 +38,7 @@ const MAX_PAGE: usize = 10_000;
 /// How long closing waits for what the next command would take up as well.
 const RESUMABLE_PATIENCE: Duration = Duration::from_millis(500);
 /// How long closing waits for shards that are still on their way.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a client works with.
 #[derive(Debug, Clone)]
@@ -139,6 +139,17 @@ impl Client {
         source: Source,
         options: PutOptions,
     ) -> Result<PutReport, Error> {
+        self.put_given(at, source, options, Given::default()).await
+    }
+
+    /// The same, of a version of which something is given.
+    pub(super) async fn put_given(
+        &self,
+        at: &RecordAddress,
+        source: Source,
+        options: PutOptions,
+        given: Given,
+    ) -> Result<PutReport, Error> {
         if options.ack == Ack::Staged {
             return self.stage(at, source, options).await;
         }
@@ -148,13 +159,13 @@ impl Client {
             Source::File(path) => Some((Source::File(path.clone()), options.clone())),
             Source::Bytes(_) | Source::Reader(_) => None,
         };
-        let mut put = put::put(&self.ctx, &self.packer, at, source, options, None).await;
+        let mut put = put::put(&self.ctx, &self.packer, at, source, options, given).await;
         if let (Err(error), Some((source, options))) = (&put, again)
             && error.kind() == ErrorKind::Changed
         {
             // What was stored of it is given up already; the second attempt is an upload of its own.
             tracing::info!(%at, "the file has changed since its interrupted upload: a new one begins");
-            put = put::put(&self.ctx, &self.packer, at, source, options, None).await;
+            put = put::put(&self.ctx, &self.packer, at, source, options, given).await;
             if let Ok(report) = &mut put {
                 report.restarted = true;
             }
@@ -341,7 +352,8 @@ impl Client {
             }
         }
         let state = VersionState::Stored(stored);
-        self.commit(to, VersionEntry { version: new_version()?, created: wall_time(), state }, segments).await
+        let (version, created) = (new_version()?, wall_time());
+        self.commit(to, VersionEntry { version, created, state, provenance: None }, segments).await
     }
 
     /// Copies a record into another collection, whose segments the ledger keeps apart: its bytes are put again.
@@ -373,7 +385,8 @@ impl Client {
             Remove::Mark => {
                 self.find(at, None).await?;
                 let state = VersionState::Deleted;
-                let marker = VersionEntry { version: new_version()?, created: wall_time(), state };
+                let (version, created) = (new_version()?, wall_time());
+                let marker = VersionEntry { version, created, state, provenance: None };
                 self.commit(at, marker, Vec::new()).await?;
                 if let Err(error) = self.join_scopes(Some(std::slice::from_ref(at))).await {
                     self.ctx.notice(&format!(
@@ -589,11 +602,12 @@ fn info(name: &RecordName, entry: &VersionEntry) -> RecordInfo {
         size,
         content_type,
         modified,
+        provenance: entry.provenance,
     }
 }
 
 /// Waits for what runs in the background, and for what that leaves there: late receipts to be written.
-async fn end_background(ctx: &Context) {
+pub(super) async fn end_background(ctx: &Context) {
     loop {
         let background = ctx.background();
         if background.is_empty() {

@@ -17,8 +17,9 @@ use tokio::sync::mpsc;
 use crate::client::context::{Context, random};
 use crate::client::get::FrameReader;
 use crate::client::packer::{Packer, new_version};
+use crate::client::put::{self, Given};
 use crate::client::vault;
-use crate::client::{Ack, Error, ErrorKind, PutOptions, PutReport, RecordAddress, Source, put, source};
+use crate::client::{Ack, Error, ErrorKind, PutOptions, PutReport, RecordAddress, Source, source};
 use crate::crypto::frame::{Dek, FrameKey, Stream};
 use crate::message::StagedPut;
 use crate::types::VersionId;
@@ -85,7 +86,8 @@ pub(crate) async fn finish(ctx: &Arc<Context>, packer: &Packer) -> Result<u64, E
         let source = Source::Reader(Box::new(frames));
         // It may be the first that the vault ever puts.
         vault::register(ctx, Ack::Anchored).await?;
-        put::put(ctx, packer, &at, source, options, Some(staged.version)).await?;
+        let given = Given { version: Some(staged.version), ..Given::default() };
+        put::put(ctx, packer, &at, source, options, given).await?;
         ctx.index.with(move |index| index.unstage(turn)).await?;
         drop(std::fs::remove_file(&path));
         drop(claimed);

@@ -18,7 +18,7 @@ use crate::ledger::rows;
 use crate::message::anchor::{Anchor, Opening, PackCommit};
 use crate::message::anchor_receipt::CommitmentProof;
 use crate::message::changeset::PLACE_LEN;
-use crate::message::{Action, AnchorReceipt, Changeset, Descriptor, Extent, Policy};
+use crate::message::{Action, AnchorReceipt, Changeset, Descriptor, Extent, Policy, Violation};
 use crate::store::index::{AnchoredCommit, AppliedAnchor, Head};
 use crate::transfer::plan::read_units;
 use crate::types::{CollectionName, CollectionTag, SegmentId, TransactionId};
@@ -192,12 +192,31 @@ pub(crate) async fn read_commit_at(
 ) -> Result<(Changeset, u64, u64), Error> {
     ctx.know_descriptor(pack);
     let (key, place) = read_place(ctx, vault, pack).await?;
+    read_changes(ctx, &key, place, pack).await
+}
+
+/// Reads the commit of a pack that somebody else sealed with a key of its own.
+pub(crate) async fn read_deposit(
+    ctx: &Arc<Context>,
+    key: &CommitKey,
+    pack: &Descriptor,
+) -> Result<Changeset, Error> {
+    let place = read_run(ctx, key, pack, CommitPart::Preamble, (0, PLACE_LEN as u64)).await?;
+    read_changes(ctx, key, place, pack).await.map(|(changes, ..)| changes)
+}
+
+async fn read_changes(
+    ctx: &Arc<Context>,
+    key: &CommitKey,
+    place: Vec<u8>,
+    pack: &Descriptor,
+) -> Result<(Changeset, u64, u64), Error> {
     let place = place.try_into().map_err(|_| wrong_commit(pack))?;
     let (offset, len) = Changeset::decode_place(place);
     if offset.checked_add(len).is_none_or(|end| end > pack.len) || len == 0 {
-        return Err(wrong_commit(pack));
+        return Err(wrong_commit(pack).caused_by(Violation::OutOfBounds));
     }
-    let plain = read_run(ctx, &key, pack, CommitPart::Changes, (offset, len)).await?;
+    let plain = read_run(ctx, key, pack, CommitPart::Changes, (offset, len)).await?;
     let changes = Changeset::decode(&plain).map_err(|violation| wrong_commit(pack).caused_by(violation))?;
     Ok((changes, offset, len))
 }

@@ -112,6 +112,12 @@ impl CommitKey {
         Self(bytes)
     }
 
+    /// The key's bytes: a secret.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The key of a part of the commit in a segment. A segment's id is random and has one commit at most, so each key
     /// serves one run.
     #[must_use]

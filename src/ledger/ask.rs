@@ -12,8 +12,8 @@ use crate::ledger::query;
 use crate::ledger::read::{Entry, Read, ReadError};
 use crate::ledger::recovery::{GUARDIANS, KEY_GENERATIONS, RecoveryState, recoveries};
 use crate::ledger::rows::{
-    ACCESS, Access, COUNTERS, Emergency, GENERATIONS, GrantRow, Head, Missing, Node, OpeningRow, SEGMENTS,
-    Segment, Static, VAULTS, Vault,
+    ACCESS, Access, COUNTERS, DepositRow, Emergency, GENERATIONS, GrantRow, Head, Missing, Node, OpeningRow,
+    SEGMENTS, Segment, Static, VAULTS, Vault,
 };
 use crate::ledger::snapshot::{self, Offer, Taking};
 use crate::message::Violation;
@@ -153,6 +153,13 @@ pub enum Question {
         vault: VaultId,
         /// The scope.
         scope: ScopeTag,
+    },
+    /// The deposits that wait in a vault, by their transactions, after one.
+    Deposits {
+        /// The vault.
+        vault: VaultId,
+        /// The last one known.
+        after: Option<TransactionId>,
     },
     /// The block in which an erasure of several versions was carried out.
     Erasure {
@@ -315,6 +322,8 @@ pub enum Answer {
     Grants(Vec<GrantRow>),
     /// A generation; 0 of a scope that was never bumped.
     Generation(u32),
+    /// Deposits by their transactions.
+    Deposits(Vec<(TransactionId, DepositRow)>),
     /// The block of an erasure; none if it was not carried out.
     Erasure(Option<Height>),
     /// For each segment that was asked for, its descriptor; none where the vault has no such segment.
@@ -365,6 +374,9 @@ pub fn answer(state: &impl Read, question: &Question) -> Result<Option<Answer>, 
         }
         Question::Generation { vault, scope } => {
             Answer::Generation(GENERATIONS.get(state, &(*vault, *scope))?.unwrap_or(0))
+        }
+        Question::Deposits { vault, after } => {
+            Answer::Deposits(query::deposits(state, vault, after.as_ref(), MAX_ANSWER_ROWS)?)
         }
         Question::Segments { vault, segments } => {
             let rows = segments.iter().map(|segment| SEGMENTS.get(state, &(*vault, *segment)));

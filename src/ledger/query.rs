@@ -3,9 +3,9 @@
 use crate::ledger::log;
 use crate::ledger::read::{Read, ReadError};
 use crate::ledger::rows::{
-    AUTHORS, BATCHES, Batch, ERASED, ERASURES, GRANTEES, GRANTS, GrantRow, Grantee, HEADS, Head, LAST_LEAVES,
-    NODE_NUMBERS, NODES, Node, PLACES, ROSTER_CHANGES, ROSTERS, SEGMENTS, STATICS, Segment, Static, TIP,
-    VAULTS, WITHDRAWN, WRITERS,
+    AUTHORS, BATCHES, Batch, DEPOSITS, DepositRow, ERASED, ERASURES, GRANTEES, GRANTS, GrantRow, Grantee,
+    HEADS, Head, LAST_LEAVES, NODE_NUMBERS, NODES, Node, PLACES, ROSTER_CHANGES, ROSTERS, SEGMENTS, STATICS,
+    Segment, Static, TIP, VAULTS, WITHDRAWN, WRITERS,
 };
 use crate::ledger::rules::turns;
 use crate::message::access::TaggedVersion;
@@ -130,6 +130,22 @@ pub fn batches(
     let rows = BATCHES.scan(state, vault, after.as_deref(), limit)?;
     let number = |key: &[u8]| key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes));
     Ok(rows.into_iter().filter_map(|(key, row)| Some((number(&key)?, row))).collect())
+}
+
+/// The deposits that wait in a vault, after the one given.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn deposits(
+    state: &impl Read,
+    vault: &VaultId,
+    after: Option<&TransactionId>,
+    limit: usize,
+) -> Result<Vec<(TransactionId, DepositRow)>, ReadError> {
+    let after = after.map(|deposit| DEPOSITS.key(&(*vault, *deposit)));
+    let rows = DEPOSITS.scan(state, vault, after.as_deref(), limit)?;
+    let id = |key: &[u8]| key.last_chunk().copied().map(TransactionId);
+    Ok(rows.into_iter().filter_map(|(key, row)| Some((id(&key)?, row))).collect())
 }
 
 /// The grants of a vault by their id, after the one given, also those that were revoked.

@@ -4,17 +4,17 @@ pub use crate::ledger::emergency::{Clinician, Emergency, EmergencyState, Opening
 pub use crate::ledger::standing::{Fault, Late, Missed, Presence, Standing, Turns};
 use crate::ledger::tables::Table;
 use crate::message::Violation;
-use crate::message::access::{EntryBatch, Grant, LogHead};
+use crate::message::access::{DepositPack, EntryBatch, Grant, LogHead};
 use crate::message::anchor::{AnchoredShard, NodeNumber};
 use crate::message::block::Header;
 use crate::message::canonical::{Canonical, read_bytes, read_list, write_bytes, write_list};
 use crate::message::genesis::{Admission, Genesis, Params};
 use crate::message::member::{Member, Roster};
 use crate::message::transaction::NodeEntry;
-use crate::types::limits::{MAX_COMMITTEE, MAX_SHARDS};
+use crate::types::limits::{MAX_ANCHOR_SEGMENTS, MAX_COMMITTEE, MAX_SHARDS};
 use crate::types::{
     BatchId, BlockId, Code, CollectionTag, GrantId, Hash, Height, LogHash, NetworkId, NodeInfo, PublicKey,
-    RecordTag, ScopeTag, SegmentId, TransactionId, VaultId, VersionId,
+    RecordTag, ScopeTag, SegmentId, Timestamp, TransactionId, VaultId, VersionId,
 };
 
 // Beside the state.
@@ -104,6 +104,9 @@ pub const EMERGENCY_OPENINGS: Table<(TransactionId, Hash), OpeningRow> =
 pub const EMERGENCY_DUE: Table<(u64, (VaultId, TransactionId)), Present> = Table::new(0x4a, "emergency due");
 /// Emergencies of a clinician that are under way, of all vaults.
 pub const EMERGENCY_CLINICIANS: Table<PublicKey, u32> = Table::new(0x4b, "emergency clinician");
+
+/// Deposits that wait for the vault's owner, by their transaction.
+pub const DEPOSITS: Table<(VaultId, TransactionId), DepositRow> = Table::new(0x54, "deposit");
 
 /// Erasures of several versions by their hash, and when they were carried out.
 pub const ERASURES: Table<(VaultId, Hash), Height> = Table::new(0x40, "erasure");
@@ -332,6 +335,8 @@ rows! {
         grants: u32,
         /// Batches of entries so far.
         batches: u64,
+        /// Deposits that wait.
+        deposits: u32,
     }
 
     /// A vault's PRF key in the static nodes' care.
@@ -358,6 +363,8 @@ rows! {
         height: Height,
         /// When it was revoked, if it was.
         revoked: Option<Height>,
+        /// Ciphertext bytes that were brought under it.
+        brought: u64,
     }
 
     /// Whose grant a key is for.
@@ -386,6 +393,41 @@ rows! {
         voters_changed: Height,
         /// What came in without a sponsor, in vaults and nodes.
         open: Usage,
+    }
+}
+
+/// A deposit that waits for the vault's owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DepositRow {
+    /// Under which grant it came.
+    pub grant: GrantId,
+    /// In which block.
+    pub height: Height,
+    /// At that block's time.
+    pub time: Timestamp,
+    /// The pack that says what it is; none of one that brought segments for a later one.
+    pub pack: Option<DepositPack>,
+    /// All of its segments.
+    pub segments: Vec<SegmentId>,
+}
+
+impl Canonical for DepositRow {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.grant.write(to);
+        self.height.write(to);
+        self.time.write(to);
+        self.pack.write(to);
+        write_list(&self.segments, to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        Ok(Self {
+            grant: Canonical::read(from)?,
+            height: Canonical::read(from)?,
+            time: Canonical::read(from)?,
+            pack: Canonical::read(from)?,
+            segments: read_list(from, MAX_ANCHOR_SEGMENTS)?,
+        })
     }
 }
 

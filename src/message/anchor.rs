@@ -194,6 +194,9 @@ impl Canonical for Anchor {
             released: read_list(from, MAX_ANCHOR_RELEASES)?,
             commits: read_list(from, MAX_ANCHOR_COMMITS)?,
         };
+        if found.collection == CollectionTag::INBOX {
+            return Err(Violation::OutOfBounds);
+        }
         let is_ordered = found.segments.is_sorted_by(|one, next| one.segment < next.segment)
             && found.released.is_sorted_by(|one, next| one < next);
         if is_ordered { Ok(found) } else { Err(Violation::Malformed) }

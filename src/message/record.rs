@@ -6,10 +6,11 @@ use prost::Message as _;
 use zeroize::Zeroizing;
 
 use crate::crypto::frame::{Dek, DekCommit};
+use crate::message::access::Provenance;
 use crate::message::generated as wire_format;
 use crate::message::{Opening, SlottedVersion, Violation, wire};
 use crate::types::limits::{FRAME_LEN, MAX_CACHED_EXTENTS, MAX_METADATA_LEN, MAX_SEGMENT_LEN, TAG_LEN};
-use crate::types::{Hash, Locator, RecordName, SegmentId, Timestamp, VersionId};
+use crate::types::{GrantId, Hash, Locator, RecordName, SegmentId, Timestamp, TransactionId, VersionId};
 
 /// Headers are padded to this, so that their length tells little of a name.
 const HEADER_ALIGN: usize = 64;
@@ -57,6 +58,8 @@ pub struct VersionEntry {
     pub created: Timestamp,
     /// What it is: data or a deletion marker.
     pub state: VersionState,
+    /// Who brought it, if its owner did not put it. A deletion marker has none.
+    pub provenance: Option<Provenance>,
 }
 
 /// Whether a version has content.
@@ -247,6 +250,9 @@ impl VersionEntry {
         };
         row.version = self.version.0.to_vec();
         row.created_micros = self.created.unix_micros();
+        if let Some(Provenance { grant, deposit }) = &self.provenance {
+            (row.grant, row.deposit) = (grant.0.to_vec(), deposit.0.to_vec());
+        }
         let bytes = Zeroizing::new(row.encode_to_vec());
         drop(Zeroizing::new(row.dek));
         bytes
@@ -266,14 +272,23 @@ impl VersionEntry {
             found.created_micros = 0;
             let marker = wire_format::VersionEntry { deleted: true, ..Default::default() };
             let state = (found == marker).then_some(VersionState::Deleted).ok_or(Violation::Malformed)?;
-            return Ok(Self { version, created, state });
+            return Ok(Self { version, created, state, provenance: None });
         }
+        let provenance = decode_provenance(&found)?;
         let state = match found.dealing {
             Some(dealing) => VersionState::Slotted(SlottedVersion::decode(found, dealing)?),
             None => VersionState::Stored(StoredVersion::decode(found)?),
         };
-        Ok(Self { version, created, state })
+        Ok(Self { version, created, state, provenance })
     }
+}
+
+fn decode_provenance(found: &wire_format::VersionEntry) -> Result<Option<Provenance>, Violation> {
+    if found.grant.is_empty() && found.deposit.is_empty() {
+        return Ok(None);
+    }
+    let (grant, deposit) = (GrantId(wire::array(&found.grant)?), TransactionId(wire::array(&found.deposit)?));
+    Ok(Some(Provenance { grant, deposit }))
 }
 
 impl StoredVersion {

@@ -203,6 +203,16 @@ rejections! {
     AlreadyWithdrawn = 81, "the version was withdrawn already";
     /// The vault was erased: nothing comes into it any more.
     VaultErased = 108, "the vault was erased";
+    /// The author's key is not the one that the grant is for.
+    NotTheGrantee = 110, "the grant is for another key";
+    /// The grant lets nothing be brought.
+    NoRightToAppend = 111, "the grant lets nothing be brought into the vault";
+    /// With this more than the `limit` of ciphertext bytes would have been brought under the grant.
+    OverAppendBytes(limit: u64) = 112, "the grant lets {limit} bytes be brought in all";
+    /// As many deposits wait in the vault as may.
+    TooManyDeposits = 113, "as many deposits wait in the vault as may: its owner is to take them in";
+    /// The vault has no such deposit, or its owner was done with it before.
+    NoSuchDeposit = 114, "no such deposit waits in the vault";
     /// The vault has more segments than its erasure frees: release them before.
     SegmentsLeft(have: u64) = 109, "the vault has {have} segments still: release them before";
     /// The vault's set of guardians is, or the next one has the number `expected`.

@@ -6,8 +6,8 @@ use crate::crypto::hash::{Context, derive_key};
 use crate::crypto::sign::{self, Domain, KeyPair};
 use crate::message::Violation;
 use crate::message::access::{
-    EmergencyApproval, EmergencyOpening, EmergencyRequest, EntryBatch, Erasure, ErasureClaim, Grant, HandOff,
-    KeySharing, LogHead, RecoveryAction, TaggedVersion, TakeShares,
+    Deposit, EmergencyApproval, EmergencyOpening, EmergencyRequest, EntryBatch, Erasure, ErasureClaim, Grant,
+    HandOff, KeySharing, LogHead, RecoveryAction, SettleDeposits, TaggedVersion, TakeShares,
 };
 use crate::message::anchor::{Anchor, NodeNumber};
 use crate::message::canonical::{Canonical, read_bytes, read_label, take, write_bytes};
@@ -177,6 +177,10 @@ pub enum Action {
         /// The package.
         package: Hash,
     },
+    /// A grantee brings segments into a vault.
+    Deposit(Deposit),
+    /// The owner is done with deposits.
+    SettleDeposits(SettleDeposits),
 }
 
 /// What a transaction's nonce counts. Anchors of different collections do not wait for each other, and two devices of one
@@ -454,6 +458,8 @@ impl Canonical for Action {
             Self::HandOff(handoff) => handoff.write(to),
             Self::TakeShares(taken) => taken.write(to),
             Self::RejectHandoff { package } => package.write(to),
+            Self::Deposit(deposit) => deposit.write(to),
+            Self::SettleDeposits(settled) => settled.write(to),
         }
     }
 
@@ -509,6 +515,8 @@ impl Canonical for Action {
             80 => Self::HandOff(Canonical::read(from)?),
             81 => Self::TakeShares(Canonical::read(from)?),
             82 => Self::RejectHandoff { package: Canonical::read(from)? },
+            64 => Self::Deposit(Canonical::read(from)?),
+            65 => Self::SettleDeposits(Canonical::read(from)?),
             _ => return Err(Violation::Malformed),
         })
     }
@@ -565,6 +573,8 @@ impl Action {
             Self::HandOff(_) => 80,
             Self::TakeShares(_) => 81,
             Self::RejectHandoff { .. } => 82,
+            Self::Deposit(_) => 64,
+            Self::SettleDeposits(_) => 65,
         }
     }
 }

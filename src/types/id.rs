@@ -102,6 +102,12 @@ hex_id!(
     CollectionTag,
     "collection tag"
 );
+
+impl CollectionTag {
+    /// Stands for the segments of deposits that no collection has yet; no collection has this tag.
+    pub const INBOX: Self = Self([0; 32]);
+}
+
 hex_id!(
     /// A transaction: domain-separated BLAKE3 of its signed bytes. A collection's head is one of these.
     TransactionId,

@@ -282,6 +282,15 @@ pub const MAX_ACCESS_NOTES_LEN: usize = 16 << 20;
 /// Grants of one vault that are not revoked: a row of the state each, also when they have expired.
 pub const MAX_VAULT_GRANTS: u32 = 4_096;
 
+/// Deposits that wait in a vault for its owner: a row of the state each, of up to 8 KiB.
+pub const MAX_VAULT_DEPOSITS: u32 = 1_024;
+
+/// Deposits that an owner settles with one transaction.
+pub const MAX_SETTLED_DEPOSITS: usize = 256;
+
+/// Bytes of the sealed key of a deposit's commit: 32, and what sealing adds.
+pub const MAX_DEPOSIT_KEY_LEN: usize = 1_280;
+
 /// Entries of one batch: with three slots each a package of 3 MiB, which a static node unpacks in a tenth of a second.
 pub const MAX_BATCH_ENTRIES: usize = 4_096;
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::user::{Ran, User, content};
 
 /// The owner's devnet, as somebody else uses it.
-fn other(owner: &User) -> User {
+pub(crate) fn other(owner: &User) -> User {
     let user = User::new();
     let network = std::fs::read(owner.path("home/devnet/network.toml")).unwrap();
     user.write("home/network.toml", &network);
@@ -13,7 +13,7 @@ fn other(owner: &User) -> User {
     user
 }
 
-fn rows(ran: &Ran) -> Vec<Value> {
+pub(crate) fn rows(ran: &Ran) -> Vec<Value> {
     ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test is a shell: it touches files and starts programs")]
 
 mod access;
+mod deposit;
 mod emergency;
 mod erase;
 mod faults;

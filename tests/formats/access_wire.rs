@@ -16,8 +16,8 @@ use xvault::message::access::open::{
 use xvault::message::access::own_slots::{OwnSlot, OwnSlots};
 use xvault::message::access::{
     AccessNotes, BodyScope, DeletionReceipt, Denial, DepositKind, EmergencyCard, EmergencyPolicy, Erasure,
-    Grant, GrantBody, GrantedScope, KeyPackage, ListLine, NotedGrant, NotedScope, Rights, RoleCertificate,
-    SealedCard, TaggedVersion,
+    Grant, GrantBody, GrantedScope, Inbox, KeyPackage, ListLine, NotedGrant, NotedScope, Rights,
+    RoleCertificate, SealedCard, TaggedVersion,
 };
 use xvault::message::{Canonical, Violation};
 use xvault::types::*;
@@ -120,7 +120,7 @@ fn keys() -> AccessKeys {
     Seed::from_entropy([1; 32]).vault(0, 0).access()
 }
 
-fn body() -> GrantBody {
+pub(crate) fn body() -> GrantBody {
     let path: ScopePath = "label:knee".parse().unwrap();
     let key = keys().scope_key(&path, 2);
     let days = DayRange::new(Day(9_000), Day(9_100)).unwrap();
@@ -137,8 +137,16 @@ fn body() -> GrantBody {
         dealing: 0,
         key: *PrfKey::from_wide(&[7; 64]).public().as_bytes(),
         scopes: vec![scope],
+        inbox: None,
         note: "for the operation".into(),
     }
+}
+
+/// The body of a grant that lets records be brought and nothing be read.
+pub(crate) fn append_body() -> GrantBody {
+    let inbox =
+        Inbox { key: keys().inbox().public().clone(), scopes: vec!["in:reports".into(), "name:a".into()] };
+    GrantBody { scopes: vec![], inbox: Some(inbox), ..body() }
 }
 
 fn notes() -> AccessNotes {
@@ -445,9 +453,8 @@ fn policy(delay: u32) -> EmergencyPolicy {
     }
 }
 
-#[test]
-fn what_a_body_is_sealed_for_is_the_whole_grant_but_its_own_hash() {
-    let grant = Grant {
+pub(crate) fn grant() -> Grant {
+    Grant {
         vault: VAULT,
         grant: GrantId([1; 16]),
         grantee: pair(1).public(),
@@ -456,9 +463,15 @@ fn what_a_body_is_sealed_for_is_the_whole_grant_but_its_own_hash() {
         not_before: Timestamp::from_unix_millis(1),
         expires: Timestamp::from_unix_millis(2),
         quota: None,
+        append_bytes: None,
         body: body_hash(b"body"),
         emergency: None,
-    };
+    }
+}
+
+#[test]
+fn what_a_body_is_sealed_for_is_the_whole_grant_but_its_own_hash() {
+    let grant = grant();
     let context = GrantBody::context(&grant);
     assert_eq!(GrantBody::context(&Grant { body: Hash([9; 32]), ..grant.clone() }), context);
     let others = [
@@ -468,6 +481,7 @@ fn what_a_body_is_sealed_for_is_the_whole_grant_but_its_own_hash() {
         Grant { rights: Rights::LIST, ..grant.clone() },
         Grant { expires: Timestamp::from_unix_millis(3), ..grant.clone() },
         Grant { quota: Some(1), ..grant.clone() },
+        Grant { append_bytes: Some(1), ..grant.clone() },
         Grant { emergency: Some(policy(1)), ..grant.clone() },
     ];
     assert!(others.iter().all(|other| GrantBody::context(other) != context));

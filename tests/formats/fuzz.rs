@@ -217,7 +217,7 @@ fn entry(n: u8) -> VersionEntry {
         modified: None,
         content: Hash([6; 32]),
     });
-    VersionEntry { version: VersionId([n; 16]), created: Timestamp::ZERO, state }
+    VersionEntry { version: VersionId([n; 16]), created: Timestamp::ZERO, state, provenance: None }
 }
 
 /// All that an index holds, read in every way there is.

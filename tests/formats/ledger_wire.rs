@@ -184,6 +184,9 @@ fn actions() -> Vec<(&'static str, Action)> {
         ("hand_off", Action::HandOff(crate::handoff_wire::hand_off())),
         ("take_shares", Action::TakeShares(crate::handoff_wire::take_shares())),
         ("reject_handoff", Action::RejectHandoff { package: Hash([7; 32]) }),
+        ("append_grant", append_grant()),
+        ("deposit", Action::Deposit(crate::deposit_wire::deposit())),
+        ("settle_deposits", Action::SettleDeposits(crate::deposit_wire::settled())),
         ("refresh_shares", governance(Change::RefreshShares { every: Some(86_400) }, None)),
     ]
 }
@@ -296,9 +299,14 @@ fn grant() -> Grant {
         not_before: Timestamp::from_unix_millis(1_000),
         expires: Timestamp::from_unix_millis(2_000),
         quota: Some(50),
+        append_bytes: None,
         body: Hash([9; 32]),
         emergency: None,
     }
+}
+
+fn append_grant() -> Action {
+    Action::Grant(Grant { rights: Rights::APPEND, append_bytes: Some(5_000), ..grant() })
 }
 
 fn emergency_policy() -> EmergencyPolicy {
@@ -688,14 +696,14 @@ fn questions_and_answers_have_one_encoding() {
         len: segment.len,
         shards: segment.shards,
     };
-    let grant_row = |revoked| GrantRow { grant: grant(), height: Height(7), revoked };
+    let grant_row = |revoked| GrantRow { grant: grant(), height: Height(7), revoked, brought: 6 };
     let block = FinalBlock { block: blocks()[0].encode(), certificate: certificate().encode() };
     canonical(&[
         Answer::Tip { header: Box::new(header()), note: "note".into(), waiting: 3 },
         Answer::Blocks(vec![block]),
         Answer::Nonce(4),
         Answer::Access(None),
-        Answer::Access(Some(Access { sharing, grants: 8, batches: 9 })),
+        Answer::Access(Some(Access { sharing, grants: 8, batches: 9, deposits: 10 })),
         Answer::Grants(vec![grant_row(None), grant_row(Some(Height(8)))]),
         Answer::Generation(3),
         Answer::Erasure(Some(Height(4))),

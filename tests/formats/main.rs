@@ -6,6 +6,7 @@
 )]
 
 mod access_wire;
+mod deposit_wire;
 mod fuzz;
 mod handoff_wire;
 mod ledger_wire;

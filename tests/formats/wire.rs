@@ -10,7 +10,7 @@ use std::fmt::Debug;
 use crate::random::{Random, fuzz};
 use xvault::crypto::frame::{Dek, DekCommit};
 use xvault::crypto::sign::KeyPair;
-use xvault::message::access::ReleaseReceipt;
+use xvault::message::access::{Provenance, ReleaseReceipt};
 use xvault::message::changeset::{RecordChange, What};
 use xvault::message::*;
 use xvault::types::*;
@@ -84,7 +84,8 @@ fn stored() -> VersionEntry {
         modified: Some(Timestamp::from_unix_millis(5)),
         content: Hash(random.array()),
     });
-    VersionEntry { version: VersionId(random.array()), created: Timestamp::from_unix_millis(9), state }
+    let (version, created) = (VersionId(random.array()), Timestamp::from_unix_millis(9));
+    VersionEntry { version, created, state, provenance: None }
 }
 
 /// The same, of a shreddable collection.
@@ -93,6 +94,12 @@ fn slotted() -> VersionEntry {
     let entry = self::stored();
     let state = VersionState::Slotted(SlottedVersion::of(stored, entry.version, (0, 0)));
     VersionEntry { state, ..entry }
+}
+
+/// The same, brought by somebody else.
+fn brought() -> VersionEntry {
+    let provenance = Some(Provenance { grant: GrantId([8; 16]), deposit: TransactionId([9; 32]) });
+    VersionEntry { provenance, ..stored() }
 }
 
 fn deleted() -> VersionEntry {
@@ -246,9 +253,14 @@ fn record_headers() {
 
 #[test]
 fn version_entries() {
-    fuzz(&[stored(), slotted(), deleted()], |entry| entry.encode().to_vec(), VersionEntry::decode);
+    fuzz(&[stored(), slotted(), brought(), deleted()], |entry| entry.encode().to_vec(), VersionEntry::decode);
     truncate(&stored().encode(), VersionEntry::decode);
     truncate(&slotted().encode(), VersionEntry::decode);
+    assert_ne!(brought().encode(), stored().encode());
+    // A marker of a removal was brought by nobody, and half of a provenance is none.
+    let marker = VersionEntry { state: VersionState::Deleted, ..brought() };
+    assert_eq!(VersionEntry::decode(&marker.encode()), Err(Violation::Malformed));
+    assert!(VersionEntry::decode(&[&stored().encode()[..], &[0x82, 1, 16], &[8; 16]].concat()).is_err());
     // What is in a keyslot is not beside it.
     let VersionState::Slotted(version) = slotted().state else { unreachable!() };
     let VersionState::Stored(whole) = stored().state else { unreachable!() };

@@ -79,6 +79,7 @@ pub(crate) fn terms(scopes: &[&str]) -> GrantTerms {
         expires: later(3_600),
         days: every_day(),
         quota: None,
+        append_bytes: None,
         note: "for the knee".to_owned(),
     }
 }

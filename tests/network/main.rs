@@ -11,6 +11,7 @@ mod access;
 mod anchors;
 mod behind;
 mod client;
+mod deposits;
 mod emergency;
 mod erasure;
 mod follower;

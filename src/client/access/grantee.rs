@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::client::access::deposit::{Depositor, require_wanted};
 use crate::client::access::desk::Desks;
 use crate::client::access::emergency::{CLOSED_HINT, HeldCard};
 use crate::client::access::gathering::{Gathering, Opened, Unopened};
@@ -17,8 +18,14 @@ use crate::client::context::{Context, random};
 use crate::client::get::read_header;
 use crate::client::ledger::{LedgerClient, wrong_answer};
 use crate::client::members;
+use crate::client::packer::Packer;
+use crate::client::put::{self, Given};
+use crate::client::records::{CLOSE_PATIENCE, end_background, not_own};
 use crate::client::vault::Vault;
-use crate::client::{ClientConfig, Download, Error, ErrorKind, GetOptions, RecordAddress, RecordInfo};
+use crate::client::{
+    Ack, ClientConfig, Download, Error, ErrorKind, GetOptions, PutOptions, PutReport, RecordAddress,
+    RecordInfo, Source,
+};
 use crate::crypto::access::{
     Commitments, DayKey, Kek, LineOf, PrfOutput, Purpose, SealKey, SealedLine, SlotContent,
 };
@@ -72,6 +79,8 @@ pub struct Shared {
     emergency: Option<TransactionId>,
     row: GrantRow,
     body: GrantBody,
+    /// Brings records, where the grant lets that be done.
+    packer: Option<Packer>,
 }
 
 /// Makes a key package to give to an owner: keys that serve for one grant.
@@ -149,9 +158,60 @@ impl Shared {
                 .with_hint("give the package to the vault's owner, who grants with `xvault grant`")
         })?;
         let body = fetch_body(&desks, &row, &seal).await?;
-        let ctx = open_context(&config, &key, row.grant.vault).await?;
+        let ctx = open_context(&config, &key, row.grant.vault, &ledger).await?;
         let vault = Vault::new(ledger, config.keys);
-        Ok(Self { ctx, desks, vault, signer, emergency, row, body })
+        let packer = body.inbox.as_ref().map(|inbox| {
+            let to = (row.grant.vault, row.grant.grant);
+            let depositor = Depositor::new(Arc::clone(&vault), key, to, inbox);
+            Packer::of_depositor(Arc::clone(&ctx), depositor)
+        });
+        Ok(Self { ctx, desks, vault, signer, emergency, row, body, packer })
+    }
+
+    /// Brings a record into the vault: it is final on the ledger when this returns, and the owner takes it in from there. It
+    /// cannot be read back under a right to append alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] if the grant does not let this record be brought, or no more; and those of a put.
+    ///
+    /// # Cancel safety
+    /// Dropped, the record may or may not have been brought.
+    pub async fn put(
+        &self,
+        at: &RecordAddress,
+        source: Source,
+        options: PutOptions,
+    ) -> Result<PutReport, Error> {
+        let (Some(packer), Some(inbox)) = (&self.packer, &self.body.inbox) else {
+            return Err(Error::new(ErrorKind::Refused, "the grant lets nothing be brought into the vault")
+                .with_hint("ask its owner for one with `xvault grant --append`"));
+        };
+        not_own(&at.collection)?;
+        require_wanted(inbox, at, &options)?;
+        let options = PutOptions { ack: Ack::Anchored, ..options };
+        put::put(&self.ctx, packer, at, source, options, Given::default()).await
+    }
+
+    /// Which records the grant lets be brought: those of any of these expressions.
+    #[must_use]
+    pub fn appendable(&self) -> &[String] {
+        self.body.inbox.as_ref().map_or(&[], |inbox| &inbox.scopes)
+    }
+
+    /// Has calls be told of what matters and is no error. The first `notice` stays.
+    pub fn on_notice(&self, notice: impl Fn(&str) + Send + Sync + 'static) {
+        self.ctx.on_notice(notice);
+    }
+
+    /// Waits, within bounds, for shards that are still on their way.
+    pub async fn close(self) {
+        let Self { ctx, packer, .. } = self;
+        drop(packer);
+        let finish = async {
+            end_background(&ctx).await;
+            ctx.peers.close().await;
+        };
+        drop(tokio::time::timeout(CLOSE_PATIENCE, finish).await);
     }
 
     /// The grant as the ledger has it.
@@ -301,6 +361,7 @@ impl Shared {
             size: stored.size,
             content_type: stored.content_type.clone(),
             modified: stored.modified,
+            provenance: None,
         };
         Ok((info, stored))
     }
@@ -616,12 +677,17 @@ pub(in crate::client) async fn open_index(config: &ClientConfig) -> Result<Share
 }
 
 /// What reads the vault's shards with the grant's key.
-async fn open_context(config: &ClientConfig, key: &KeyPair, vault: VaultId) -> Result<Arc<Context>, Error> {
+async fn open_context(
+    config: &ClientConfig,
+    key: &KeyPair,
+    vault: VaultId,
+    ledger: &LedgerClient,
+) -> Result<Arc<Context>, Error> {
     let index = open_index(config).await?;
     let peers = Peers::new(&config.network, key);
     let (home, network) = (config.home.clone(), config.network.clone());
-    let ctx = Arc::new(Context::new(home, network, vault, peers, index, None));
-    Ok(ctx)
+    let ctx = Context::new(home, network, vault, peers, index, None);
+    Ok(Arc::new(ctx.of_guest(ledger.clone())))
 }
 
 /// What a grantee noted of a grant that it accepted.

@@ -26,7 +26,7 @@ use crate::message::access::desk::{DeskRequest, LogEntry, body_hash};
 use crate::message::access::notes::{MAX_NOTED_GRANTS, put_scope};
 use crate::message::access::package::commitments_hash;
 use crate::message::access::{
-    AccessNotes, BodyScope, DepositKind, EmergencyPolicy, Grant, GrantBody, GrantedScope, KeyPackage,
+    AccessNotes, BodyScope, DepositKind, EmergencyPolicy, Grant, GrantBody, GrantedScope, Inbox, KeyPackage,
     NotedGrant, NotedScope, Rights,
 };
 use crate::message::{
@@ -53,6 +53,8 @@ pub struct GrantTerms {
     pub days: DayRange,
     /// Records that may be opened in a day; none for as many as one likes.
     pub quota: Option<u32>,
+    /// Ciphertext bytes that may be brought in all, with the right to append.
+    pub append_bytes: Option<u64>,
     /// What the owner says of it, for the grantee.
     pub note: String,
 }
@@ -68,6 +70,8 @@ pub struct GrantReport {
     pub brought: usize,
     /// Records that its scopes have now, counted for each scope.
     pub covered: usize,
+    /// Whether anything may be seen or read.
+    pub reads: bool,
 }
 
 /// How a revocation went.
@@ -373,13 +377,22 @@ impl Owner<'_> {
             let message = format!("a note has at most {MAX_NOTE_LEN} bytes and no control characters");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
+        let appends = terms.rights.include(Rights::APPEND);
+        if appends != terms.append_bytes.is_some_and(|bytes| bytes > 0) || (appends && emergency.is_some()) {
+            let message = "a right to append has a bound of bytes, and is none of emergencies";
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
         let scopes = terms.scopes.iter().map(|(path, scope)| noted_scope(path, scope));
         let scopes = scopes.collect::<Result<Vec<_>, _>>()?;
         let access = self.shared().await?;
-        for (path, _) in &terms.scopes {
-            self.learn_slots(path).await?;
+        // Who only brings records has no use for slots of those that are there, and gets no key.
+        let reads = terms.rights.include(Rights::READ) || terms.rights.include(Rights::LIST);
+        if reads {
+            for (path, _) in &terms.scopes {
+                self.learn_slots(path).await?;
+            }
+            self.withdraw(None).await?;
         }
-        self.withdraw(None).await?;
         let (mut brought, mut covered) = (0, 0);
         let mut granted = Vec::new();
         let mut bodies = Vec::new();
@@ -387,12 +400,15 @@ impl Owner<'_> {
         for (path, scope) in &terms.scopes {
             let tag = keys.scope_tag(path);
             let generation = self.generation(tag).await?;
+            granted.push(GrantedScope { scope: tag, first: generation, last: generation });
+            if !reads {
+                continue;
+            }
             let found = self.bring(&access, path, scope, None).await?;
             (brought, covered) = (brought + found.new, covered + found.covered);
             let key = keys.scope_key(path, generation);
             let days = key.cover(terms.days);
             bodies.push(BodyScope { path: path.clone(), scope: tag, generation, list: key.list_key(), days });
-            granted.push(GrantedScope { scope: tag, first: generation, last: generation });
         }
         granted.sort_by_key(|scope| scope.scope);
         granted.dedup_by_key(|scope| scope.scope);
@@ -405,6 +421,7 @@ impl Owner<'_> {
             not_before: terms.not_before,
             expires: terms.expires,
             quota: terms.quota,
+            append_bytes: terms.append_bytes,
             body: Hash([0; 32]),
             emergency,
         };
@@ -414,6 +431,10 @@ impl Owner<'_> {
             dealing: access.sharing.dealing,
             key: *keys.prf_key(access.sharing.dealing).public().as_bytes(),
             scopes: bodies,
+            inbox: appends.then(|| Inbox {
+                key: keys.inbox().public().clone(),
+                scopes: scopes.iter().map(|scope| scope.meaning.clone()).collect(),
+            }),
             note: terms.note.clone(),
         };
         let plain = zeroize::Zeroizing::new(body.encode());
@@ -429,12 +450,13 @@ impl Owner<'_> {
             days: (terms.days.first(), terms.days.last()),
             note: terms.note,
         };
-        self.note_grant(&noted).await?;
+        self.note_grant(&noted, reads).await?;
         let height = self.carry_out(Action::Grant(grant)).await?;
-        Ok(GrantReport { grant: id, height, brought, covered })
+        Ok(GrantReport { grant: id, height, brought, covered, reads })
     }
 
-    async fn note_grant(&self, noted: &NotedGrant) -> Result<(), Error> {
+    /// Notes a grant, and if its scopes are read that records are to join them.
+    async fn note_grant(&self, noted: &NotedGrant, reads: bool) -> Result<(), Error> {
         let full = self.client.access_notes().await?.grants.len() >= MAX_NOTED_GRANTS;
         let standing: Option<BTreeSet<GrantId>> = if full {
             let standing = self.rows().await?.into_iter().filter(|row| row.revoked.is_none());
@@ -444,7 +466,8 @@ impl Owner<'_> {
         };
         self.client
             .change_access_notes(|notes| {
-                noted.scopes.iter().for_each(|scope| put_scope(&mut notes.granted, scope.clone()));
+                let joined = noted.scopes.iter().filter(|_| reads);
+                joined.for_each(|scope| put_scope(&mut notes.granted, scope.clone()));
                 if notes.granted.len() > MAX_VAULT_SCOPES {
                     let message = format!("{MAX_VAULT_SCOPES} scopes were granted, and no more can be");
                     return Err(Error::new(ErrorKind::Refused, message)

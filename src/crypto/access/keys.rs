@@ -96,6 +96,12 @@ impl AccessKeys {
         seal_key(self.root(), Context::VaultInbox)
     }
 
+    /// What they ever sealed to, that of this generation first.
+    #[must_use]
+    pub fn inboxes(&self) -> Vec<SealKey> {
+        self.roots.iter().rev().map(|root| seal_key(root, Context::VaultInbox)).collect()
+    }
+
     /// What static nodes seal the entries of the access log to.
     #[must_use]
     pub fn audit(&self) -> SealKey {

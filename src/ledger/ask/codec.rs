@@ -92,6 +92,11 @@ impl Canonical for Question {
                 vault.write(to);
                 scope.write(to);
             }
+            Self::Deposits { vault, after } => {
+                to.push(72);
+                vault.write(to);
+                after.write(to);
+            }
             Self::Erasure { vault, erasure } => {
                 to.push(70);
                 vault.write(to);
@@ -156,6 +161,7 @@ impl Canonical for Question {
             }
             70 => Self::Erasure { vault: Canonical::read(from)?, erasure: Canonical::read(from)? },
             65 => Self::Roster { roster: Canonical::read(from)? },
+            72 => Self::Deposits { vault: Canonical::read(from)?, after: Canonical::read(from)? },
             100 => Self::Emergencies { vault: Canonical::read(from)? },
             101 => Self::EmergencyOpenings { request: Canonical::read(from)? },
             110 => Self::Recovery { vault: Canonical::read(from)? },
@@ -399,6 +405,10 @@ impl Canonical for Answer {
                 to.push(70);
                 height.write(to);
             }
+            Self::Deposits(deposits) => {
+                to.push(72);
+                write_pairs(deposits, to);
+            }
             Self::Segments(segments) => {
                 to.push(63);
                 write_list(segments, to);
@@ -457,6 +467,7 @@ impl Canonical for Answer {
             100 => Self::Emergencies(read_pairs(from)?),
             101 => Self::EmergencyOpenings(read_pairs(from)?),
             70 => Self::Erasure(Canonical::read(from)?),
+            72 => Self::Deposits(read_pairs(from)?),
             64 => Self::Roster(Option::<Roster>::read(from)?.map(Box::new)),
             110 => Self::Recovery(Box::new(Canonical::read(from)?)),
             _ => return Err(Violation::Malformed),

@@ -44,12 +44,15 @@ pub(super) fn share<R: Read>(
     // What is handed on of the sharing before is of no use any more.
     handoff::end(state, &shared.vault)?;
     handoff::begin_periods(state)?;
-    let (grants, batches) = known.map_or((0, 0), |row| (row.grants, row.batches));
-    ACCESS.put(state, &shared.vault, &Access { sharing, grants, batches });
+    let access = match known {
+        Some(row) => Access { sharing, ..row },
+        None => Access { sharing, grants: 0, batches: 0, deposits: 0 },
+    };
+    ACCESS.put(state, &shared.vault, &access);
     Ok(())
 }
 
-fn shared(state: &impl Read, vault: &VaultId) -> Result<Access, Refused> {
+pub(super) fn shared(state: &impl Read, vault: &VaultId) -> Result<Access, Refused> {
     Ok(ACCESS.get(state, vault)?.ok_or(Rejection::NotShared)?)
 }
 
@@ -77,7 +80,8 @@ pub(super) fn grant<R: Read>(
     row.grants += u32::from(ended.is_none());
     ACCESS.put(state, &grant.vault, &row);
     GRANTEES.put(state, &grant.grantee, &Grantee { vault: grant.vault, grant: grant.grant });
-    GRANTS.put(state, &key, &GrantRow { grant: grant.clone(), height: context.height, revoked: None });
+    let row = GrantRow { grant: grant.clone(), height: context.height, revoked: None, brought: 0 };
+    GRANTS.put(state, &key, &row);
     Ok(())
 }
 

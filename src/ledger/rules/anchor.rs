@@ -6,7 +6,7 @@ use crate::ledger::rules::erasure::require_alive;
 use crate::ledger::rules::{Context, Outcome, require_writer};
 use crate::message::anchor::{Anchor, AnchoredSegment, AnchoredShard, PackCommit};
 use crate::message::rejection::Rejection;
-use crate::types::{PublicKey, TransactionId};
+use crate::types::{CollectionTag, PublicKey, TransactionId, VaultId};
 
 pub(super) fn advance<R: Read>(
     state: &mut Overlay<'_, R>,
@@ -56,25 +56,53 @@ fn add<R: Read>(
     anchor: &Anchor,
     added: &AnchoredSegment,
 ) -> Outcome {
-    let (segment, key) = (added.segment, (anchor.vault, added.segment));
+    let segment = added.segment;
     // One that this very anchor releases is as good as there: its shards are about to go.
-    if SEGMENTS.contains(state, &key)? || anchor.released.contains(&segment) {
+    if anchor.released.contains(&segment) {
         return Err(Rejection::SegmentExists { segment }.into());
     }
+    match SEGMENTS.get(state, &(anchor.vault, segment))? {
+        None => place(state, context, vault, &anchor.vault, anchor.collection, added),
+        Some(row) if is_deposited(&row, added) => {
+            SEGMENTS.put(state, &(anchor.vault, segment), &Segment { collection: anchor.collection, ..row });
+            Ok(())
+        }
+        Some(_) => Err(Rejection::SegmentExists { segment }.into()),
+    }
+}
+
+/// Whether a segment that is there waits in a deposit, and is the one that is meant: then a collection takes it.
+fn is_deposited(row: &Segment, added: &AnchoredSegment) -> bool {
+    let roots = |shards: &[AnchoredShard]| shards.iter().map(|shard| shard.root).collect::<Vec<_>>();
+    row.collection == CollectionTag::INBOX
+        && (row.code, row.len) == (added.code, added.len)
+        && roots(&row.shards) == roots(&added.shards)
+}
+
+/// Puts the descriptor of a segment that is not there yet.
+pub(super) fn place<R: Read>(
+    state: &mut Overlay<'_, R>,
+    context: &Context,
+    row: &mut Vault,
+    vault: &VaultId,
+    collection: CollectionTag,
+    added: &AnchoredSegment,
+) -> Outcome {
+    let segment = added.segment;
     if added.shards.len() != added.code.total() {
         return Err(Rejection::WrongShardCount { segment }.into());
     }
     require_holders(state, &added.shards)?;
-    vault.segments += 1;
-    vault.bytes += added.len;
-    let row = Segment {
-        collection: anchor.collection,
+    row.segments += 1;
+    row.bytes += added.len;
+    let placed = Segment {
+        collection,
         height: context.height,
         code: added.code,
         len: added.len,
         shards: added.shards.clone(),
     };
-    SEGMENTS.put(state, &key, &row);
+    SEGMENTS.put(state, &(*vault, segment), &placed);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 
 use crate::ledger::query;
 use crate::ledger::read::{Overlay, Read};
-use crate::ledger::rows::{ACCESS, ERASED, ERASURES, SEGMENTS, VAULTS, WITHDRAWN};
+use crate::ledger::rows::{ACCESS, Access, DEPOSITS, ERASED, ERASURES, SEGMENTS, VAULTS, WITHDRAWN};
 use crate::ledger::rules::{Context, Outcome, require_owner};
 use crate::message::access::{Erasure, ErasureClaim, TaggedVersion};
 use crate::message::rejection::Rejection;
@@ -52,6 +52,13 @@ fn free_segments<R: Read>(state: &mut Overlay<'_, R>, vault: &VaultId) -> Outcom
     }
     (row.segments, row.bytes) = (0, 0);
     VAULTS.put(state, vault, &row);
+    // With what waited in deposits they are over too.
+    for (deposit, _) in query::deposits(state, vault, None, usize::MAX)? {
+        DEPOSITS.delete(state, &(*vault, deposit));
+    }
+    if let Some(access) = ACCESS.get(state, vault)? {
+        ACCESS.put(state, vault, &Access { deposits: 0, ..access });
+    }
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod accusation;
 mod admission;
 mod anchor;
 mod correction;
+mod deposit;
 pub(super) mod emergency;
 mod erasure;
 mod evidence;
@@ -146,11 +147,13 @@ fn dispatch<R: Read>(state: &mut Overlay<'_, R>, context: &Context, signed: &Sig
         Action::HandOff(handed) => handoff::hand_off(state, context, author, handed),
         Action::TakeShares(taken) => handoff::take(state, context, author, taken),
         Action::RejectHandoff { package } => handoff::reject(state, author, package),
+        Action::Deposit(deposit) => deposit::deposit(state, context, author, signed.id(), deposit),
+        Action::SettleDeposits(settled) => deposit::settle(state, author, settled),
     }
 }
 
 /// The vault whose quota pays. Of an emergency its author does: an owner whose quota is used up is saved all the same, and a
-/// stranger uses up nobody's.
+/// stranger uses up nobody's. So does who brings a deposit.
 const fn vault_of(action: &Action) -> Option<&VaultId> {
     match action {
         Action::Anchor(anchor) => Some(&anchor.vault),
@@ -166,6 +169,7 @@ const fn vault_of(action: &Action) -> Option<&VaultId> {
         Action::ShareKey(sharing) => Some(&sharing.vault),
         Action::Grant(grant) => Some(&grant.vault),
         Action::AddEntries(batch) => Some(&batch.vault),
+        Action::SettleDeposits(settled) => Some(&settled.vault),
         Action::Recovery(action) => action.payer(),
         _ => None,
     }

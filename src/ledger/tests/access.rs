@@ -34,6 +34,7 @@ pub(super) fn grant_of(nth: u8) -> Grant {
         not_before: Timestamp::from_unix_millis(0),
         expires: Timestamp::from_unix_millis(9_000),
         quota: Some(100),
+        append_bytes: None,
         body: Hash([3; 32]),
         emergency: None,
     }

@@ -25,6 +25,7 @@ mod admission;
 mod anchors;
 mod blocks;
 mod bundles;
+mod deposits;
 mod emergencies;
 mod erasure;
 mod governance;

@@ -320,7 +320,7 @@ fn a_right_that_was_not_given_is_not_there() {
     let (mut world, _) = granted();
     let now = query::tip(&world.state).unwrap().record.time;
     let far = Timestamp::from_unix_micros(now.unix_micros() + 3_600_000_000);
-    let blind = Grant { expires: far, rights: Rights::APPEND, ..grant_of(2) };
+    let blind = Grant { expires: far, rights: Rights::APPEND, append_bytes: Some(9), ..grant_of(2) };
     world.accept(9, Action::Grant(blind));
     let now = query::tip(&world.state).unwrap().record.time;
     let mut request = request(now);

@@ -35,6 +35,15 @@ pub struct BodyScope {
     pub days: Vec<DayNode>,
 }
 
+/// Where a grantee that may append brings records, and which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inbox {
+    /// What keys of deposits are sealed to.
+    pub key: SealPublic,
+    /// Which records the owner takes: those of any of these expressions.
+    pub scopes: Vec<String>,
+}
+
 /// The sealed part of a grant.
 #[derive(Debug, Clone)]
 pub struct GrantBody {
@@ -46,8 +55,10 @@ pub struct GrantBody {
     pub dealing: u32,
     /// What its shares add up to: whoever shares the key anew cannot put another in its place.
     pub key: [u8; 32],
-    /// The scopes.
+    /// The scopes that are read; none where nothing is.
     pub scopes: Vec<BodyScope>,
+    /// Where records are brought, if they may be.
+    pub inbox: Option<Inbox>,
     /// What the owner says of it.
     pub note: String,
 }
@@ -166,6 +177,33 @@ impl Canonical for BodyScope {
     }
 }
 
+impl Canonical for Inbox {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.key.to_bytes());
+        let scopes: Vec<_> = self.scopes.iter().cloned().map(Expression).collect();
+        write_list(&scopes, to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        let key = read_seal_public(from)?;
+        let scopes: Vec<Expression> = read_list(from, MAX_GRANT_SCOPES)?;
+        Ok(Self { key, scopes: scopes.into_iter().map(|scope| scope.0).collect() })
+    }
+}
+
+/// A scope's expression as it travels.
+struct Expression(String);
+
+impl Canonical for Expression {
+    fn write(&self, to: &mut Vec<u8>) {
+        write_bytes(self.0.as_bytes(), to);
+    }
+
+    fn read(from: &mut &[u8]) -> Result<Self, Violation> {
+        read_text(from, MAX_SCOPE_PATH_LEN).map(Self)
+    }
+}
+
 impl Canonical for GrantBody {
     fn write(&self, to: &mut Vec<u8>) {
         to.push(SUITE);
@@ -174,6 +212,7 @@ impl Canonical for GrantBody {
         self.dealing.write(to);
         self.key.write(to);
         write_list(&self.scopes, to);
+        self.inbox.write(to);
         write_bytes(self.note.as_bytes(), to);
     }
 
@@ -185,6 +224,7 @@ impl Canonical for GrantBody {
             dealing: Canonical::read(from)?,
             key: Canonical::read(from)?,
             scopes: read_list(from, MAX_GRANT_SCOPES)?,
+            inbox: Canonical::read(from)?,
             note: read_text(from, MAX_NOTE_LEN)?,
         })
     }

@@ -85,6 +85,8 @@ pub struct Grant {
     pub expires: Timestamp,
     /// Records that may be opened in a day, by each static node's count; none for as many as one likes.
     pub quota: Option<u32>,
+    /// Ciphertext bytes that may be brought in all; there with [`Rights::APPEND`] and only then.
+    pub append_bytes: Option<u64>,
     /// BLAKE3 of the sealed body, which has the keys.
     pub body: Hash,
     /// If it opens in emergencies only: under which terms.
@@ -134,6 +136,7 @@ impl Canonical for Grant {
         self.not_before.write(to);
         self.expires.write(to);
         self.quota.write(to);
+        self.append_bytes.write(to);
         self.body.write(to);
         self.emergency.write(to);
     }
@@ -148,10 +151,17 @@ impl Canonical for Grant {
             not_before: Canonical::read(from)?,
             expires: Canonical::read(from)?,
             quota: Canonical::read(from)?,
+            append_bytes: Canonical::read(from)?,
             body: Canonical::read(from)?,
             emergency: Canonical::read(from)?,
         };
         if found.scopes.is_empty() || found.not_before >= found.expires || found.quota == Some(0) {
+            return Err(Violation::OutOfBounds);
+        }
+        // Who brings something in is known by its own key, which a card is not.
+        let may_append = found.rights.include(Rights::APPEND);
+        let is_bounded = found.append_bytes.is_some_and(|bytes| bytes > 0);
+        if may_append != is_bounded || (may_append && found.emergency.is_some()) {
             return Err(Violation::OutOfBounds);
         }
         let is_ordered = found.scopes.is_sorted_by(|one, next| one.scope < next.scope);

@@ -7,6 +7,7 @@ pub mod body;
 pub mod card;
 pub mod certificate;
 pub mod denial;
+pub mod deposit;
 pub mod desk;
 pub mod emergency;
 pub mod entry;
@@ -23,10 +24,11 @@ pub mod recovery;
 pub mod recovery_action;
 pub mod sharing;
 
-pub use body::{BodyScope, GrantBody, KeyPackage};
+pub use body::{BodyScope, GrantBody, Inbox, KeyPackage};
 pub use card::{EmergencyCard, SealedCard};
 pub use certificate::{Certified, ErasureCertificate, ErasureStatement, Remainder};
 pub use denial::Denial;
+pub use deposit::{Deposit, DepositPack, Provenance, SettleDeposits};
 pub use desk::DepositKind;
 pub use emergency::{
     EmergencyApproval, EmergencyOpening, EmergencyPolicy, EmergencyRequest, RoleCertificate,

@@ -132,6 +132,12 @@ pub struct VersionEntry {
     /// With `dealing` only: the generation of the vault's keys under which the owner's keyslot is.
     #[prost(uint32, tag = "15")]
     pub key_generation: u32,
+    /// Of a version that its owner did not put: 16 bytes, the grant under which it was brought, and 32, the transaction of the
+    /// deposit that brought it. Both or neither.
+    #[prost(bytes = "vec", tag = "16")]
+    pub grant: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "17")]
+    pub deposit: ::prost::alloc::vec::Vec<u8>,
 }
 /// The plaintext of a pack's commit: what changes in a collection once an anchor brings it into effect. Framed as a
 /// record's header is: u32 little endian length, this message, zeros up to a multiple of 64 bytes.

@@ -8,14 +8,16 @@
 //! | request | who may |
 //! |---|---|
 //! | put, list, release | the vault's owner and its writers |
+//! | put | who has a grant to append that stands, up to twice the bytes that it lets be brought ([`Brought`]) |
 //! | read, have | they, and who has a grant to read that stands, if it is one for emergencies while there is one ([`has_grant`]) |
 //!
 //! On a network without a ledger everybody may, each key in a namespace of its own
 //! ([`key_namespace`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::ledger::rows::{GrantRow, SETTINGS};
 use crate::ledger::{Read, ReadError, emergency, query, recovery};
 use crate::message::{PutShard, Refusal, RefusalCode, Rights as GrantedRights};
 use crate::roles::follower::{Behind, Ledger};
@@ -23,6 +25,7 @@ use crate::roles::storage_node::disk_refusal;
 use crate::roles::storage_node::serve::key_namespace;
 use crate::runtime::Clock;
 use crate::store::chain::ChainError;
+use crate::types::limits::BODY_SEGMENT_PLAIN_LEN;
 use crate::types::{Height, PublicKey, SegmentId, Timestamp, VaultId};
 
 /// What who is told to come back should wait.
@@ -31,6 +34,9 @@ const RETRY_AFTER_MS: u32 = 1_000;
 const FREED_AFTER_MS: u32 = 10_000;
 /// Rights that are remembered until the next block: 65 bytes each.
 const RIGHTS_KEPT: usize = 4_096;
+
+/// So much may come under any grant to append: a segment of a large record, which fills whole stripes, and its pack.
+const LEAST_BROUGHT: u64 = 2 * BODY_SEGMENT_PLAIN_LEN as u64;
 
 /// What a key wants to do with a vault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +53,29 @@ pub(super) struct Gate {
     ledger: Option<Ledger>,
     clock: Clock,
     rights: Arc<Mutex<Rights>>,
+    brought: Arc<Mutex<Brought>>,
+}
+
+/// Bytes of shards that came here under grants to append, since the node started: what the ledger has yet to count. What no
+/// deposit names goes after a while, as all that no anchor names.
+#[derive(Debug, Default)]
+struct Brought(BTreeMap<PublicKey, u64>);
+
+impl Brought {
+    /// Counts a shard of a segment that was cut into `k`, unless with it more came than twice what may, so that a deposit can be
+    /// tried again.
+    fn add(&mut self, key: &PublicKey, limit: u64, shard_len: u64, k: u64) -> bool {
+        if self.0.len() >= RIGHTS_KEPT && !self.0.contains_key(key) {
+            self.0.clear();
+        }
+        let brought = self.0.entry(*key).or_default();
+        let sum = brought.saturating_add(shard_len.saturating_mul(k));
+        let fits = sum <= limit.saturating_mul(2).max(LEAST_BROUGHT);
+        if fits {
+            *brought = sum;
+        }
+        fits
+    }
 }
 
 /// Who may do what with which vault, as far as it was looked up since the last block: nothing but a block ends any of it.
@@ -77,7 +106,7 @@ impl Rights {
 
 impl Gate {
     pub(super) fn new(ledger: Option<Ledger>, clock: Clock) -> Self {
-        Self { ledger, clock, rights: Arc::default() }
+        Self { ledger, clock, rights: Arc::default(), brought: Arc::default() }
     }
 
     /// Where the shards of the vault are that the key means, if it may do this with the vault.
@@ -133,8 +162,15 @@ impl Gate {
         from: &PublicKey,
         put: &PutShard,
     ) -> Result<(VaultId, Timestamp), Refusal> {
-        let namespace = self.admit_to(from, &put.vault, Right::Write).await?;
-        let Some(ledger) = &self.ledger else { return Ok((namespace, Timestamp::ZERO)) };
+        let Some(ledger) = &self.ledger else {
+            return Ok((key_namespace(&put.vault, from), Timestamp::ZERO));
+        };
+        if !self.takes(ledger, from, put)? {
+            ledger.catch_up().await.map_err(|behind| busy(&behind))?;
+            if !self.takes(ledger, from, put)? {
+                return Err(not_admitted(ledger, &put.vault, Right::Write));
+            }
+        }
         let view = ledger.view().map_err(|error| broken(&error))?;
         // Its shards that are here are about to go: a receipt for one would be a lie.
         if view.is_being_released(&put.vault, &put.shard.segment).map_err(|error| broken(&error))? {
@@ -142,7 +178,31 @@ impl Gate {
             return Err(Refusal::busy(what, FREED_AFTER_MS));
         }
         // The later of the two: a shard is rather kept too long.
-        Ok((namespace, ledger.tip().time.max(self.clock.now())))
+        Ok((put.vault, ledger.tip().time.max(self.clock.now())))
+    }
+
+    /// Whether a shard of this key is taken by what the state here says: it may write, or has a grant to append.
+    ///
+    /// # Errors
+    /// The refusal, if more came under the grant than may.
+    fn takes(&self, ledger: &Ledger, from: &PublicKey, put: &PutShard) -> Result<bool, Refusal> {
+        if self.may(ledger, from, &put.vault, Right::Write).map_err(|error| broken(&error))? {
+            return Ok(true);
+        }
+        let now = self.clock.now();
+        let looked_up = || -> Result<_, ChainError> {
+            let view = ledger.view()?;
+            let limit = append_bytes(view.state(), &put.vault, from, now)?;
+            Ok((limit, SETTINGS.expect(view.state(), &())?.code))
+        };
+        let (limit, code) = looked_up().map_err(|error| broken(&error))?;
+        let Some(limit) = limit.filter(|_| ledger.is_fresh(now)) else { return Ok(false) };
+        let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
+        if brought.add(from, limit, put.len, code.k() as u64) {
+            return Ok(true);
+        }
+        let what = format!("this grant lets {limit} bytes be brought, and twice as many came here");
+        Err(Refusal::new(RefusalCode::NotAdmitted, what))
     }
 
     /// Which of these segments of a vault may be freed, and the refusal for the rest.
@@ -179,9 +239,14 @@ impl Gate {
     }
 }
 
-/// Whether the key has a grant that lets it read in the vault: who may read and not write is decided here and nowhere else.
-fn has_grant(state: &impl Read, vault: &VaultId, key: &PublicKey, now: Timestamp) -> Result<bool, ReadError> {
-    let Some(row) = query::grant_of(state, key)? else { return Ok(false) };
+/// The grant that a key has in the vault, if it stands.
+fn standing(
+    state: &impl Read,
+    vault: &VaultId,
+    key: &PublicKey,
+    now: Timestamp,
+) -> Result<Option<GrantRow>, ReadError> {
+    let Some(row) = query::grant_of(state, key)? else { return Ok(None) };
     // The later of both clocks ends it, the ledger's begins it: a wrong clock opens nothing.
     let time = query::tip(state)?.record.time;
     let is_in_time = row.grant.not_before <= time && now.max(time) < row.grant.expires;
@@ -189,7 +254,27 @@ fn has_grant(state: &impl Read, vault: &VaultId, key: &PublicKey, now: Timestamp
         && row.revoked.is_none()
         && is_in_time
         && !recovery::is_outdated(state, &row)?;
-    if !stands || !row.grant.rights.include(GrantedRights::READ) {
+    Ok(stands.then_some(row))
+}
+
+/// How many ciphertext bytes a key may bring into the vault that it may not write to, if any.
+fn append_bytes(
+    state: &impl Read,
+    vault: &VaultId,
+    key: &PublicKey,
+    now: Timestamp,
+) -> Result<Option<u64>, ReadError> {
+    let row = standing(state, vault, key, now)?;
+    if row.is_none() || query::is_vault_erased(state, vault)? {
+        return Ok(None);
+    }
+    Ok(row.and_then(|row| row.grant.append_bytes))
+}
+
+/// Whether the key has a grant that lets it read in the vault: who may read and not write is decided here and nowhere else.
+fn has_grant(state: &impl Read, vault: &VaultId, key: &PublicKey, now: Timestamp) -> Result<bool, ReadError> {
+    let Some(row) = standing(state, vault, key, now)? else { return Ok(false) };
+    if !row.grant.rights.include(GrantedRights::READ) {
         return Ok(false);
     }
     // The card of an emergency grant reads nothing while there is no emergency.
@@ -262,14 +347,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn so_much_is_brought_under_a_grant_and_no_more() {
+        let (mut brought, mib) = (Brought::default(), 1 << 20);
+        let limit = 64 * mib;
+        for _ in 0..32 {
+            assert!(brought.add(&KEY, limit, mib, 4));
+        }
+        assert!(!brought.add(&KEY, limit, 1, 4), "twice as much came");
+        assert!(brought.add(&PublicKey([2; 32]), limit, mib, 4), "each key for itself");
+        assert!(!brought.add(&KEY, limit, u64::MAX, u64::MAX));
+        // A pack is padded: a grant of a few bytes takes one.
+        assert!(brought.add(&PublicKey([3; 32]), 10, LEAST_BROUGHT / 4, 4));
+    }
+
     /// The card of an emergency grant reads ciphertext while an emergency is active, and an ordinary grant while it stands.
     #[test]
     fn an_emergency_grant_reads_while_there_is_an_emergency() {
         use std::collections::BTreeMap;
 
-        use crate::ledger::rows::{
-            Clinician, EMERGENCIES, Emergency, GRANTEES, GRANTS, GrantRow, Grantee, TIP, Veto,
-        };
+        use crate::ledger::rows::{Clinician, EMERGENCIES, Emergency, GRANTEES, GRANTS, Grantee, TIP, Veto};
         use crate::message::access::{EmergencyPolicy, Grant, GrantedScope};
         use crate::message::{BlockRecord, Canonical as _, Header};
         use crate::types::{BlockId, GrantId, Hash, LogHash, NetworkId, ScopeTag, TransactionId};
@@ -293,6 +390,7 @@ mod tests {
             not_before: at(0),
             expires: at(9_000),
             quota: None,
+            append_bytes: None,
             body: Hash([0; 32]),
             emergency,
         };
@@ -329,7 +427,8 @@ mod tests {
             state.insert(TIP.key(&()), header.encode());
             let grantee = Grantee { vault: VAULT, grant: GrantId([3; 16]) };
             state.insert(GRANTEES.key(&KEY), grantee.encode());
-            let row = GrantRow { grant: grant(policy.cloned()), height: Height(1), revoked: None };
+            let row =
+                GrantRow { grant: grant(policy.cloned()), height: Height(1), revoked: None, brought: 0 };
             state.insert(GRANTS.key(&(VAULT, GrantId([3; 16]))), row.encode());
             if let Some(emergency) = emergency {
                 state.insert(EMERGENCIES.key(&(VAULT, id)), emergency.encode());

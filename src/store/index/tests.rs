@@ -96,6 +96,7 @@ fn stored(n: u8, used: &[u8]) -> VersionEntry {
             modified: None,
             content: Hash([6; 32]),
         }),
+        provenance: None,
     }
 }
 
@@ -112,7 +113,8 @@ fn commit_of(record: &str, n: u8, used: &[u8]) -> Commit {
 
 fn removal(record: &str, n: u8) -> Commit {
     let created = Timestamp::from_unix_micros(1_000 + u64::from(n));
-    let entry = VersionEntry { version: version(n), created, state: VersionState::Deleted };
+    let state = VersionState::Deleted;
+    let entry = VersionEntry { version: version(n), created, state, provenance: None };
     Commit { entry, segments: Vec::new(), ..commit_of(record, n, &[0]) }
 }
 

@@ -89,6 +89,9 @@ impl Owner<'_> {
         }
         let (rights, quota, note) = (row.grant.rights, row.grant.quota, about.note.clone());
         let (not_before, expires) = (row.grant.not_before, row.grant.expires);
-        Ok(Some((package, GrantTerms { scopes, rights, not_before, expires, days, quota, note })))
+        // What was brought before is not brought once more.
+        let append_bytes = row.grant.append_bytes.map(|bytes| bytes.saturating_sub(row.brought).max(1));
+        let terms = GrantTerms { scopes, rights, not_before, expires, days, quota, append_bytes, note };
+        Ok(Some((package, terms)))
     }
 }

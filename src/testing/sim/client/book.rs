@@ -66,7 +66,7 @@ impl Client {
             let mut segments = put.descriptors.clone();
             segments.push(pack.clone());
             let (name, created, upload) = (put.name.clone(), put.started, put.upload);
-            let entry = VersionEntry { version: put.version, created, state };
+            let entry = VersionEntry { version: put.version, created, state, provenance: None };
             commits.push(self.commit_of(name, entry, segments, upload));
         }
         self.commit_all(&commits, shared)
@@ -121,7 +121,8 @@ impl Client {
         }
         let version = VersionId::new(now, self.rng.bytes());
         shared.model.intend(version, None);
-        let entry = VersionEntry { version, created: now, state: VersionState::Deleted };
+        let state = VersionState::Deleted;
+        let entry = VersionEntry { version, created: now, state, provenance: None };
         let commit = self.commit_of(name.clone(), entry, Vec::new(), None);
         self.commit_all(&[commit], shared)
     }

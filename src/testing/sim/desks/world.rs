@@ -293,6 +293,7 @@ impl Desks {
             not_before: Timestamp::from_unix_micros(0),
             expires: Timestamp::from_unix_micros(u64::MAX),
             quota: None,
+            append_bytes: None,
             body: Hash([nth; 32]),
             emergency: None,
         });
