@@ -141,8 +141,19 @@ fn a_stolen_device_is_rotated_away() {
     for (name, bytes) in [("knee.dcm", content(1, 40_000)), ("more.dcm", content(2, 500))] {
         assert_eq!(owner.run(["cat", &format!("xv://imaging/{name}")]).ends(0).stdout, bytes);
     }
-    assert_ne!(device.run(["put", "more.dcm", "xv://imaging/late.dcm"]).code, 0);
-    assert_ne!(device.run(["cat", "xv://imaging/knee.dcm"]).code, 0);
+    // Why, once, with all who say so; and what to do.
+    for args in [&["put", "more.dcm", "xv://imaging/late.dcm"][..], &["cat", "xv://imaging/knee.dcm"]] {
+        let refused = device.run([&["--json"], args].concat()).ends(7);
+        let said: Vec<Value> = refused.stderr.lines().map(json).collect();
+        let why = said.iter().find(|line| line["kind"] == "refused").unwrap();
+        let message = why["message"].as_str().unwrap();
+        assert_eq!(message.matches("the ledger does not let this key").count(), 1, "{message}");
+        for said in ["all nodes that were asked say no: ", "node-1, node-2, ", " refuse: ", " as of block "] {
+            assert!(message.contains(said), "{said}: {message}");
+        }
+        assert_eq!(why["retry"], false);
+        assert!(why["hint"].as_str().unwrap().contains("xvault recover"), "{why}");
+    }
     assert!(device.run(["vault", "show"]).ends(0).stderr.contains("rotated"));
 
     // As if it had been interrupted before the end: it goes on, and does not rotate twice.
