@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
 use crate::cli::node::{Answer, ask_all, ledger_words, reason};
-use crate::cli::output::{Output, Paint, chain};
+use crate::cli::output::{Output, Paint, chain, indent};
 use crate::cli::session::Session;
 use crate::client::access::care::{self, KeyCare};
 use crate::client::keystore::Keystore;
@@ -352,9 +352,9 @@ fn show(output: &Output, check: &Check) -> anyhow::Result<()> {
         return Ok(());
     }
     let word = output.paint(paint, &format!("{word:4}"));
-    output.line(format_args!("{word}  {:8}  {}", check.what, check.found))?;
+    output.line(format_args!("{word}  {:8}  {}", check.what, indent(&check.found)))?;
     if let Some(remedy) = &check.remedy {
-        output.line(format_args!("                -> {remedy}"))?;
+        output.line(format_args!("                -> {}", indent(remedy)))?;
     }
     Ok(())
 }
