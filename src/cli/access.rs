@@ -26,7 +26,8 @@ const MAX_PACKAGE_TEXT: u64 = 64 << 10;
 pub(crate) enum Command {
     /// Make a key package to give to an owner, who grants with `xvault grant`. It serves for one grant.
     Request(Request),
-    /// Take a grant that was given for a key package of this home; then `ls`, `get` and `cat` read with --grant.
+    /// Take a grant that was given for a key package of this home; then `ls`, `stat`, `versions`, `get` and `cat`
+    /// read with --grant.
     Accept(Accept),
     /// List the grants that this home accepted.
     Held,
