@@ -172,7 +172,7 @@ fn accept(session: &Session, args: &Accept) -> anyhow::Result<Exit> {
             format::time(row.grant.not_before)
         ))?;
         if let Some(quota) = row.grant.quota {
-            output.line(format_args!("quota    {quota} records a day"))?;
+            output.line(format_args!("quota    {quota} openings a day"))?;
         }
         if !shared.note().is_empty() {
             output.line(format_args!("note     {}", escape(shared.note())))?;
