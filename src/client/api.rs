@@ -12,7 +12,8 @@ use tokio::io::AsyncRead;
 use crate::client::{ByteRange, Condition};
 use crate::message::request::NodeStatus;
 use crate::types::{
-    Code, CollectionClass, CollectionName, Hash, RecordName, SegmentId, Timestamp, TransactionId, VersionId,
+    Code, CollectionClass, CollectionName, Hash, Height, RecordName, SegmentId, Timestamp, TransactionId,
+    VersionId,
 };
 
 /// A record's full address.
@@ -371,6 +372,8 @@ pub struct Recovered {
     pub changes: u64,
     /// Versions that were stored and not anchored, and now are.
     pub stored: u64,
+    /// The block in which the vault was erased as a whole: then nothing is restored.
+    pub erased: Option<Height>,
 }
 
 /// How a node answered.
