@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::format;
 use crate::cli::output::escape;
 use crate::cli::parse::{parse_date, parse_grant};
 use crate::cli::session::Session;
+use crate::cli::{format, input};
 use crate::client::access::{AccessEvent, Shared, emergency, grantee};
 use crate::client::{Client, Error, ErrorKind};
 use crate::message::access::KeyPackage;
@@ -129,15 +129,8 @@ fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> Failure {
 
 /// Reads the file of a key package.
 pub(crate) fn read_package(path: &std::path::Path) -> Result<KeyPackage, Failure> {
-    use std::io::Read as _;
-    let shown = path.display();
-    let mut text = String::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(MAX_PACKAGE_TEXT).read_to_string(&mut text));
-    read.map_err(|error| {
-        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
-        Failure::new(exit, format!("cannot read {shown}: {error}"))
-    })?;
+    let (shown, mut text) = (path.display(), String::new());
+    input::short_text(path, MAX_PACKAGE_TEXT, &mut text)?;
     let package = KeyPackage::from_text(&text).ok().filter(|package| package.verify().is_ok());
     package.ok_or_else(|| {
         Failure::new(Exit::Corrupt, format!("{shown} is no key package, or was changed"))
