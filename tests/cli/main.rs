@@ -11,6 +11,7 @@ mod ledger;
 mod members;
 mod mended;
 mod printed;
+mod programs;
 mod recovery;
 mod user;
 
@@ -57,7 +58,6 @@ fn every_command_explains_itself() {
         "versions",
         "cp",
         "rm",
-        "node",
         "erase",
         "collection",
         "collection create",
@@ -75,6 +75,7 @@ fn every_command_explains_itself() {
         "scope renew",
         "emergency",
         "role",
+        "node",
         "node init",
         "node run",
         "node register",
@@ -177,7 +178,6 @@ fn what_is_missing_is_named_with_what_to_do() {
 }
 
 #[test]
-#[test]
 fn a_doctor_without_the_key_looks_at_all_that_needs_none() {
     let user = User::with_key();
     let _devnet = user.devnet();
@@ -208,6 +208,7 @@ fn a_doctor_without_the_key_looks_at_all_that_needs_none() {
     assert_eq!((has(&found, "index", "ok"), has(&found, "vault", "warn")), (1, 0), "{found:?}");
 }
 
+#[test]
 fn a_key_goes_on_paper_and_comes_back() {
     let user = User::with_key();
     let public = user.run(["key", "show"]).ends(0).text().to_owned();

@@ -65,9 +65,18 @@ fn a_lost_key_comes_back_through_guardians_and_the_owner_sees_it() {
 
     let lost = other(&owner);
     lost.run(["key", "recover", &vault]).ends(2);
+    // Whoever names no file has the request in the answer, for people and for programs.
+    let programmed = other(&owner);
+    let begun = json(programmed.run(["--json", "key", "recover", &vault, "--name", "Me"]).ends(0).text());
+    assert_eq!((&begun["stage"], &begun["path"]), (&"begun".into(), &Value::Null));
+    programmed.write("my.request", begun["recovery_request"].as_str().unwrap().as_bytes());
+    programmed.run(["key", "new"]).ends(0);
+    let shown = programmed.run(["guardian", "approve", "my.request"]).ends(7);
+    assert!(shown.stderr.contains(begun["code"].as_str().unwrap()), "{}", shown.stderr);
     let begun = lost.run(["key", "recover", &vault, "--name", "It is me", "-o", "my.request"]).ends(0);
     assert!(begun.stderr.contains("code"), "{}", begun.stderr);
-    lost.run(["key", "recover", &vault]).ends(4);
+    let waits = lost.run(["--json", "key", "recover", &vault]).ends(4).error();
+    assert_eq!((&waits["kind"], &waits["retry"]), (&"unavailable".into(), &true.into()));
     assert!(!has(&std::fs::read(lost.path("home/recovery")).unwrap(), b"It is me"), "it is sealed");
     for guardian in &guardians {
         hand_over(&lost, "my.request", guardian);
