@@ -14,6 +14,7 @@ mod client;
 mod emergency;
 mod erasure;
 mod follower;
+mod generations;
 mod handoff;
 mod hostile;
 mod kept;
