@@ -36,7 +36,8 @@ pub(crate) struct Args {
     /// Go on after this name: the one that a listing cut by --limit ends with.
     #[arg(long, value_name = "NAME", conflicts_with = "grant")]
     after: Option<String>,
-    /// Of what this grant lets be seen, which `xvault access accept` accepted. This opens nothing, and counts for no quota.
+    /// Of what this grant lets be seen, which `xvault access accept` accepted. It opens no record, and counts for no
+    /// quota; the owner's log tells that it was listed.
     #[arg(long, value_name = "GRANT", value_parser = parse_grant)]
     pub(crate) grant: Option<GrantId>,
 }

@@ -16,8 +16,8 @@ use crate::types::{GrantId, VersionId};
 
 /// Show what is known of a record: size, times, metadata, and how well its segments are kept.
 ///
-/// With -v or --json each segment is shown by itself. With --grant it shows what the owner's list says of the record, which
-/// opens nothing: metadata and the hash of the content are inside of it, and how it is kept is its owner's affair.
+/// With -v or --json each segment is shown by itself. With --grant it shows what the owner's list says of the record, and
+/// does not open it: metadata and the hash of the content are inside of it, and how it is kept is its owner's affair.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The record.
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     pub(crate) grant: Option<GrantId>,
 }
 
-/// Shows what a grant lets be seen of a record, and opens nothing.
+/// Shows what a grant lets be seen of a record, and does not open it.
 pub(crate) async fn run_shared(session: &Session, shared: &Shared, args: Args) -> anyhow::Result<Exit> {
     let output = session.output();
     let found = shared.find(&args.record).await?;
