@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::format;
 use crate::cli::output::escape;
 use crate::cli::parse::{parse_date, parse_grant};
 use crate::cli::session::Session;
+use crate::cli::{format, input};
 use crate::client::access::{AccessEvent, Shared, emergency, grantee};
 use crate::client::{Client, Error, ErrorKind};
 use crate::message::access::{KeyPackage, Rights};
@@ -26,7 +26,8 @@ const MAX_PACKAGE_TEXT: u64 = 64 << 10;
 pub(crate) enum Command {
     /// Make a key package to give to an owner, who grants with `xvault grant`. It serves for one grant.
     Request(Request),
-    /// Take a grant that was given for a key package of this home; then `ls`, `get` and `cat` read with --grant.
+    /// Take a grant that was given for a key package of this home; then `ls`, `stat`, `versions`, `get` and `cat`
+    /// read with --grant.
     Accept(Accept),
     /// List the grants that this home accepted.
     Held,
@@ -142,15 +143,8 @@ fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> Failure {
 
 /// Reads the file of a key package.
 pub(crate) fn read_package(path: &std::path::Path) -> Result<KeyPackage, Failure> {
-    use std::io::Read as _;
-    let shown = path.display();
-    let mut text = String::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(MAX_PACKAGE_TEXT).read_to_string(&mut text));
-    read.map_err(|error| {
-        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
-        Failure::new(exit, format!("cannot read {shown}: {error}"))
-    })?;
+    let (shown, mut text) = (path.display(), String::new());
+    input::short_text(path, MAX_PACKAGE_TEXT, &mut text)?;
     let package = KeyPackage::from_text(&text).ok().filter(|package| package.verify().is_ok());
     package.ok_or_else(|| {
         Failure::new(Exit::Corrupt, format!("{shown} is no key package, or was changed"))
@@ -192,7 +186,7 @@ fn accept(session: &Session, args: &Accept) -> anyhow::Result<Exit> {
             format::time(row.grant.not_before)
         ))?;
         if let Some(quota) = row.grant.quota {
-            output.line(format_args!("quota    {quota} records a day"))?;
+            output.line(format_args!("quota    {quota} openings a day"))?;
         }
         if !shared.note().is_empty() {
             output.line(format_args!("note     {}", escape(shared.note())))?;

@@ -20,7 +20,8 @@ pub(crate) struct Args {
     /// This version instead of the latest.
     #[arg(long, value_name = "ID", conflicts_with = "grant")]
     version: Option<VersionId>,
-    /// Of what this grant lets be read, which `xvault access accept` accepted.
+    /// Of what this grant lets be read, which `xvault access accept` accepted. Each record that is read is an opening: it
+    /// is in the owner's log, and counts for the grant's quota.
     #[arg(long, value_name = "GRANT", value_parser = parse_grant)]
     pub(crate) grant: Option<GrantId>,
 }

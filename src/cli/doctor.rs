@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure, hint};
 use crate::cli::format;
+use crate::cli::govern::random_key;
 use crate::cli::node::{Answer, ask_all, ledger_words, reason};
-use crate::cli::output::{Output, Paint, chain};
+use crate::cli::output::{Output, Paint, chain, indent};
 use crate::cli::session::Session;
 use crate::client::access::care::{self, KeyCare};
 use crate::client::keystore::Keystore;
@@ -28,6 +29,8 @@ const EARLIEST: Timestamp = Timestamp::from_unix_millis(1_577_836_800_000);
 const MIN_FREE_BYTES: u64 = 256 << 20;
 
 /// Check keys, network file, clock, nodes and disk, and say what to do about what is wrong.
+///
+/// Without the key, or its passphrase, it checks all that needs neither: the nodes answer anybody how they are.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -59,17 +62,17 @@ impl Check {
 pub(crate) fn run(session: &Session, _args: Args) -> anyhow::Result<Exit> {
     let mut checks = vec![keystore(session), disk(session)];
     checks.extend(own_clock(wall_time()));
-    let network = session.network();
-    match &network {
+    match session.network() {
         Err(error) => {
             let remedy = "name a network file with --network, or start a network with `xvault devnet`";
-            checks.push(Check::bad(Verdict::Fail, "network", chain(error), remedy));
+            checks.push(Check::bad(Verdict::Fail, "network", chain(&error), remedy));
         }
         Ok(network) => {
-            checks.push(network_file(session, network));
-            if checks[0].verdict == Verdict::Ok {
-                checks.extend(vault(session)?);
-            }
+            checks.push(network_file(session, &network));
+            let unlocked =
+                if checks[0].verdict == Verdict::Ok { Some(session.client_config()) } else { None };
+            checks.extend(without_vault(unlocked.as_ref()));
+            checks.extend(session.run(of_network(network, unlocked.and_then(Result::ok)))?);
         }
     }
     for check in &checks {
@@ -135,35 +138,49 @@ fn spread(network: &Network) -> Option<Check> {
     Some(Check::bad(Verdict::Warn, "operators", found, remedy))
 }
 
-/// Opens the vault and asks the nodes.
-fn vault(session: &Session) -> anyhow::Result<Vec<Check>> {
-    let config = match session.client_config() {
-        Ok(config) => config,
-        Err(error) => {
-            return Ok(vec![Check::bad(Verdict::Fail, "vault", chain(&error), "give the right passphrase")]);
+/// What is not looked at without the vault's keys, and why.
+fn without_vault(unlocked: Option<&anyhow::Result<ClientConfig>>) -> Option<Check> {
+    let unseen = "not looked at without the key: the local index, and who has the key of access";
+    match unlocked {
+        Some(Ok(_)) => None,
+        Some(Err(error)) => {
+            let found = format!("{}; {unseen}", chain(error));
+            let remedy = hint(error).unwrap_or_else(|| "give the right passphrase".to_owned());
+            Some(Check::bad(Verdict::Fail, "vault", found, &remedy))
         }
+        None => Some(Check::bad(Verdict::Warn, "vault", unseen, "mend what is said of the key above")),
+    }
+}
+
+/// Asks the nodes, and looks at the vault if its keys are there.
+async fn of_network(network: Network, config: Option<ClientConfig>) -> anyhow::Result<Vec<Check>> {
+    let key = match &config {
+        Some(config) => config.keys.signing().clone(),
+        None => random_key()?,
     };
-    session.run(async {
-        let mut nodes = Nodes::new(&config);
-        if let Err(error) = nodes.learn().await {
-            // What the static nodes answer is looked at below.
-            tracing::debug!(%error, "without the nodes that only the ledger knows");
+    let mut nodes = Nodes::asked_by(&network, &key);
+    if let Err(error) = nodes.learn().await {
+        // What the static nodes answer is looked at below.
+        tracing::debug!(%error, "without the nodes that only the ledger knows");
+    }
+    let mut checks = Vec::new();
+    if let Some(config) = &config {
+        checks.push(index(config.clone()).await);
+    }
+    let answers = ask_all(&nodes, nodes.network().nodes.clone()).await;
+    let median = median_offset(&answers);
+    checks.extend(answers.iter().map(|answer| node_check(nodes.network().id, median, answer)));
+    checks.extend(median.map(clock));
+    checks.push(reach(nodes.network(), &answers));
+    checks.extend(spread(nodes.network()));
+    if nodes.network().genesis.is_some() {
+        checks.extend(ledger(nodes.network(), &key).await);
+        if let Some(config) = &config {
+            checks.extend(key_care(config).await);
         }
-        let (key, mine) = (config.keys.signing().clone(), config.clone());
-        let mut checks = vec![index(config).await];
-        let answers = ask_all(&nodes, nodes.network().nodes.clone()).await;
-        let median = median_offset(&answers);
-        checks.extend(answers.iter().map(|answer| node_check(nodes.network().id, median, answer)));
-        checks.extend(median.map(clock));
-        checks.push(reach(nodes.network(), &answers));
-        checks.extend(spread(nodes.network()));
-        if nodes.network().genesis.is_some() {
-            checks.extend(ledger(nodes.network(), &key).await);
-            checks.extend(key_care(&mine).await);
-        }
-        nodes.close().await;
-        Ok(checks)
-    })
+    }
+    nodes.close().await;
+    Ok(checks)
 }
 
 /// Asks the static nodes how they are, and whether they are enough to make anything final.
@@ -352,9 +369,9 @@ fn show(output: &Output, check: &Check) -> anyhow::Result<()> {
         return Ok(());
     }
     let word = output.paint(paint, &format!("{word:4}"));
-    output.line(format_args!("{word}  {:8}  {}", check.what, check.found))?;
+    output.line(format_args!("{word}  {:8}  {}", check.what, indent(&check.found)))?;
     if let Some(remedy) = &check.remedy {
-        output.line(format_args!("                -> {remedy}"))?;
+        output.line(format_args!("                -> {}", indent(remedy)))?;
     }
     Ok(())
 }

@@ -270,11 +270,7 @@ fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 fn read_card(path: &Path, config: &ClientConfig) -> Result<EmergencyCard, Failure> {
     let shown = path.display();
     let mut text = Zeroizing::new(String::new());
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_CARD_TEXT).read_to_string(&mut text));
-    read.map_err(|error| {
-        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
-        Failure::new(exit, format!("cannot read {shown}: {error}"))
-    })?;
+    input::short_text(path, MAX_CARD_TEXT, &mut text)?;
     if let Ok(card) = EmergencyCard::from_text(&text) {
         return Ok(card);
     }

@@ -51,7 +51,8 @@ pub(crate) struct Args {
     /// Records to transfer at once, with -r.
     #[arg(short, long, value_name = "N", default_value = "8")]
     jobs: NonZeroUsize,
-    /// Of what this grant lets be read, which `xvault access accept` accepted.
+    /// Of what this grant lets be read, which `xvault access accept` accepted. Each record that is read is an opening: it
+    /// is in the owner's log, and counts for the grant's quota.
     #[arg(long, value_name = "GRANT", value_parser = parse_grant, conflicts_with = "version")]
     pub(crate) grant: Option<GrantId>,
 }

@@ -10,7 +10,7 @@ use crate::cli::access::read_package;
 use crate::cli::emergency::Terms;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
-use crate::cli::output::escape;
+use crate::cli::output::{Output, escape};
 use crate::cli::parse::{parse_bytes, parse_date, parse_days, parse_grant};
 use crate::cli::session::Session;
 use crate::client::Client;
@@ -57,7 +57,9 @@ pub(crate) struct Args {
     /// The day of a record is that of its file's last modification, where that was known when it was put, else that of the put.
     #[arg(long, value_name = "A..B", value_parser = parse_days)]
     days: Option<DayRange>,
-    /// Records that they may open in a day.
+    /// Openings of records that they may have in a day, which begins at midnight UTC.
+    ///
+    /// Each time that a record is read counts, be it a part of it or one that was read before. Listing does not count.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     quota: Option<u32>,
     /// What you tell them with it; only they can read it.
@@ -90,6 +92,20 @@ pub(crate) enum ScopeCommand {
     Define(Define),
     /// List the names.
     Ls,
+    /// Give a scope new keys: what comes into it from here on opens for no grant that was given before.
+    ///
+    /// A grant that was taken back, or is over, opens nothing without that. This holds as well if two thirds of the static
+    /// nodes help who had it, or lose what they keep: old keys do not fit what joins under new ones. Grants that stand open what
+    /// is in the scope now, and see nothing that comes later: give another to those who are to go on.
+    Renew(RenewArgs),
+}
+
+/// Arguments of `scope renew`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RenewArgs {
+    /// The scope: its name, or the expression that was granted.
+    #[arg(value_name = "SCOPE")]
+    scope: ScopePath,
 }
 
 /// Arguments of `scope define`.
@@ -327,6 +343,7 @@ pub(crate) async fn scope(session: &Session, client: &Client, command: ScopeComm
                 output.json(&json!({ "v": 1, "name": name, "expression": expression }))?;
             }
         }
+        ScopeCommand::Renew(args) => renew(output, client, &args.scope).await?,
         ScopeCommand::Ls => {
             for (name, scope) in client.defined_scopes().await? {
                 if output.is_json() {
@@ -340,4 +357,25 @@ pub(crate) async fn scope(session: &Session, client: &Client, command: ScopeComm
         }
     }
     Ok(Exit::Ok)
+}
+
+async fn renew(output: &Output, client: &Client, scope: &ScopePath) -> anyhow::Result<()> {
+    let renewed = client.renew_scope(scope).await?;
+    let standing: Vec<_> = renewed.standing.iter().map(ToString::to_string).collect();
+    if output.is_json() {
+        output.json(&json!({
+            "v": 1, "scope": scope.as_str(), "generation": renewed.generation, "height": renewed.height.0,
+            "standing": standing,
+        }))?;
+        return Ok(());
+    }
+    let (name, generation) = (escape(scope.as_str()), renewed.generation);
+    output.line(format_args!(
+        "{name} has new keys, of generation {generation}, since block {}",
+        renewed.height
+    ))?;
+    for grant in standing {
+        output.note(format_args!("grant {grant} opens what is in it now, and nothing that comes later"));
+    }
+    Ok(())
 }

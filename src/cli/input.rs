@@ -46,6 +46,19 @@ pub(crate) fn text(path: &Path) -> anyhow::Result<String> {
     }
 }
 
+/// Reads a file of text of at most so many bytes; of a longer one the beginning. The text may be a secret.
+///
+/// # Errors
+/// [`Exit::NotFound`] if there is none, [`Exit::Corrupt`] if it is no text, [`Exit::Failed`] with what the system says.
+pub(crate) fn short_text(path: &Path, most: u64, text: &mut String) -> Result<(), Failure> {
+    let read = File::open(path).and_then(|file| file.take(most).read_to_string(text));
+    read.map(drop).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => wrong(path, "it is no text"),
+        io::ErrorKind::NotFound => Failure::new(Exit::NotFound, format!("there is no {}", path.display())),
+        _ => Failure::new(Exit::Failed, format!("cannot read {}: {error}", path.display())),
+    })
+}
+
 /// A file is not what it should be.
 pub(crate) fn wrong(path: &Path, why: impl Display) -> Failure {
     Failure::new(Exit::Corrupt, format!("{}: {why}", path.display()))
@@ -62,8 +75,15 @@ mod tests {
         assert_eq!(Exit::of(&text(&missing).unwrap_err()), Exit::NotFound);
         std::fs::write(&junk, b"\xff").unwrap();
         assert_eq!(Exit::of(&text(&junk).unwrap_err()), Exit::Corrupt);
+        let short = |path| short_text(path, 3, &mut String::new()).unwrap_err().into();
+        assert_eq!(Exit::of(&short(&junk)), Exit::Corrupt);
+        assert_eq!(Exit::of(&short(&missing)), Exit::NotFound);
+        assert_eq!(Exit::of(&short(dir.path())), Exit::Failed);
         std::fs::write(&junk, b"text").unwrap();
         assert_eq!(text(&junk).unwrap(), "text");
+        let mut beginning = String::new();
+        short_text(&junk, 3, &mut beginning).unwrap();
+        assert_eq!(beginning, "tex");
         assert_eq!(Exit::of(&text(dir.path()).unwrap_err()), Exit::Failed, "a folder");
     }
 }

@@ -24,19 +24,20 @@ pub(crate) struct Args {
     /// Show version, time and size.
     #[arg(short, long)]
     long: bool,
-    /// List what is in folders, not the folders.
+    /// List what is in folders, not the folders; with --grant that is so in any case.
     #[arg(short, long)]
     recursive: bool,
     /// Also list records that were removed.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "grant")]
     removed: bool,
     /// At most so many entries.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Go on after this name: the one that a listing cut by --limit ends with.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "grant")]
     after: Option<String>,
-    /// Of what this grant lets be read, which `xvault access accept` accepted.
+    /// Of what this grant lets be seen, which `xvault access accept` accepted. It opens no record, and counts for no
+    /// quota; the owner's log tells that it was listed.
     #[arg(long, value_name = "GRANT", value_parser = parse_grant)]
     pub(crate) grant: Option<GrantId>,
 }
@@ -51,23 +52,29 @@ pub(crate) async fn run_shared(session: &Session, shared: &Shared, args: Args) -
         _ => true,
     };
     let records = shared.list().await?;
-    for record in records.iter().filter(within).take(args.limit.unwrap_or(usize::MAX)) {
+    let found: Vec<_> = records.iter().filter(within).collect();
+    let shown = found.len().min(args.limit.unwrap_or(usize::MAX));
+    for record in &found[..shown] {
         let line = &record.line;
+        let address = format!("xv://{}/{}", line.collection, line.name);
         if output.is_json() {
             output.json(&json!({
-                "v": 1, "collection": line.collection.as_str(), "name": line.name.as_str(), "size": line.size,
-                "version": record.version.to_string(), "created": format::time(line.created), "scope": record.scope,
-                "content_type": line.content_type,
+                "v": 1, "address": address, "collection": line.collection.as_str(), "name": line.name.as_str(),
+                "size": line.size, "version": record.version.to_string(), "created": format::time(line.created),
+                "modified": line.modified.map(format::time), "scope": record.scope, "content_type": line.content_type,
             }))?;
             continue;
         }
-        let address = escape(&format!("xv://{}/{}", line.collection, line.name)).to_string();
+        let address = escape(&address);
         if args.long {
             let (created, size) = (format::time(line.created), format::size(line.size));
             output.line(format_args!("{}  {created}  {size:>12}  {address}", record.version))?;
         } else {
             output.line(address)?;
         }
+    }
+    if shown < found.len() {
+        output.note(format_args!("there is more: {} in all", format::count(found.len() as u64, "record")));
     }
     Ok(Exit::Ok)
 }

@@ -261,10 +261,18 @@ fn dispatch(command: Command, session: &Session) -> anyhow::Result<Exit> {
             }
             None => session.with_client(async |client| ls::run(session, client, args).await),
         },
-        Command::Stat(args) => session.with_client(async |client| stat::run(session, client, args).await),
-        Command::Versions(args) => {
-            session.with_client(async |client| versions::run(session, client, args).await)
-        }
+        Command::Stat(args) => match args.grant {
+            Some(grant) => {
+                session.with_shared(grant, async |shared| stat::run_shared(session, shared, args).await)
+            }
+            None => session.with_client(async |client| stat::run(session, client, args).await),
+        },
+        Command::Versions(args) => match args.grant {
+            Some(grant) => {
+                session.with_shared(grant, async |shared| versions::run_shared(session, shared, args).await)
+            }
+            None => session.with_client(async |client| versions::run(session, client, args).await),
+        },
         Command::Access(command) => access::run(session, command),
         Command::Grant(args) => session.with_client(async |client| grant::run(session, client, args).await),
         Command::Grants(args) => {

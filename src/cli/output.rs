@@ -1,6 +1,7 @@
 //! What goes where: results on stdout; notes, warnings, progress and errors on stderr.
 
-use std::fmt::Display;
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write as _};
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, LineWriter, Write};
 use std::os::fd::AsFd as _;
@@ -42,6 +43,20 @@ pub(crate) enum Paint {
     Bad,
 }
 
+/// Ends a colour.
+const PLAIN: &str = "\x1b[0m";
+
+impl Paint {
+    /// Begins the colour.
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Good => "\x1b[32m",
+            Self::Caution => "\x1b[33m",
+            Self::Bad => "\x1b[31m",
+        }
+    }
+}
+
 /// The one way by which commands speak.
 ///
 /// Stdout is buffered: by line on a terminal, by block otherwise, since a listing may have a million
@@ -73,7 +88,7 @@ impl Warner {
         if self.json {
             say(serde_json::json!({ "message_type": "warning", "v": 1, "message": text.to_string() }));
         } else {
-            self.bars.suspend(|| say(format_args!("warning: {text}")));
+            self.bars.suspend(|| say(format_args!("warning: {}", indent(&text.to_string()))));
         }
     }
 }
@@ -116,9 +131,10 @@ impl Output {
         &self.bars
     }
 
-    /// Writes a line of the result.
+    /// Writes a line of the result. Commands escape what others named; whatever they forget, no control character but
+    /// those of [`paint`](Self::paint) reaches a terminal.
     pub(crate) fn line(&self, text: impl Display) -> Result<(), Failure> {
-        self.write(|to| writeln!(to, "{text}"))
+        self.write(|to| write_tamed(to, &text))
     }
 
     /// Writes a line of JSON as (part of) the result.
@@ -137,7 +153,7 @@ impl Output {
     /// Says something on stderr that is no part of the result, unless quiet or for machines.
     pub(crate) fn note(&self, text: impl Display) {
         if !self.quiet && !self.json {
-            self.bars.suspend(|| say(text));
+            self.bars.suspend(|| write_tamed(&mut io::stderr().lock(), &text)).ok();
         }
     }
 
@@ -158,12 +174,7 @@ impl Output {
 
     /// The word in the colour of its meaning.
     pub(crate) fn paint(&self, paint: Paint, word: &str) -> String {
-        let code = match paint {
-            Paint::Good => 32,
-            Paint::Caution => 33,
-            Paint::Bad => 31,
-        };
-        if self.color { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() }
+        if self.color { format!("{}{word}{PLAIN}", paint.code()) } else { word.to_owned() }
     }
 
     /// Writes what is still buffered.
@@ -252,7 +263,7 @@ pub(crate) fn escape(name: &str) -> String {
 
 /// A message that may quote names and have several lines: no control character reaches the terminal,
 /// and no line of it looks like one of ours.
-fn indent(message: &str) -> String {
+pub(crate) fn indent(message: &str) -> String {
     let mut shown = String::with_capacity(message.len());
     for c in message.trim_end().chars() {
         match c {
@@ -264,9 +275,59 @@ fn indent(message: &str) -> String {
     shown
 }
 
-/// Line separators, zero-width characters, and the controls of writing direction.
+/// Writes a line as [`tame`] has it. Nothing of it is copied, since some lines are secrets.
+fn write_tamed(to: &mut dyn Write, text: &dyn Display) -> io::Result<()> {
+    let mut tamer = Tamer { to, failed: None };
+    let written = writeln!(tamer, "{text}");
+    match tamer.failed {
+        Some(error) => Err(error),
+        None => written.map_err(io::Error::other),
+    }
+}
+
+/// Tames what is written through it.
+struct Tamer<'a> {
+    to: &'a mut dyn Write,
+    failed: Option<io::Error>,
+}
+
+impl fmt::Write for Tamer<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.to.write_all(tame(text).as_bytes()).map_err(|error| {
+            self.failed = Some(error);
+            fmt::Error
+        })
+    }
+}
+
+/// Text with no control character but ends of lines, tabs and our own colours.
+fn tame(text: &str) -> Cow<'_, str> {
+    let is_tame = |c: char| matches!(c, '\n' | '\t') || !(c.is_control() || is_invisible(c));
+    if text.chars().all(is_tame) {
+        return Cow::Borrowed(text);
+    }
+    let ours = [PLAIN, Paint::Good.code(), Paint::Caution.code(), Paint::Bad.code()];
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(c) = rest.chars().next() {
+        let paint = ours.iter().find(|code| rest.starts_with(**code));
+        let len = paint.map_or_else(|| c.len_utf8(), |code| code.len());
+        if paint.is_some() || is_tame(c) {
+            shown.push_str(&rest[..len]);
+        } else {
+            shown.extend(c.escape_default());
+        }
+        rest = &rest[len..];
+    }
+    Cow::Owned(shown)
+}
+
+/// Line separators, characters of no width, the controls of writing direction, and tags.
 const fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 #[cfg(test)]
@@ -284,6 +345,8 @@ mod tests {
             ("a\\nb", "a\\\\nb"),
             ("\x1b[2Jx", "\\u{1b}[2Jx"),
             ("gpj.\u{202e}exe", "gpj.\\u{202e}exe"),
+            ("a\u{61c}b\u{ad}", "a\\u{61c}b\\u{ad}"),
+            ("\u{9b}2J", "\\u{9b}2J"),
         ] {
             assert_eq!(escape(name), shown);
         }
@@ -292,6 +355,13 @@ mod tests {
     #[test]
     fn a_message_cannot_forge_a_line_of_ours() {
         assert_eq!(indent("no x\nerror: y\x1b[2J\n"), "no x\n  error: y\\u{1b}[2J");
+    }
+
+    #[test]
+    fn a_name_that_a_command_forgot_to_escape_moves_no_cursor() {
+        assert_eq!(tame("plain\ttext\nünï"), "plain\ttext\nünï");
+        assert_eq!(tame("\x1b[32mok\x1b[0m  x\x1b[2J\u{202e}"), "\x1b[32mok\x1b[0m  x\\u{1b}[2J\\u{202e}");
+        assert_eq!(tame("a\rb\x08"), "a\\rb\\u{8}");
     }
 
     #[test]

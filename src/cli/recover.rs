@@ -11,17 +11,28 @@ use crate::client::Client;
 ///
 /// On a new machine: `xvault key import`, then this. If another home rotated the vault's keys (`xvault vault rotate`), this
 /// takes up the new ones. Commands do the same by themselves for the collection that they
-/// are about, so it is only needed to have everything at hand.
+/// are about, so it is only needed to have everything at hand. Of a vault that was erased it says so.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
 pub(crate) async fn run(session: &Session, client: &Client, _args: Args) -> anyhow::Result<Exit> {
     let output = session.output();
     let found = client.recover(|_| {}).await?;
+    if let Some(height) = found.erased {
+        if output.is_json() {
+            output.json(&json!({
+                "collections": 0, "anchors": 0, "changes": 0, "stored": 0, "erased": height.0,
+            }))?;
+        } else {
+            output
+                .line(format_args!("the vault was erased in block {height}: there is nothing to recover"))?;
+        }
+        return Ok(Exit::Ok);
+    }
     let collections = client.collections().await?;
     if output.is_json() {
         output.json(&json!({
-            "collections": collections.len(), "anchors": found.anchors, "changes": found.changes, "stored": found.stored,
+            "collections": collections.len(), "anchors": found.anchors, "changes": found.changes, "stored": found.stored, "erased": null,
         }))?;
         return Ok(Exit::Ok);
     }

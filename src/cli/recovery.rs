@@ -284,6 +284,7 @@ fn begin(session: &Session, args: &Recover, path: &Path) -> anyhow::Result<Exit>
         output.json(&json!({
             "v": 1, "vault": args.vault.to_string(), "stage": "begun", "code": code,
             "request": recovering.request().id().to_string(), "path": args.output,
+            "recovery_request": args.output.is_none().then(|| recovering.request().to_text()),
         }))?;
     }
     output.note(format_args!("give the request to your guardians, and read them its code: {code}"));
@@ -390,12 +391,19 @@ fn end(session: &Session, path: &Path, vault: VaultId) -> anyhow::Result<Exit> {
     if !path.exists() {
         return Err(exists().into());
     }
-    Keystore::load(&session.keystore_path())?;
+    let keystore = Keystore::load(&session.keystore_path())?;
     if *session.unlock()?.vault(0, 0).vault() != vault {
         return Err(exists().into());
     }
     fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
-    session.output().note("the key was restored before");
+    let output = session.output();
+    if output.is_json() {
+        output.json(
+            &json!({ "v": 1, "stage": "restored", "public_key": keystore.public_key(), "wrong": [] }),
+        )?;
+    } else {
+        output.note("the key was restored before");
+    }
     Ok(Exit::Ok)
 }
 

@@ -1,15 +1,15 @@
 //! `xvault role`: who is a clinician, by an authority's word.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::format;
 use crate::cli::output::escape;
 use crate::cli::parse::parse_date;
 use crate::cli::session::Session;
+use crate::cli::{format, input};
 use crate::client::access::emergency::certify;
 use crate::message::access::RoleCertificate;
 use crate::types::{PublicKey, Timestamp};
@@ -92,12 +92,7 @@ fn make(session: &Session, args: &CertifyArgs) -> anyhow::Result<Exit> {
 /// Reads the file of a certificate.
 pub(crate) fn read_certificate(path: &Path) -> Result<RoleCertificate, Failure> {
     let (shown, mut text) = (path.display(), String::new());
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(MAX_CERTIFICATE_TEXT).read_to_string(&mut text));
-    read.map_err(|error| {
-        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
-        Failure::new(exit, format!("cannot read {shown}: {error}"))
-    })?;
+    input::short_text(path, MAX_CERTIFICATE_TEXT, &mut text)?;
     let found = RoleCertificate::from_text(&text).ok().filter(|found| found.verify(&found.network).is_ok());
     found.ok_or_else(|| {
         Failure::new(Exit::Corrupt, format!("{shown} is no role certificate, or was changed"))

@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::cli::Globals;
 use crate::cli::emergency;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::govern::random_key;
 use crate::cli::output::Output;
 use crate::cli::passphrase::{self, Given};
 use crate::cli::progress::Meter;
@@ -21,7 +22,6 @@ use crate::client::access::Shared;
 use crate::client::keystore::{FIRST_VAULT, Keystore, KeystoreError, Secret, write_new};
 use crate::client::{AtomicProgress, Client, ClientConfig, LedgerClient, Nodes, rotation};
 use crate::crypto::seed::{OwnerRoot, Seed, VaultKeys};
-use crate::crypto::sign::KeyPair;
 use crate::types::limits::MAX_KEY_GENERATION;
 use crate::types::{GrantId, Network, PublicKey, VaultId};
 
@@ -375,19 +375,17 @@ impl Session {
             _ => self.network()?,
         };
         // Anybody may ask: a key for this once.
-        let mut secret = zeroize::Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *secret)?;
-        Ok(LedgerClient::new(&network, &KeyPair::from_secret(&secret))?)
+        Ok(LedgerClient::new(&network, &random_key()?)?)
     }
 
-    /// Asks the nodes how they are, without the vault's index; Ctrl-C ends it.
+    /// Asks the nodes how they are, which takes no key but one for this once; Ctrl-C ends it.
     pub(crate) fn with_nodes<F>(&self, command: F) -> anyhow::Result<Exit>
     where
         F: AsyncFnOnce(&Nodes) -> anyhow::Result<Exit>,
     {
-        let config = self.client_config()?;
+        let (network, key) = (self.network()?, random_key()?);
         self.run(interruptible(None, async {
-            let mut nodes = Nodes::new(&config);
+            let mut nodes = Nodes::asked_by(&network, &key);
             if let Err(error) = nodes.learn().await {
                 self.output.warn(format_args!("without the nodes that only the ledger knows: {error}"));
             }

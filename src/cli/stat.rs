@@ -8,24 +8,49 @@ use crate::cli::address;
 use crate::cli::exit::Exit;
 use crate::cli::format::{self, RecordJson};
 use crate::cli::output::{Output, Paint, escape};
+use crate::cli::parse::parse_grant;
 use crate::cli::session::Session;
-use crate::client::{Client, RecordAddress, RecordStat, SegmentHealth};
-use crate::types::VersionId;
+use crate::client::access::Shared;
+use crate::client::{Client, RecordAddress, RecordInfo, RecordStat, SegmentHealth};
+use crate::types::{GrantId, VersionId};
 
 /// Show what is known of a record: size, times, metadata, and how well its segments are kept.
 ///
-/// With -v or --json each segment is shown by itself.
+/// With -v or --json each segment is shown by itself. With --grant it shows what the owner's list says of the record, and
+/// does not open it: metadata and the hash of the content are inside of it, and how it is kept is its owner's affair.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The record.
     #[arg(value_parser = address::record, value_name = "XV://COLLECTION/NAME")]
     record: RecordAddress,
     /// This version instead of the latest.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with = "grant")]
     version: Option<VersionId>,
     /// Also ask every node which shards it holds now.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "grant")]
     deep: bool,
+    /// Of what this grant lets be seen, which `xvault access accept` accepted.
+    #[arg(long, value_name = "GRANT", value_parser = parse_grant)]
+    pub(crate) grant: Option<GrantId>,
+}
+
+/// Shows what a grant lets be seen of a record, and does not open it.
+pub(crate) async fn run_shared(session: &Session, shared: &Shared, args: Args) -> anyhow::Result<Exit> {
+    let output = session.output();
+    let found = shared.find(&args.record).await?;
+    let (info, grant) = (found.info(), &shared.grant().grant);
+    if output.is_json() {
+        output.json(&json!({
+            "record": RecordJson::new(&args.record.collection, &info), "scope": found.scope,
+            "grant": grant.grant.to_string(), "rights": grant.rights.to_string(), "expires": format::time(grant.expires),
+        }))?;
+        return Ok(Exit::Ok);
+    }
+    print_info(output, &args.record, &info)?;
+    output.line(format_args!("scope     {}", escape(&found.scope)))?;
+    output.line(format_args!("grant     {}", grant.grant))?;
+    output.line(format_args!("until     {}", format::time(grant.expires)))?;
+    Ok(Exit::Ok)
 }
 
 pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyhow::Result<Exit> {
@@ -72,23 +97,13 @@ fn print_json(
 }
 
 fn print(output: &Output, at: &RecordAddress, stat: &RecordStat, by: Option<String>) -> anyhow::Result<()> {
-    let info = &stat.info;
-    output.line(format_args!("record    {}", escape(&at.to_string())))?;
-    output.line(format_args!("version   {}", info.version))?;
-    output.line(format_args!("size      {} ({} bytes)", format::size(info.size), info.size))?;
+    print_info(output, at, &stat.info)?;
     output.line(format_args!("class     {}", stat.class))?;
-    output.line(format_args!("created   {}", format::time(info.created)))?;
-    if let Some(modified) = info.modified {
-        output.line(format_args!("modified  {}", format::time(modified)))?;
-    }
-    if let Some(content_type) = &info.content_type {
-        output.line(format_args!("type      {}", escape(content_type)))?;
-    }
     output.line(format_args!("blake3    {}", stat.content))?;
     if let Some(anchor) = &stat.anchor {
         output.line(format_args!("anchor    {anchor}"))?;
     }
-    if let Some(provenance) = &info.provenance {
+    if let Some(provenance) = &stat.info.provenance {
         let by = by.map_or_else(|| "somebody".to_owned(), |by| escape(&by));
         output.line(format_args!("brought   by {by}, under grant {}", provenance.grant))?;
     }
@@ -98,6 +113,20 @@ fn print(output: &Output, at: &RecordAddress, stat: &RecordStat, by: Option<Stri
     totals(output, stat)?;
     if output.is_verbose() {
         stat.segments.iter().try_for_each(|health| segment(output, health))?;
+    }
+    Ok(())
+}
+
+fn print_info(output: &Output, at: &RecordAddress, info: &RecordInfo) -> anyhow::Result<()> {
+    output.line(format_args!("record    {}", escape(&at.to_string())))?;
+    output.line(format_args!("version   {}", info.version))?;
+    output.line(format_args!("size      {} ({} bytes)", format::size(info.size), info.size))?;
+    output.line(format_args!("created   {}", format::time(info.created)))?;
+    if let Some(modified) = info.modified {
+        output.line(format_args!("modified  {}", format::time(modified)))?;
+    }
+    if let Some(content_type) = &info.content_type {
+        output.line(format_args!("type      {}", escape(content_type)))?;
     }
     Ok(())
 }

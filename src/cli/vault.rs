@@ -97,6 +97,11 @@ fn show(session: &Session) -> anyhow::Result<Exit> {
     session.with_ledger(async |ledger| {
         let row = ledger.vault(vault).await?;
         let generation = keys.generation();
+        let erased = match &row {
+            // Where too few say so it is not known.
+            Some(_) => ledger.vault_erased(vault).await.ok().flatten(),
+            None => None,
+        };
         let output = session.output();
         if row.as_ref().is_some_and(|row| row.owner != owner) {
             output.warn("the ledger has another key of this vault: its keys were rotated, see `xvault recover`");
@@ -108,6 +113,7 @@ fn show(session: &Session) -> anyhow::Result<Exit> {
                 "sponsor": row.as_ref().and_then(|row| row.sponsor).map(|key| key.to_string()),
                 "segments": row.as_ref().map(|row| row.segments), "bytes": row.as_ref().map(|row| row.bytes),
                 "ledger_bytes_per_epoch": row.as_ref().map(|row| row.quota),
+                "erased": erased.map(|height| height.0),
             }))?;
             return Ok(Exit::Ok);
         }
@@ -119,6 +125,9 @@ fn show(session: &Session) -> anyhow::Result<Exit> {
         };
         let sponsor = row.sponsor.map_or_else(|| "registered".into(), |key| format!("sponsored by {key}"));
         output.line(format_args!("ledger      {sponsor}"))?;
+        if let Some(height) = erased {
+            output.line(format_args!("erased      in block {height}: nothing is in it, and nothing comes into it"))?;
+        }
         let (segments, bytes) = (format::count(row.segments, "segment"), format::size(row.bytes));
         output.line(format_args!("holds       {segments}, {bytes} of ciphertext"))?;
         output.line(format_args!("quota       {} of ledger an epoch", format::size(row.quota)))?;

@@ -15,7 +15,8 @@ use crate::types::{Network, Timestamp};
 /// Check a file against its receipt: that the static nodes signed that exactly these bytes were anchored, and when. Or
 /// check an erasure certificate: what was erased, who signed that it is gone, and what remains.
 ///
-/// Nothing is asked of the network, and no key is needed: only the genesis, which the network file has in it.
+/// Nothing is asked of the network, and no key is needed: only the genesis, which the network file has in it. What is forged,
+/// damaged, or of other bytes ends with exit code 5; what holds, and was signed by fewer than --policy asks for, with 7.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file; `-` for standard input.
@@ -30,7 +31,8 @@ pub(crate) struct Args {
     /// The genesis file of the network, or a network file, which has it [default: the network file].
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
-    /// How many static nodes must have signed: a quorum, which no third of them can forge, or all.
+    /// How many static nodes must have signed: a quorum, which no third of them can forge, or all; of an erasure also that
+    /// the keyslots are gone.
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = PolicyArg::Quorum)]
     policy: PolicyArg,
 }
@@ -66,10 +68,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Exit> {
         Err(crate::message::Violation::NoQuorum) if policy == Policy::All => {
             // That fewer signed is no flaw of a receipt that a quorum signed.
             let found = receipt.verify(&genesis, Policy::Quorum).map_err(wrong)?;
-            let message =
-                format!("only {} of {} static nodes signed by then", found.signers.len(), found.members);
-            let hint = "export the receipt again, for the signatures that came later, or use --policy quorum";
-            return Err(Failure::new(Exit::Corrupt, message).hint(hint).into());
+            return Err(too_few(found.signers.len(), found.members, "signed by then", RECEIPT_HINT).into());
         }
         verified => verified.map_err(wrong)?,
     };
@@ -84,6 +83,16 @@ pub(crate) fn run(session: &Session, args: &Args) -> anyhow::Result<Exit> {
     }
     report(session.output(), file, &anchored)?;
     Ok(Exit::Ok)
+}
+
+const RECEIPT_HINT: &str =
+    "export the receipt again, for the signatures that came later, or use --policy quorum";
+
+/// What holds, but was signed by fewer than the policy asks for: nothing is wrong with it.
+pub(crate) fn too_few(signed: usize, members: usize, what: &str, hint: &str) -> Failure {
+    let message =
+        format!("only {signed} of {members} static nodes {what}, and --policy all asks for every one");
+    Failure::refused(message).hint(hint)
 }
 
 fn genesis(session: &Session, file: Option<&Path>) -> anyhow::Result<Genesis> {

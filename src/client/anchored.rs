@@ -13,12 +13,18 @@ use crate::types::{CollectionName, VersionId};
 impl Client {
     /// Restores in the local index whatever the ledger anchors of the vault, under every name, and anchors what nodes hold
     /// that was acknowledged when it was stored and not anchored since. Of what is known already nothing is read again. `progressed` is told how far it is.
+    /// Of a vault that was erased as a whole nothing is restored, and that is said.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if the network has no ledger; [`ErrorKind::Unavailable`] or [`ErrorKind::Corrupt`] if a
     /// collection's commits cannot be read: what came before is restored.
     pub async fn recover(&self, mut progressed: impl FnMut(Recovered)) -> Result<Recovered, Error> {
         let vault = self.ctx.vault.as_ref().ok_or_else(no_ledger)?;
+        // Of an erased vault the packs are freed, which its anchors tell of. Where the ledger does not say, what follows does.
+        let erased = vault.ledger.vault_erased(self.ctx.vault_id).await;
+        if let Ok(Some(height)) = erased {
+            return Ok(Recovered { erased: Some(height), ..Recovered::default() });
+        }
         let mut found =
             Recovered::from(sync::all(&self.ctx, vault, |synced| progressed(synced.into())).await?);
         let mut known = sync::ever_anchored(vault).await?;

@@ -137,6 +137,8 @@ struct Going {
     origins: Vec<usize>,
     /// It changes nothing but begins its collection, and is yet to be anchored.
     begins: bool,
+    /// Its pack was made anew, and has no records.
+    is_commit_only: bool,
 }
 
 impl Lane {
@@ -240,7 +242,7 @@ impl Lane {
             if going.origins.is_empty() {
                 segments.push(going.stored.descriptor.segment);
             } else {
-                self.repack(&mut going.stored).await?;
+                self.repack(going).await?;
             }
             self.ctx.index.with(move |index| index.give_up(&segments, &uploads)).await?;
         }
@@ -248,19 +250,11 @@ impl Lane {
     }
 
     /// Stores a pack that has nothing but the commit of changes whose records are in another one.
-    async fn repack(&self, stored: &mut StoredPack) -> Result<(), Error> {
-        let records = stored.descriptor.clone();
-        let brings = |change: &mut RecordChange| match &mut change.what {
-            What::Version { segments, .. } => {
-                segments.push(records.clone());
-                true
-            }
-            What::Erase(_) => false,
-        };
-        if !stored.changes.changes.iter_mut().any(brings) {
-            let old = records.segment;
+    async fn repack(&self, going: &mut Going) -> Result<(), Error> {
+        if let Some(old) = going.let_go_of_pack() {
             self.ctx.index.with(move |index| index.give_up(&[old], &[])).await?;
         }
+        let stored = &mut going.stored;
         let (segment, changes) = (SegmentId(random()?), stored.changes.encode());
         let (coder, pool) = (self.ctx.coder(self.ctx.network.code), self.ctx.pool.clone());
         let key = self.vault.keys.commit_key().clone();
@@ -381,7 +375,8 @@ impl Group {
         let going = |stored: StoredPack| {
             let count = stored.changes.changes.len();
             let begins = count == 0;
-            Going { stored, results: vec![Ok(()); count], origins: (0..count).collect(), begins }
+            let (results, origins) = (vec![Ok(()); count], (0..count).collect());
+            Going { stored, results, origins, begins, is_commit_only: false }
         };
         Self { packs: packs.into_iter().map(going).collect(), brought: Vec::new() }
     }
@@ -435,6 +430,24 @@ impl Group {
 }
 
 impl Going {
+    /// Has another pack take the place of its own one, whose records stay where they are. Answers the pack if nothing uses it: one
+    /// that was made anew before, or of whose records none is left.
+    fn let_go_of_pack(&mut self) -> Option<SegmentId> {
+        let records = self.stored.descriptor.clone();
+        let old = records.segment;
+        if std::mem::replace(&mut self.is_commit_only, true) {
+            return Some(old);
+        }
+        let mut is_used = false;
+        for change in &mut self.stored.changes.changes {
+            if let What::Version { segments, .. } = &mut change.what {
+                segments.push(records.clone());
+                is_used = true;
+            }
+        }
+        (!is_used).then_some(old)
+    }
+
     /// Takes changes out; answers the segments that only they brought, and their uploads. Once a pack was made anew all of its
     /// changes have their records in the one before.
     fn leave_out(&mut self, failed: &[(usize, ConditionFailed)]) -> (Vec<SegmentId>, Vec<UploadId>) {
@@ -497,7 +510,38 @@ mod tests {
         let changes = Changeset { collection, changes, standalone: false, class: CollectionClass::Durable };
         let want = Want { condition: Condition::IfAbsent, upload: None };
         let stored = StoredPack { descriptor: descriptor(2), changes, wants: vec![want; 3] };
-        Going { stored, results: vec![Ok(()); 3], origins: vec![0, 1, 2], begins: false }
+        let (results, origins) = (vec![Ok(()); 3], vec![0, 1, 2]);
+        Going { stored, results, origins, begins: false, is_commit_only: true }
+    }
+
+    #[test]
+    fn a_pack_that_is_made_anew_twice_leaves_no_commit_behind() {
+        let of = |going: &Going| -> Vec<usize> {
+            going.stored.changes.changes.iter().map(|change| change.what.segments().len()).collect()
+        };
+        let mut going = Going { is_commit_only: false, ..repacked() };
+        let first = going.stored.descriptor.segment;
+        assert_eq!(going.let_go_of_pack(), None, "it has the records");
+        assert_eq!(of(&going), [3, 3, 3]);
+        going.stored.descriptor.segment = SegmentId([9; 32]);
+        assert_eq!(going.let_go_of_pack(), Some(SegmentId([9; 32])), "it has none");
+        assert_eq!(of(&going), [3, 3, 3], "no version says that it is in it");
+        assert!(
+            going
+                .stored
+                .changes
+                .changes
+                .iter()
+                .all(|change| { change.what.segments().iter().any(|segment| segment.segment == first) })
+        );
+        let mut erases = Going { is_commit_only: false, ..repacked() };
+        erases
+            .stored
+            .changes
+            .changes
+            .iter_mut()
+            .for_each(|change| change.what = What::Erase(VersionId([1; 16])));
+        assert_eq!(erases.let_go_of_pack(), Some(first), "nothing that is left is in it");
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::client::{ByteRange, Condition};
 use crate::message::access::Provenance;
 use crate::message::request::NodeStatus;
 use crate::types::{
-    Code, CollectionClass, CollectionName, Hash, RecordName, SegmentId, Timestamp, TransactionId, VersionId,
+    Code, CollectionClass, CollectionName, Hash, Height, RecordName, SegmentId, Timestamp, TransactionId,
+    VersionId,
 };
 
 /// A record's full address.
@@ -374,6 +375,8 @@ pub struct Recovered {
     pub changes: u64,
     /// Versions that were stored and not anchored, and now are.
     pub stored: u64,
+    /// The block in which the vault was erased as a whole: then nothing is restored.
+    pub erased: Option<Height>,
 }
 
 /// How a node answered.

@@ -19,7 +19,6 @@ use crate::runtime::{Clock, Workers};
 use crate::store::{IndexError, SharedIndex};
 use crate::stripe::Coder;
 use crate::transfer::BufferPool;
-use crate::transfer::failure::Failure;
 use crate::transfer::inflight::{HedgeBudget, Latencies};
 use crate::types::limits::{BODY_SEGMENT_PLAIN_LEN, UPLOAD_SEGMENTS_IN_FLIGHT, UPLOAD_SEGMENTS_IN_GRACE};
 use crate::types::{Code, CollectionName, Network, PublicKey, SegmentId, Timestamp, VaultId};
@@ -310,12 +309,6 @@ impl Context {
     /// What people call a node.
     pub(crate) fn node_name(&self, node: &PublicKey) -> String {
         self.nodes().get(node).map_or_else(|| node.short(), |info| info.name.clone())
-    }
-
-    /// "node-1 cannot be reached; node-2 refuses: ..."
-    pub(crate) fn name_failures(&self, reasons: &[(PublicKey, Failure)]) -> String {
-        let names = reasons.iter().map(|(node, failure)| format!("{} {failure}", self.node_name(node)));
-        names.collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -8,18 +8,17 @@ use bytes::Bytes;
 use tokio::task::AbortHandle;
 
 use crate::client::context::{Context, guard};
-use crate::client::holders;
-use crate::client::upload::{failure, is_code, violation};
-use crate::client::{Error, ErrorKind};
+use crate::client::upload::{failure, violation};
+use crate::client::{Error, ErrorKind, failures, holders};
 use crate::crypto::frame::FrameKey;
 use crate::crypto::tree;
-use crate::message::{Descriptor, ReadShard, RefusalCode, ShardSlice, Violation};
+use crate::message::{Descriptor, ReadShard, ShardSlice, Violation};
 use crate::net::CallError;
 use crate::runtime::Driver;
 use crate::stripe::Layout;
 use crate::transfer::buffer::Buffer;
 use crate::transfer::download::{Columns, Download, DownloadConfig, DownloadError, Effect, Event, ReadPlan};
-use crate::transfer::failure::{Failure, RequestId};
+use crate::transfer::failure::RequestId;
 use crate::transfer::open::{OpenError, ShardBytes, assemble, open_unit};
 use crate::transfer::plan::ReadUnit;
 use crate::types::{Hash, PublicKey};
@@ -137,20 +136,30 @@ fn plan(ctx: &Context, descriptor: &Descriptor, layout: &Layout, range: Range<u6
 
 fn download_error(ctx: &Context, error: &DownloadError) -> Error {
     let DownloadError::NotEnoughShards { segment, have, need, reasons } = error;
-    // A node that cannot be talked to, for whatever reason, may still have its shard.
-    let lost = reasons.iter().all(|(_, failure)| failure.is_loss());
-    let kind = if lost { ErrorKind::Corrupt } else { ErrorKind::Unavailable };
+    if let Some(said) = failures::all_keep_out(ctx, reasons) {
+        return Error::new(ErrorKind::Refused, said).with_hint(keeps_out_hint(ctx));
+    }
     let message = format!(
         "only {have} of the {need} shards needed of segment {} can be read: {}",
         segment.short(),
-        ctx.name_failures(reasons)
+        failures::words(ctx, reasons)
     );
-    let kept_out = |(_, failure): &&(PublicKey, Failure)| is_code(failure, RefusalCode::NotAdmitted);
-    if reasons.iter().filter(kept_out).count() * 2 > reasons.len() {
-        // A few liars among nodes that are down are no reason to blame the key.
-        return Error::new(ErrorKind::Refused, message).with_hint("the vault's owner must let this key read");
+    if failures::most_keep_out(reasons) {
+        return Error::new(ErrorKind::Refused, message).with_hint(keeps_out_hint(ctx));
     }
+    // A node that cannot be talked to, for whatever reason, may still have its shard.
+    let lost = reasons.iter().all(|(_, failure)| failure.is_loss());
+    let kind = if lost { ErrorKind::Corrupt } else { ErrorKind::Unavailable };
     Error::new(kind, message).with_hint("see `xvault doctor` for the nodes' state, then try again")
+}
+
+/// What to do where the ledger does not let the key read.
+const fn keeps_out_hint(ctx: &Context) -> &'static str {
+    if ctx.vault.is_some() {
+        "`xvault vault show` tells what the ledger has of the vault; if it has new keys, `xvault recover` takes them up"
+    } else {
+        "the grant is not in force any more, or not yet: ask the vault's owner for another"
+    }
 }
 
 struct Run {

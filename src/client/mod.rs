@@ -14,6 +14,7 @@ mod collection;
 mod context;
 mod download;
 mod error;
+mod failures;
 mod get;
 pub mod governance;
 mod holders;

@@ -27,8 +27,13 @@ impl Nodes {
     /// Connects to none yet. Needs a tokio runtime with time and I/O.
     #[must_use]
     pub fn new(config: &ClientConfig) -> Self {
-        let key = config.keys.signing().clone();
-        Self { peers: Peers::new(&config.network, &key), network: config.network.clone(), key }
+        Self::asked_by(&config.network, config.keys.signing())
+    }
+
+    /// The same, asked by any key: nodes tell everybody how they are.
+    #[must_use]
+    pub fn asked_by(network: &Network, key: &KeyPair) -> Self {
+        Self { peers: Peers::new(network, key), network: network.clone(), key: key.clone() }
     }
 
     /// Takes in which storage nodes the ledger knows, where there is one. Those that retired go.

@@ -37,7 +37,7 @@ pub(crate) struct Synced {
 
 impl From<Synced> for Recovered {
     fn from(synced: Synced) -> Self {
-        Self { anchors: synced.anchors, changes: synced.changes, stored: 0 }
+        Self { anchors: synced.anchors, changes: synced.changes, stored: 0, erased: None }
     }
 }
 

@@ -7,10 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::AbortHandle;
 
 use crate::client::context::{Context, random};
-use crate::client::holders;
 use crate::client::members::{self, Known};
 use crate::client::nodes::CHECK_NETWORK_ID;
-use crate::client::{Error, ErrorKind, TroubleKind};
+use crate::client::{Error, ErrorKind, TroubleKind, failures, holders};
 use crate::message::{Descriptor, ExpectedReceipt, PutShard, RefusalCode, Violation};
 use crate::net::CallError;
 use crate::runtime::Driver;
@@ -157,11 +156,17 @@ fn plan(
     })
 }
 
+/// What to do where the ledger does not let the key write.
+const KEEPS_OUT_HINT: &str = "the nodes store only for owners and writers of vaults that are on the ledger: put once with `--ack anchored` while its static nodes can be reached, which registers the vault; if it has new keys, `xvault recover` takes them up";
+
 fn upload_error(ctx: &Context, error: &UploadError) -> Error {
     let UploadError::NotEnoughReceipts { have, need, reasons, .. } = error;
-    let full = |(_, failure): &(PublicKey, Failure)| is_code(failure, RefusalCode::Full);
+    let full = |(_, failure): &(PublicKey, Failure)| failures::is_code(failure, RefusalCode::Full);
+    if let Some(said) = failures::all_keep_out(ctx, reasons) {
+        return Error::new(ErrorKind::Refused, said).with_hint(KEEPS_OUT_HINT);
+    }
     let message =
-        format!("only {have} of the {need} shards needed were taken: {}", ctx.name_failures(reasons));
+        format!("only {have} of the {need} shards needed were taken: {}", failures::words(ctx, reasons));
     let elsewhere = |(_, failure): &&(PublicKey, Failure)| failure.is_elsewhere();
     if reasons.iter().filter(elsewhere).count() * 2 > reasons.len() {
         // Trying again would not help; a few liars among good nodes are no reason to blame the file.
@@ -171,9 +176,8 @@ fn upload_error(ctx: &Context, error: &UploadError) -> Error {
         };
         return Error::new(ErrorKind::Config, message).with_hint(hint);
     }
-    if reasons.iter().any(|(_, failure)| is_code(failure, RefusalCode::NotAdmitted)) {
-        let hint = "the nodes store only for owners and writers of vaults that are on the ledger: put once with `--ack anchored` while its static nodes can be reached, which registers the vault";
-        return Error::new(ErrorKind::Refused, message).with_hint(hint);
+    if failures::most_keep_out(reasons) {
+        return Error::new(ErrorKind::Refused, message).with_hint(KEEPS_OUT_HINT);
     }
     let kind =
         if reasons.iter().any(full) && reasons.iter().all(|reason| full(reason) || !reason.1.is_passing()) {
@@ -182,11 +186,6 @@ fn upload_error(ctx: &Context, error: &UploadError) -> Error {
             ErrorKind::Unavailable
         };
     Error::new(kind, message).with_hint("see `xvault doctor`; what was stored so far is kept, so try again")
-}
-
-/// Whether a node refused with this code.
-pub(crate) fn is_code(failure: &Failure, code: RefusalCode) -> bool {
-    matches!(failure, Failure::Refused(refusal) if refusal.code == code)
 }
 
 struct Run {

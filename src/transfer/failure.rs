@@ -36,6 +36,18 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The same, said of several nodes.
+    #[must_use]
+    pub fn of_several(&self) -> String {
+        match self {
+            Self::TimedOut => "do not answer".to_owned(),
+            Self::WrongKey => "have other keys than the network file says".to_owned(),
+            Self::Version => "speak another version of the protocol".to_owned(),
+            Self::Refused(refusal) => format!("refuse: {refusal}"),
+            Self::Unreachable | Self::Disconnected | Self::Violation(_) => self.to_string(),
+        }
+    }
+
     /// Whether the same request to the same node may succeed a moment later.
     #[must_use]
     pub fn is_passing(&self) -> bool {

@@ -77,7 +77,8 @@ impl fmt::Display for CollectionName {
 /// The name of a record in its collection: 1 to 1,024 bytes of UTF-8 without NUL, any slashes.
 ///
 /// As in S3 a name is not a path: `a//b`, `../x` and `a\nb` are names like others. Whoever makes
-/// files of them (`get` into a folder) must refuse those that would leave the folder.
+/// files of them (`get` into a folder) must refuse those that would leave the folder, and whoever shows
+/// them to people must escape what moves a terminal's cursor or hides text; what is for programs has them as they are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordName(String);
 

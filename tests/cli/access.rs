@@ -58,6 +58,35 @@ fn an_owner_lets_a_specialist_in_limits_what_is_seen_and_ends_it() {
     specialist.run(["cat", "--grant", &grant, "xv://imaging/head.dcm"]).ends(6);
     specialist.run(["cat", "xv://imaging/knee.dcm"]).ends(6);
 
+    // What is said of a record opens nothing, and is the same everywhere.
+    let stat = specialist.run(["stat", "--grant", &grant, "xv://imaging/knee.dcm"]).ends(0);
+    for shown in
+        ["record    xv://imaging/knee.dcm", "size      39.0 KiB (40000 bytes)", "scope     knee", &grant]
+    {
+        assert!(stat.text().contains(shown), "{shown}: {}", stat.text());
+    }
+    assert!(!stat.text().contains("labels") && !stat.text().contains("blake3"), "{}", stat.text());
+    let stat = rows(&specialist.run(["--json", "stat", "--grant", &grant, "xv://imaging/knee.dcm"]).ends(0))
+        .remove(0);
+    let listed = rows(&specialist.run(["--json", "ls", "--grant", &grant]).ends(0)).remove(0);
+    let versions =
+        rows(&specialist.run(["--json", "versions", "--grant", &grant, "xv://imaging/knee.dcm"]).ends(0));
+    assert_eq!(versions.len(), 1);
+    for field in ["address", "name", "version", "created", "modified", "size", "content_type"] {
+        assert_eq!(stat["record"][field], listed[field], "{field}");
+        assert_eq!(versions[0][field], listed[field], "{field}");
+    }
+    specialist.run(["stat", "--grant", &grant, "xv://imaging/head.dcm"]).ends(6);
+    specialist.run(["versions", "--grant", &grant, "xv://imaging/head.dcm"]).ends(6);
+    specialist.run(["stat", "--grant", &grant, "--deep", "xv://imaging/knee.dcm"]).ends(2);
+    assert_eq!(
+        rows(&owner.run(["--json", "access", "log"]).ends(0))
+            .iter()
+            .filter(|row| row["purpose"] == "read")
+            .count(),
+        1
+    );
+
     // What is put later joins by itself.
     owner.write("knee-2.dcm", &content(2, 1_000));
     owner.run(["put", "knee-2.dcm", "xv://imaging/", "--meta", "labels=knee"]).ends(0);
@@ -72,6 +101,26 @@ fn an_owner_lets_a_specialist_in_limits_what_is_seen_and_ends_it() {
     assert_eq!(openings(), before);
     let unknown = owner.run(["revoke", &"0".repeat(32)]).ends(6);
     assert!(!unknown.stderr.contains("revoked after"), "{}", unknown.stderr);
+
+    // Under new keys nothing joins for a grant of before; what it opened it opens still.
+    owner.run(["scope", "renew", "nobody"]).ends(6);
+    owner.run(["scope", "define", "unused", "label:x"]).ends(0);
+    owner.run(["scope", "renew", "unused"]).ends(7);
+    let renewed = rows(&owner.run(["--json", "scope", "renew", "knee"]).ends(0)).remove(0);
+    assert_eq!((&renewed["generation"], &renewed["standing"][0]), (&1.into(), &grant.as_str().into()));
+    owner.write("knee-3.dcm", &content(3, 1_000));
+    owner.run(["put", "knee-3.dcm", "xv://imaging/", "--meta", "labels=knee"]).ends(0);
+    specialist.run(["cat", "--grant", &grant, "xv://imaging/knee-3.dcm"]).ends(6);
+    specialist.run(["cat", "--grant", &grant, "xv://imaging/knee.dcm"]).ends(0);
+    specialist.run(["access", "request", "--name", "Dr Knee", "-o", "next.package"]).ends(0);
+    owner.write("next.package", &std::fs::read(specialist.path("next.package")).unwrap());
+    owner.run(["grant", "next.package", "--scope", "knee", "--until", "2099-01-01"]).ends(0);
+    let accepted = rows(&specialist.run(["--json", "access", "accept", "next.package"]).ends(0)).remove(0);
+    let next = accepted["grant"].as_str().unwrap();
+    for name in ["knee.dcm", "knee-2.dcm", "knee-3.dcm"] {
+        specialist.run(["cat", "--grant", next, &format!("xv://imaging/{name}")]).ends(0);
+    }
+    owner.run(["revoke", next]).ends(0);
 
     let listed = rows(&owner.run(["--json", "grants"]).ends(0));
     assert_eq!((&listed[0]["grant"], &listed[0]["grantee"]), (&grant.as_str().into(), &"Dr Knee".into()));

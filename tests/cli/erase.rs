@@ -61,6 +61,13 @@ fn a_shreddable_record_is_erased_and_anybody_checks_the_certificate() {
     let json: Value = serde_json::from_str(json.text()).unwrap();
     assert_eq!(json["static_nodes"], 4);
     assert!(json["signers"].as_array().unwrap().len() >= 3);
+    // One that holds, and was signed by fewer than all, is not wrong.
+    let text = String::from_utf8(certificate.clone()).unwrap();
+    other.write("of-3", crate::printed::signed_by(&text, 3).as_bytes());
+    let few = ["verify", "--certificate", "of-3", "--genesis", "network.toml"];
+    other.run(few).ends(0);
+    let refused = other.run(few.into_iter().chain(["--policy", "all"])).ends(7);
+    assert!(refused.stderr.contains("--policy quorum"), "{}", refused.stderr);
     let mut changed = certificate;
     let middle = changed.len() / 2;
     changed[middle] ^= 1;

@@ -12,6 +12,7 @@ mod ledger;
 mod members;
 mod mended;
 mod printed;
+mod programs;
 mod recovery;
 mod user;
 
@@ -58,6 +59,23 @@ fn every_command_explains_itself() {
         "versions",
         "cp",
         "rm",
+        "erase",
+        "collection",
+        "collection create",
+        "access",
+        "access request",
+        "access accept",
+        "access held",
+        "access log",
+        "grant",
+        "grants",
+        "revoke",
+        "scope",
+        "scope define",
+        "scope ls",
+        "scope renew",
+        "emergency",
+        "role",
         "node",
         "node init",
         "node run",
@@ -158,6 +176,37 @@ fn what_is_missing_is_named_with_what_to_do() {
     let error = user.run(["--json", "ls"]).ends(1).error();
     assert!(error["message"].as_str().unwrap().contains("network file"), "{error}");
     user.run(["doctor"]).ends(1);
+}
+
+#[test]
+fn a_doctor_without_the_key_looks_at_all_that_needs_none() {
+    let user = User::with_key();
+    let _devnet = user.devnet();
+    let checks = |ran: &user::Ran| -> Vec<(String, String)> {
+        let rows = ran.text().lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        rows.map(|row| (text(&row["check"]), text(&row["verdict"]))).collect()
+    };
+    let has = |checks: &[(String, String)], check: &str, verdict: &str| {
+        checks.iter().filter(|(name, said)| name == check && said == verdict).count()
+    };
+    let stranger = User::new();
+    let network = std::fs::read(user.path("home/devnet/network.toml")).unwrap();
+    stranger.write("home/network.toml", &network);
+    let found = checks(&stranger.run(["--json", "doctor"]).ends(1));
+    assert_eq!((has(&found, "key", "fail"), has(&found, "vault", "warn")), (1, 1), "{found:?}");
+    assert_eq!((has(&found, "node", "ok"), has(&found, "static", "ok")), (6, 4), "{found:?}");
+    for check in ["disk", "network", "clock", "reach", "ledger"] {
+        assert_eq!(has(&found, check, "ok"), 1, "{check}: {found:?}");
+    }
+    assert!(!stranger.path("home/vaults").exists());
+    assert_eq!(stranger.run(["node", "status"]).ends(0).text().lines().count(), 6);
+    let mut locked = user.command(["--json", "doctor"]);
+    let found = checks(&finish(locked.env("XVAULT_PASSPHRASE", "wrong").spawn().unwrap()).ends(1));
+    assert_eq!((has(&found, "key", "ok"), has(&found, "vault", "fail")), (1, 1), "{found:?}");
+    assert_eq!((has(&found, "node", "ok"), has(&found, "index", "ok")), (6, 0), "{found:?}");
+    let found = checks(&user.run(["--json", "doctor"]).ends(0));
+    assert_eq!((has(&found, "index", "ok"), has(&found, "vault", "warn")), (1, 0), "{found:?}");
 }
 
 #[test]

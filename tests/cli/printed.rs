@@ -35,11 +35,60 @@ fn a_receipt_is_a_file_a_stream_or_a_field() {
     assert!(verify(&["r1", "file"]).ends(0).text().starts_with("verified  file"));
     let quiet = verify(&["r1", "file", "-q"]).ends(0);
     assert_eq!((quiet.text(), quiet.stderr.as_str()), ("", ""));
+    // A quorum signed it at least. That not all did is no flaw of it; that fewer did is.
+    let receipt = std::fs::read_to_string(user.path("r1")).unwrap();
+    user.write("of-3", signed_by(&receipt, 3).as_bytes());
+    user.write("of-2", signed_by(&receipt, 2).as_bytes());
+    verify(&["of-3", "file"]).ends(0);
+    let few = verify(&["of-3", "file", "--policy", "all", "--json"]).ends(7).error();
+    assert_eq!(few["kind"], "refused");
+    assert!(few["message"].as_str().unwrap().starts_with("only 3 of 4 static nodes signed"), "{few}");
+    for policy in ["quorum", "all"] {
+        verify(&["of-2", "file", "--policy", policy]).ends(5);
+    }
     verify(&["missing", "file"]).ends(6);
     verify(&["r1", "missing"]).ends(6);
     verify(&["r1", "file", "--genesis", "missing"]).ends(6);
     verify(&["r1", "file", "--genesis", "file"]).ends(5);
     user.run(["put", "missing", "xv://c/x"]).ends(6);
+}
+
+/// The text of a receipt or certificate with the signatures of so many static nodes, two lines each.
+pub(crate) fn signed_by(text: &str, nodes: usize) -> String {
+    let is_signature = |line: &&str| line.starts_with("\u{2014} ");
+    let surplus = text.lines().filter(is_signature).skip(2 * nodes).collect::<Vec<_>>();
+    let kept = text.lines().filter(|line| !surplus.contains(line));
+    kept.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn no_name_moves_the_cursor_and_programs_have_it_as_it_is() {
+    const NAME: &str = "a\nb\u{1b}[2J\u{202e}\\c";
+    const SHOWN: &str = "a\\nb\\u{1b}[2J\\u{202e}\\\\c";
+    let user = User::with_key();
+    let _devnet = user.devnet();
+    user.run(["collection", "create", "xv://c", "--shreddable"]).ends(0);
+    let path = format!("xv://c/{NAME}");
+    let put = user
+        .run_with_input(b"x", ["put", "-", &path, "--meta", "labels=x", "--meta", "k=v\u{1b}[2J"])
+        .ends(0);
+    assert!(put.text().contains(SHOWN), "{}", put.text());
+    assert_eq!(user.run(["ls", "xv://c"]).ends(0).text(), format!("{SHOWN}\n"));
+    for args in
+        [&["ls", "-l", "xv://c"][..], &["stat", &path], &["versions", &path], &["cat", "xv://c/\u{1b}[2J"]]
+    {
+        let ran = user.run(args);
+        let shown = format!("{}{}", ran.text(), ran.stderr);
+        assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{args:?}: {shown}");
+    }
+    assert_eq!(rows(&user.run(["--json", "ls", "xv://c"]).ends(0))[0]["name"], NAME);
+    assert_eq!(user.run(["cat", &path]).ends(0).stdout, b"x");
+    // The certificate has the name as it is, and shows it as it can be shown.
+    user.run(["erase", "-y", &path, "-o", "gone"]).ends(0);
+    let verify = ["--network", "home/devnet/network.toml", "verify", "--certificate", "gone"];
+    let verified = user.run(verify).ends(0);
+    assert!(verified.text().contains(SHOWN), "{}", verified.text());
+    assert_eq!(rows(&user.run([&["--json"], &verify[..]].concat()).ends(0))[0]["subject"], path);
 }
 
 #[test]

@@ -65,9 +65,18 @@ fn a_lost_key_comes_back_through_guardians_and_the_owner_sees_it() {
 
     let lost = other(&owner);
     lost.run(["key", "recover", &vault]).ends(2);
+    // Whoever names no file has the request in the answer, for people and for programs.
+    let programmed = other(&owner);
+    let begun = json(programmed.run(["--json", "key", "recover", &vault, "--name", "Me"]).ends(0).text());
+    assert_eq!((&begun["stage"], &begun["path"]), (&"begun".into(), &Value::Null));
+    programmed.write("my.request", begun["recovery_request"].as_str().unwrap().as_bytes());
+    programmed.run(["key", "new"]).ends(0);
+    let shown = programmed.run(["guardian", "approve", "my.request"]).ends(7);
+    assert!(shown.stderr.contains(begun["code"].as_str().unwrap()), "{}", shown.stderr);
     let begun = lost.run(["key", "recover", &vault, "--name", "It is me", "-o", "my.request"]).ends(0);
     assert!(begun.stderr.contains("code"), "{}", begun.stderr);
-    lost.run(["key", "recover", &vault]).ends(4);
+    let waits = lost.run(["--json", "key", "recover", &vault]).ends(4).error();
+    assert_eq!((&waits["kind"], &waits["retry"]), (&"unavailable".into(), &true.into()));
     assert!(!has(&std::fs::read(lost.path("home/recovery")).unwrap(), b"It is me"), "it is sealed");
     for guardian in &guardians {
         hand_over(&lost, "my.request", guardian);
@@ -141,8 +150,19 @@ fn a_stolen_device_is_rotated_away() {
     for (name, bytes) in [("knee.dcm", content(1, 40_000)), ("more.dcm", content(2, 500))] {
         assert_eq!(owner.run(["cat", &format!("xv://imaging/{name}")]).ends(0).stdout, bytes);
     }
-    assert_ne!(device.run(["put", "more.dcm", "xv://imaging/late.dcm"]).code, 0);
-    assert_ne!(device.run(["cat", "xv://imaging/knee.dcm"]).code, 0);
+    // Why, once, with all who say so; and what to do.
+    for args in [&["put", "more.dcm", "xv://imaging/late.dcm"][..], &["cat", "xv://imaging/knee.dcm"]] {
+        let refused = device.run([&["--json"], args].concat()).ends(7);
+        let said: Vec<Value> = refused.stderr.lines().map(json).collect();
+        let why = said.iter().find(|line| line["kind"] == "refused").unwrap();
+        let message = why["message"].as_str().unwrap();
+        assert_eq!(message.matches("the ledger does not let this key").count(), 1, "{message}");
+        for said in ["all nodes that were asked say no: ", "node-1, node-2, ", " refuse: ", " as of block "] {
+            assert!(message.contains(said), "{said}: {message}");
+        }
+        assert_eq!(why["retry"], false);
+        assert!(why["hint"].as_str().unwrap().contains("xvault recover"), "{why}");
+    }
     assert!(device.run(["vault", "show"]).ends(0).stderr.contains("rotated"));
 
     // As if it had been interrupted before the end: it goes on, and does not rotate twice.

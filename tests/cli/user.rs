@@ -29,6 +29,15 @@ impl Ran {
         serde_json::from_str(self.stderr.lines().last().unwrap()).unwrap()
     }
 
+    /// With --json every line is JSON, of results and of all else that is said; but for what is a record's own bytes.
+    #[track_caller]
+    fn is_for_programs(&self) {
+        for line in self.text().lines().chain(self.stderr.lines()) {
+            let read = serde_json::from_str::<serde_json::Value>(line);
+            assert!(read.is_ok_and(|value| value.is_object()), "{line}");
+        }
+    }
+
     #[track_caller]
     pub(crate) fn ends(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}\n{}", String::from_utf8_lossy(&self.stdout), self.stderr);
@@ -74,8 +83,15 @@ impl User {
         command
     }
 
+    #[track_caller]
     pub(crate) fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ran {
-        finish(self.command(args).spawn().unwrap())
+        let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        let ran = finish(self.command(&args).spawn().unwrap());
+        let has = |wanted: &str| args.iter().any(|arg| arg == wanted);
+        if has("--json") && !["cat", "-", "-v", "-vv"].into_iter().any(has) {
+            ran.is_for_programs();
+        }
+        ran
     }
 
     pub(crate) fn run_with_input<A: AsRef<OsStr>>(

@@ -248,8 +248,11 @@ fn erasures_and_what_is_said_of_them_have_one_encoding() {
     let mut many = claim();
     many.erasures = vec![many.erasures[0]; 33];
     assert_eq!(ErasureClaim::decode(&many.encode()).map(drop), Err(Violation::OutOfBounds));
+    // Exactly what a record's name may have.
     let mut loud = statement();
-    loud.subject = "a\u{1b}[2Jb".into();
+    loud.subject = "a\n\u{1b}[2Jb".into();
+    assert_eq!(ErasureStatement::decode(&loud.encode()), Ok(loud.clone()));
+    loud.subject = "a\0b".into();
     assert_eq!(ErasureStatement::decode(&loud.encode()).map(drop), Err(Violation::OutOfBounds));
     let mut long = statement();
     long.subject = "x".repeat(1_201);

@@ -369,6 +369,16 @@ async fn an_erased_vault_is_gone_from_all_nodes_and_takes_nothing_more() {
     let ledger = LedgerClient::new(&network, owning.keys.signing()).unwrap();
     let left = ledger.vault(*owning.keys.vault()).await.unwrap().unwrap();
     assert_eq!((left.segments, left.bytes), (0, 0));
+    // A home that knows of nothing is told, also once storage nodes have freed the packs.
+    let erased = ledger.vault_erased(*owning.keys.vault()).await.unwrap();
+    assert!(erased.is_some());
+    let empty = ClientConfig { home: dir.path().join("home-empty"), ..owning.clone() };
+    let empty = Client::open(empty).await.unwrap();
+    let recovered = empty.recover(|_| {}).await.unwrap();
+    assert_eq!((recovered.erased, recovered.anchors, recovered.changes), (erased, 0, 0));
+    let twice = empty.erase(&EraseTarget::Vault).await.unwrap_err();
+    assert!(twice.kind() == ErrorKind::Refused && twice.to_string().contains("was erased"), "{twice}");
+    empty.close().await;
     owner.close().await;
     devnet.stop().await;
     for nth in 1..=4 {

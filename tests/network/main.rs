@@ -15,6 +15,7 @@ mod deposits;
 mod emergency;
 mod erasure;
 mod follower;
+mod generations;
 mod handoff;
 mod hostile;
 mod kept;

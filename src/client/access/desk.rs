@@ -122,13 +122,23 @@ impl Desks {
     /// An answer that one more static node gives than can be wrong.
     ///
     /// # Errors
+    /// As [`LedgerClient::agreed`].
+    pub(crate) async fn agreed(&self, question: &Question) -> Result<Answer, Error> {
+        self.ledger.agreed(question).await
+    }
+}
+
+impl LedgerClient {
+    /// An answer that one more static node gives than can be wrong.
+    ///
+    /// # Errors
     /// [`ErrorKind::Unavailable`] if too few give the same.
     pub(crate) async fn agreed(&self, question: &Question) -> Result<Answer, Error> {
-        let roster = self.ledger.roster();
+        let roster = self.roster();
         let need = roster.committee().one_honest();
         let mut asked = JoinSet::new();
         for member in roster.members() {
-            let (ledger, member, question) = (self.ledger.clone(), member.clone(), question.clone());
+            let (ledger, member, question) = (self.clone(), member.clone(), question.clone());
             asked.spawn(async move { ledger.ask_one(&member, &question).await });
         }
         let mut answers: Vec<(Answer, usize)> = Vec::new();

@@ -5,6 +5,7 @@
 //! again: what an interruption leaves the next `erase` of the same takes up, by the [`Plan`] in the index.
 
 mod collect;
+mod ended;
 mod plan;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::message::access::{Erasure, ErasureCertificate, TaggedVersion};
 use crate::message::{Action, Canonical as _, Descriptor, Genesis, Rejection, VersionState};
 use crate::types::{CollectionClass, CollectionName, Height, VersionId};
 
+use ended::ended;
 use plan::{Going, Plan};
 
 /// Records of a page while a collection is looked through, and changes on their way at once.
@@ -88,6 +90,11 @@ impl Client {
                 require_shreddable(self.class(collection).await?, collection)?;
             }
             None => {
+                if let Some(height) = vault.ledger.vault_erased(*vault.keys.vault()).await?
+                    && !self.noted_plan(&target.to_string()).await?.is_of_vault()
+                {
+                    return Err(ended(height));
+                }
                 // What other homes wrote goes too. And shares that were never dealt cannot be erased.
                 sync::all(&self.ctx, &vault, |_| {}).await?;
                 self.require_shared_key().await?;

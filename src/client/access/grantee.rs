@@ -66,6 +66,23 @@ pub struct SharedRecord {
     day: Day,
 }
 
+impl SharedRecord {
+    /// What is known of it before it is opened.
+    #[must_use]
+    pub fn info(&self) -> RecordInfo {
+        RecordInfo {
+            name: self.line.name.clone(),
+            version: self.version,
+            created: self.line.created,
+            deleted: false,
+            size: self.line.size,
+            content_type: self.line.content_type.clone(),
+            modified: self.line.modified,
+            provenance: None,
+        }
+    }
+}
+
 /// A vault, as somebody sees it who was let in.
 #[derive(Debug)]
 pub struct Shared {
@@ -354,14 +371,10 @@ impl Shared {
         (stored.size, stored.content) = (header.size, header.content);
         (stored.content_type, stored.modified) = (header.content_type, header.modified);
         let info = RecordInfo {
-            name: record.line.name.clone(),
-            version: record.version,
-            created: record.line.created,
-            deleted: false,
             size: stored.size,
             content_type: stored.content_type.clone(),
             modified: stored.modified,
-            provenance: None,
+            ..record.info()
         };
         Ok((info, stored))
     }

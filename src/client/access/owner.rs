@@ -1,6 +1,7 @@
 //! What an owner does: deals the vault's key, brings records into scopes, grants, revokes, and reads who opened what.
 
 mod deal;
+mod generations;
 mod joining;
 mod log;
 mod renew;
@@ -35,6 +36,7 @@ use crate::message::{
 use crate::types::limits::{MAX_DEFINED_SCOPES, MAX_GRANT_SCOPES, MAX_SCOPE_PATH_LEN, MAX_VAULT_SCOPES};
 use crate::types::{Day, GrantId, Hash, Height, PublicKey, ScopePath, ScopeTag, Timestamp, VaultId};
 
+pub use generations::NewGeneration;
 pub use log::AccessEvent;
 pub use renew::Renewed;
 
@@ -51,7 +53,7 @@ pub struct GrantTerms {
     pub expires: Timestamp,
     /// Records of which days.
     pub days: DayRange,
-    /// Records that may be opened in a day; none for as many as one likes.
+    /// How often records may be opened in a day, those that were opened before too; none for as often as one likes.
     pub quota: Option<u32>,
     /// Ciphertext bytes that may be brought in all, with the right to append.
     pub append_bytes: Option<u64>,

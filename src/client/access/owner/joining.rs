@@ -54,10 +54,16 @@ const LEARNED: &[u8] = b"slots of/";
 
 impl Owner<'_> {
     /// Learns which versions are in a scope, if this home never did: what another home brought is not brought again, and leaves
-    /// when it is over.
+    /// when it is over. That is so under keys of before as well, which grants have that still stand.
     pub(super) async fn learn_slots(&self, path: &ScopePath) -> Result<(), Error> {
         let scope = self.vault.keys.access().scope_tag(path);
-        let generation = self.generation(scope).await?;
+        for generation in 0..=self.generation(scope).await? {
+            self.learn_generation(scope, generation).await?;
+        }
+        Ok(())
+    }
+
+    async fn learn_generation(&self, scope: ScopeTag, generation: u32) -> Result<(), Error> {
         let of = [&scope.0[..], &generation.to_be_bytes()].concat();
         let learned = [LEARNED, &of].concat();
         let key = learned.clone();
