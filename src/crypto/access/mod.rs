@@ -33,6 +33,7 @@ pub mod line;
 pub mod reshare;
 pub mod rest;
 pub mod seal;
+mod xwing;
 
 pub use day_tree::{DayKey, DayNode, DayRange};
 pub use dealing::{Commitments, Dealing, KeyShare, Sharing};
