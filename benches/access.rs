@@ -107,13 +107,13 @@ fn slots(c: &mut Criterion) {
     let version = VersionId([3; 16]);
     let content = SlotContent { dek: Dek::from_bytes([4; 32]), content_version: version, header };
     let key = Kek::new(&day, &output, &slot(1));
-    let wrapped = Keyslot::wrap(&key, &slot(1), &content, &list, Day(9_827), [5; 24]);
+    let wrapped = Keyslot::wrap(&key, &slot(1), &content, &list, Day(9_827), [5; 16]);
     let commit = content.dek.commit(&version);
     c.bench_function("key of a day", |b| b.iter(|| black_box(&scope).day(Day(9_827))));
     c.bench_function("wrap a data key", |b| {
         b.iter(|| {
             let key = Kek::new(&day, &output, &slot(1));
-            Keyslot::wrap(&key, &slot(1), black_box(&content), &list, Day(9_827), [5; 24])
+            Keyslot::wrap(&key, &slot(1), black_box(&content), &list, Day(9_827), [5; 16])
         });
     });
     c.bench_function("unwrap a data key", |b| {

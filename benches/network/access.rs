@@ -9,11 +9,13 @@ use xvault::client::access::{GrantTerms, Scope, Shared, SharedRecord, grantee};
 use xvault::client::{Client, ClientConfig, GetOptions, PutOptions};
 use xvault::crypto::seed::Seed;
 use xvault::message::access::Rights;
+use xvault::types::limits::MAX_RELEASE_ITEMS;
 use xvault::types::{Network, Timestamp};
 
 use crate::Options;
 use crate::network::{Devnet, own_cpu_s};
 use crate::report::{Outcome, Report};
+use crate::rest;
 use crate::small::{content, put_all};
 
 /// Static nodes: of seven five open.
@@ -22,7 +24,7 @@ const RECORDS: u64 = 10_000;
 const LEN: usize = 4 << 10;
 
 pub(crate) fn run(options: &Options, report: &Report, runtime: &Runtime) -> Outcome<()> {
-    let devnet = Devnet::start(&options.dir, STATICS)?;
+    let mut devnet = Devnet::start(&options.dir, STATICS)?;
     runtime.block_on(async {
         let owner = devnet.client().await?;
         let contents = (0..RECORDS).map(|number| content(number, LEN)).collect();
@@ -39,10 +41,14 @@ pub(crate) fn run(options: &Options, report: &Report, runtime: &Runtime) -> Outc
         let shared = Shared::open(grantee.config(), &package).await?;
         let records = list(report, &shared).await?;
         open(report, &shared, &records).await?;
+        open_in_bulk(report, &devnet, &shared, &records).await?;
         revoke(report, &owner, &grantee).await?;
         owner.close().await;
-        Ok(())
-    })
+        Outcome::Ok(())
+    })?;
+    devnet.stop()?;
+    rest::on_disk(report, &devnet.path("home/devnet/static-1/access"))?;
+    rest::of_vaults(report, &options.dir)
 }
 
 /// Somebody with a home and keys of their own.
@@ -117,6 +123,32 @@ async fn open(report: &Report, shared: &Shared, records: &[SharedRecord]) -> Out
     }
     let ms = (own_cpu_s()? - cpu) * 1e3 / took.len() as f64;
     report.figure("access: CPU of the client for one", "ms", ms, 3.0, None, with);
+    Ok(())
+}
+
+/// Openings by requests of as many records as one may name, without reading them: what static nodes have to do.
+async fn open_in_bulk(
+    report: &Report,
+    devnet: &Devnet,
+    shared: &Shared,
+    records: &[SharedRecord],
+) -> Outcome<()> {
+    const ROUNDS: usize = 3;
+    let (nodes, own, begun) = (devnet.cpu_s("static")?, own_cpu_s()?, Instant::now());
+    let mut opened = 0;
+    for _ in 0..ROUNDS {
+        let found = shared.open_all(records).await?;
+        opened += found.into_iter().collect::<Result<Vec<_>, _>>()?.len();
+    }
+    let (nodes, own) = (devnet.cpu_s("static")? - nodes, own_cpu_s()? - own);
+    let elapsed = begun.elapsed().as_secs_f64();
+    // Each of the static nodes does all of it.
+    let rate = (opened * STATICS) as f64 / nodes;
+    let with = json!({
+        "static_nodes": STATICS, "batch": MAX_RELEASE_ITEMS, "records": opened, "elapsed_s": elapsed,
+        "client_cpu_us_a_record": own * 1e6 / opened as f64,
+    });
+    report.figure("access: openings in batches, a core of a static node", "1/s", rate, 3_000.0, None, with);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod ledger;
 mod model;
 mod network;
 mod report;
+mod rest;
 mod small;
 
 use std::path::PathBuf;

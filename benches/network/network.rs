@@ -103,6 +103,11 @@ impl Devnet {
         Ok(())
     }
 
+    /// Kills all of them.
+    pub(crate) fn stop(&mut self) -> Outcome<()> {
+        self.kill(self.nodes.len())
+    }
+
     /// The program with this devnet's home.
     pub(crate) fn command<const N: usize>(&self, args: [&str; N]) -> Command {
         let mut command = Command::new(PROGRAM);
@@ -140,7 +145,13 @@ impl Devnet {
     }
 
     pub(crate) fn node_cpu_s(&self) -> Outcome<f64> {
-        let running = self.nodes.iter().filter_map(|node| node.child.as_ref());
+        self.cpu_s("")
+    }
+
+    /// CPU seconds of the nodes of one role, or of all.
+    pub(crate) fn cpu_s(&self, role: &str) -> Outcome<f64> {
+        let of_role = self.nodes.iter().filter(|node| role.is_empty() || node.role == role);
+        let running = of_role.filter_map(|node| node.child.as_ref());
         running.map(|child| Ok(ticks(child.id(), [13, 14])? / TICKS_PER_S)).sum()
     }
 
@@ -213,6 +224,11 @@ fn ticks(pid: u32, fields: [usize; 2]) -> Outcome<f64> {
 /// CPU seconds of this process.
 pub(crate) fn own_cpu_s() -> Outcome<f64> {
     Ok(ticks(std::process::id(), [13, 14])? / TICKS_PER_S)
+}
+
+/// Bytes of memory that this process has to itself now.
+pub(crate) fn own_anon_bytes() -> Outcome<u64> {
+    status_bytes(std::process::id(), "RssAnon:").ok_or_else(|| "no status".into())
 }
 
 /// CPU seconds of the children that this process has waited for.

@@ -1,5 +1,6 @@
 //! `xvault get`
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
@@ -17,10 +18,11 @@ use crate::cli::output::{Output, escape};
 use crate::cli::parse::parse_grant;
 use crate::cli::session::Session;
 use crate::cli::{address, format};
-use crate::client::access::{Shared, SharedRecord};
+use crate::client::access::{OpenRecord, Shared, SharedRecord};
 use crate::client::{
-    ByteRange, Client, Download, GetOptions, ListEntry, ListOptions, Progress, RecordAddress,
+    self, ByteRange, Client, Download, GetOptions, ListEntry, ListOptions, Progress, RecordAddress,
 };
+use crate::types::limits::MAX_RELEASE_ITEMS;
 use crate::types::{CollectionName, GrantId, RecordPath, VersionId};
 
 /// Names asked for at once.
@@ -48,7 +50,7 @@ pub(crate) struct Args {
     /// Overwrite files.
     #[arg(short, long)]
     force: bool,
-    /// Records to transfer at once, with -r.
+    /// Records to transfer at once, with -r; of a grant, to have opened at once.
     #[arg(short, long, value_name = "N", default_value = "8")]
     jobs: NonZeroUsize,
     /// Of what this grant lets be read, which `xvault access accept` accepted. Each record that is read is an opening: it
@@ -93,10 +95,15 @@ pub(crate) async fn run_shared(session: &Session, shared: &Shared, args: Args) -
         record.line.collection == args.source.collection && record.line.name.as_str().starts_with(&prefix)
     });
     let count = records.len();
-    for (nth, record) in records.into_iter().enumerate() {
+    let mut opening = Opening::new(shared, &records, args.jobs.get());
+    for (nth, record) in records.iter().enumerate() {
         let line = &record.line;
         let at = RecordAddress { collection: line.collection.clone(), name: line.name.clone() };
-        let got = get_one_shared(shared, &root, prefix.len(), at, &record, args.force, &progress).await;
+        let options = GetOptions { progress: progress.clone(), ..GetOptions::default() };
+        let got = match opening.next(record).await {
+            Ok(opened) => get_one_shared(shared, &root, prefix.len(), at, opened, options, args.force).await,
+            Err(error) => Err(error.into()),
+        };
         match got.and_then(|got| show(session.output(), &got, session.output().is_verbose()).map(|()| got)) {
             Ok(got) => tally.done(got.bytes),
             Err(error) => {
@@ -128,7 +135,40 @@ fn free_place(args: &Args, at: &RecordAddress) -> anyhow::Result<(Folder, String
 
 /// Whether an error is about what is here, and not about the grant.
 fn is_in_the_way(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<crate::client::Error>().is_none()
+    error.downcast_ref::<client::Error>().is_none()
+}
+
+/// Has records opened some at a time, in their order.
+struct Opening<'a> {
+    shared: &'a Shared,
+    /// Those that were not asked for yet.
+    rest: std::slice::Chunks<'a, SharedRecord>,
+    /// What became of those that were, and are not taken yet; none of them if they are to be asked for one by one.
+    opened: VecDeque<Option<Result<OpenRecord, client::Error>>>,
+}
+
+impl<'a> Opening<'a> {
+    fn new(shared: &'a Shared, records: &'a [SharedRecord], at_once: usize) -> Self {
+        let rest = records.chunks(at_once.clamp(1, MAX_RELEASE_ITEMS));
+        Self { shared, rest, opened: VecDeque::new() }
+    }
+
+    /// The next record, which is this one.
+    async fn next(&mut self, record: &SharedRecord) -> Result<OpenRecord, client::Error> {
+        if self.opened.is_empty() {
+            let some = self.rest.next().unwrap_or_default();
+            match self.shared.open_all(some).await {
+                Ok(opened) => self.opened.extend(opened.into_iter().map(Some)),
+                Err(error) if some.len() < 2 => return Err(error),
+                // One that is erased, or more than the quota has left, keeps the others from being opened with it.
+                Err(_) => self.opened.extend(some.iter().map(|_| None)),
+            }
+        }
+        match self.opened.pop_front().flatten() {
+            Some(opened) => opened,
+            None => self.shared.open_one(record).await,
+        }
+    }
 }
 
 async fn get_one_shared(
@@ -136,12 +176,11 @@ async fn get_one_shared(
     root: &Folder,
     skip: usize,
     at: RecordAddress,
-    record: &SharedRecord,
+    opened: OpenRecord,
+    options: GetOptions,
     force: bool,
-    progress: &Progress,
 ) -> anyhow::Result<Got> {
-    let options = GetOptions { progress: progress.clone(), ..GetOptions::default() };
-    let download = shared.get(record, options).await?;
+    let download = shared.read(opened, options).await?;
     let parts = folder::parts(&at.name.as_str()[skip..])?;
     let name = parts.last().copied().unwrap_or_default().to_owned();
     let folder = root.parent_of(&parts)?;

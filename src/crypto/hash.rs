@@ -79,7 +79,7 @@ pub enum Context {
     SlotHint,
     /// Day's key, PRF output and slot id to the key of a keyslot.
     RecordKek,
-    /// Key, nonce, id and hint of a keyslot to its cipher's key and its commitment.
+    /// Key, nonce, id and hint of a keyslot, and what is sealed in it, to its commitment.
     Keyslot,
     /// A keyslot to the hash of it in a record's entry.
     SlotHash,
@@ -155,11 +155,15 @@ pub enum Context {
     HandoffKey,
     /// Attempt, roster and place to the order in which dealers of a handoff come.
     HandoffTurn,
+    /// Key, nonce, id and hint of a keyslot to the pad under which its content is.
+    KeyslotPad,
+    /// Key of what a static node keeps at rest, place and hash of what is kept there to the pad under which it is.
+    RestPad,
 }
 
 impl Context {
     /// Every context, so that a test can tell them apart.
-    pub const ALL: [Self; 76] = [
+    pub const ALL: [Self; 78] = [
         Self::OwnerRoot,
         Self::VaultRoot,
         Self::VaultSigning,
@@ -236,6 +240,8 @@ impl Context {
         Self::NextKey,
         Self::HandoffKey,
         Self::HandoffTurn,
+        Self::KeyslotPad,
+        Self::RestPad,
     ];
 
     /// The context string that BLAKE3 sees.
@@ -318,6 +324,8 @@ impl Context {
             Self::NextKey => "xvault v1 2026-11 next key",
             Self::HandoffKey => "xvault v1 2026-11 handoff key",
             Self::HandoffTurn => "xvault v1 2026-11 handoff turn",
+            Self::KeyslotPad => "xvault v1 2026-11 keyslot pad",
+            Self::RestPad => "xvault v1 2026-11 rest pad",
         }
     }
 }

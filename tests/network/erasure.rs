@@ -97,7 +97,7 @@ fn kept(static_dir: &Path, owner: &ClientConfig, records: &[(&str, VersionId)]) 
     let own = keys.scope_tag(&"\u{1}owner".parse().unwrap());
     let slot = |(path, version): &(&str, VersionId)| {
         let record = keys.record_tag(&at(path).collection, &at(path).name);
-        view.slot(owner.keys.vault(), &record, version, &own, 0).unwrap()
+        view.slot(owner.keys.vault(), &record, version, &own, 0).unwrap().map(|(_, slot)| slot)
     };
     Kept {
         slots: records.iter().filter_map(slot).collect(),

@@ -228,6 +228,9 @@ async fn a_key_is_shared_anew_among_the_same_static_nodes() {
     let mut ward = Ward::open(dir.path()).await;
     let keys: Vec<KeyPair> = (0..3).map(|nth| ward.genesis_key(nth)).collect();
     let before = ward.access().await.sharing;
+    // Somebody who goes on reading while it happens.
+    let reading = Shared::open(ward.doctor.clone(), &ward.asked).await.unwrap();
+    let records = reading.list().await.unwrap();
     ward.change(Change::RefreshShares { every: None }, &keys, None).await;
     ward.apart.stop(1).await;
     ward.apart.start(1).await;
@@ -236,6 +239,7 @@ async fn a_key_is_shared_anew_among_the_same_static_nodes() {
     assert_eq!((after.dealing, after.epoch, after.roster), (0, 1, before.roster));
     assert!(after.commitments != before.commitments && after.package == before.package);
     eventually("the grantee opens", async || ward.opens().await).await;
+    assert_eq!(read(&reading, &records[0]).await.unwrap(), content("labs/one", 500));
     // All of them took theirs: any three open.
     for nth in 0..4 {
         eventually("all have their shares", async || {

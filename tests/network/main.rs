@@ -27,3 +27,4 @@ mod static_nodes;
 mod statics;
 mod storage_members;
 mod tiles;
+mod together;

@@ -4,6 +4,8 @@
 //! anew each time and is in their logs before they answer. That a slot is what the ledger's batch says is told by the nodes:
 //! as many have to say the same as it takes to release, so that an honest majority of them has checked it.
 
+mod opening;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,6 +48,9 @@ use crate::types::{
     BatchId, Day, GrantId, Hash, RecordTag, ScopeTag, SegmentId, ShareIndex, SlotId, Timestamp,
     TransactionId, VaultId, VersionId,
 };
+
+use opening::KnownSharing;
+pub use opening::OpenRecord;
 
 /// How often static nodes are asked again that have just started, and between two such tries.
 const SERVING_TRIES: usize = 10;
@@ -98,6 +103,8 @@ pub struct Shared {
     body: GrantBody,
     /// Brings records, where the grant lets that be done.
     packer: Option<Packer>,
+    /// Who has the shares of the vault's key, once it was asked for.
+    sharing: tokio::sync::Mutex<Option<Arc<KnownSharing>>>,
 }
 
 /// Makes a key package to give to an owner: keys that serve for one grant.
@@ -182,7 +189,8 @@ impl Shared {
             let depositor = Depositor::new(Arc::clone(&vault), key, to, inbox);
             Packer::of_depositor(Arc::clone(&ctx), depositor)
         });
-        Ok(Self { ctx, desks, vault, signer, emergency, row, body, packer })
+        let sharing = tokio::sync::Mutex::default();
+        Ok(Self { ctx, desks, vault, signer, emergency, row, body, packer, sharing })
     }
 
     /// Brings a record into the vault: it is final on the ledger when this returns, and the owner takes it in from there. It
@@ -289,22 +297,8 @@ impl Shared {
     /// [`ErrorKind::Refused`] names why the static nodes do not open it; [`ErrorKind::Corrupt`] if what they open is not what
     /// the owner's entry says; [`ErrorKind::Unavailable`].
     pub async fn get(&self, record: &SharedRecord, options: GetOptions) -> Result<Download, Error> {
-        let item = OpenItem::Record {
-            record: record.record,
-            version: record.version,
-            scope: record.tag,
-            generation: record.generation,
-        };
-        let (opened, request) = self.release(vec![item], "read").await?;
-        let content = self.unwrap(record, &opened, &request)?;
-        let (info, stored) = self.stored(record, content).await?;
-        let range = match options.range {
-            None => 0..stored.size,
-            Some(range) => range
-                .within(stored.size)
-                .map_err(|error| Error::new(ErrorKind::Range, error.to_string()).caused_by(error))?,
-        };
-        Download::begin(&self.ctx, info, stored, range, options.progress).await
+        let opened = self.open_one(record).await?;
+        self.read(opened, options).await
     }
 
     fn day_key(&self, scope: ScopeTag, generation: u32, day: Day) -> Option<DayKey> {
@@ -315,13 +309,14 @@ impl Shared {
     fn unwrap(
         &self,
         record: &SharedRecord,
+        at: usize,
         opened: &Opened,
         request: &OpenRequest,
     ) -> Result<SlotContent, Error> {
         let refused = |what: &str| Error::new(ErrorKind::Refused, what.to_owned());
-        let slot_id = request.slots().first().copied().ok_or_else(wrong_answer)?;
+        let slot_id = request.slots().get(at).copied().ok_or_else(wrong_answer)?;
         let (Some(OpenedItem::Record { dek_commit, header, slot }), Some(output)) =
-            (opened.items.first(), opened.outputs.first())
+            (opened.items.get(at), opened.outputs.get(at))
         else {
             return Err(wrong_answer());
         };
@@ -364,6 +359,8 @@ impl Shared {
             header.extents.iter().map(|extent: &Extent| extent.segment).collect();
         segments.sort_unstable();
         segments.dedup();
+        // Of small records the body is beside the header.
+        segments.retain(|segment| *segment != stored.header.segment);
         self.learn(&segments).await?;
         if header.extents.len() <= MAX_CACHED_EXTENTS {
             stored.extents = header.extents;
@@ -470,34 +467,34 @@ impl Shared {
     async fn release(&self, items: Vec<OpenItem>, purpose: &str) -> Result<(Opened, OpenRequest), Error> {
         let mut tries = 0;
         loop {
-            match self.release_once(items.clone(), purpose).await {
-                Err(error) if tries < SERVING_TRIES && is_passing(&error) => tries += 1,
-                Err(error)
-                    if error.kind() == ErrorKind::Unavailable && self.row.grant.emergency.is_some() =>
-                {
-                    return Err(error.with_hint(CLOSED_HINT));
-                }
-                done => return done,
+            let (error, was_kept) = match self.sharing().await {
+                Ok((known, was_kept)) => match self.release_once(&known, items.clone(), purpose).await {
+                    Ok(done) => return Ok(done),
+                    Err(error) => (error, was_kept),
+                },
+                Err(error) => (error, false),
+            };
+            if self.doubt(was_kept, &error).await {
+                continue;
             }
+            if tries == SERVING_TRIES || !is_passing(&error) {
+                let is_closed = error.kind() == ErrorKind::Unavailable && self.row.grant.emergency.is_some();
+                return Err(if is_closed { error.with_hint(CLOSED_HINT) } else { error });
+            }
+            tries += 1;
             tokio::time::sleep(SERVING_PAUSE).await;
         }
     }
 
     async fn release_once(
         &self,
+        known: &KnownSharing,
         mut items: Vec<OpenItem>,
         purpose: &str,
     ) -> Result<(Opened, OpenRequest), Error> {
         items.sort_unstable();
         items.dedup();
-        let access = self.desks.access(self.row.grant.vault).await?;
-        let access = access.ok_or_else(|| denied(Denial::OtherSharing))?;
-        if access.sharing.dealing != self.body.dealing {
-            return Err(denied(Denial::Rotated));
-        }
-        let roster = self.desks.roster(access.sharing.roster).await?;
-        self.desks.follow(&roster);
-        let commitments = self.commitments(&roster, &access).await?;
+        let KnownSharing { sharing, roster, commitments } = known;
         let start = usize::from(u16::from_le_bytes(random()?));
         let mut last = None;
         // The node that is to send the lines may be the one that is down.
@@ -508,8 +505,8 @@ impl Shared {
             let request = OpenRequest {
                 network: self.desks.ledger.genesis().network,
                 vault: self.row.grant.vault,
-                dealing: access.sharing.dealing,
-                epoch: access.sharing.epoch,
+                dealing: sharing.dealing,
+                epoch: sharing.epoch,
                 grant: self.row.grant.grant,
                 nonce: random()?,
                 time: wall_time(),
@@ -520,7 +517,7 @@ impl Shared {
                 emergency: self.emergency,
             };
             let signed = request.sign(&self.signer);
-            match self.ask_release(&roster, &commitments, &reply, &signed).await {
+            match self.ask_release(roster, commitments, &reply, &signed).await {
                 Ok(Some(opened)) => return Ok((opened, signed.request().clone())),
                 Ok(None) => last = Some(wrong_answer()),
                 Err(error) => return Err(error),

@@ -23,7 +23,7 @@ mod slots;
 pub use care::KeyCare;
 pub use emergency::{Asked, HeldCard, SeenEmergency};
 pub use erase::EraseTarget;
-pub use grantee::{Shared, SharedRecord};
+pub use grantee::{OpenRecord, Shared, SharedRecord};
 pub use inbox::{Brought, TakenIn};
 pub use owner::{AccessEvent, GrantReport, GrantTerms, Granted, Revoked};
 pub use recovery::{Cut, Guarded, Recovering, SplitTerms, Stage, Standing};

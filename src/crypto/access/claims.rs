@@ -53,7 +53,7 @@ fn wrap(keys: &AccessKeys, scope: &ScopePath, generation: u32, day: Day, record:
     let (day_key, list) = (key.day(day), key.list_key());
     let output = prf.evaluate(&slot_id);
     let kek = Kek::new(&day_key, &output, &slot_id);
-    let slot = Keyslot::wrap(&kek, &slot_id, &content, &list, day, [record; 24]);
+    let slot = Keyslot::wrap(&kek, &slot_id, &content, &list, day, [record; 16]);
     let line = SealedLine::seal(&line_of(&slot_id), &day_key, &output, &list, day, [9; 24], b"knee.dcm");
     Wrapped { slot_id, slot, line, entry: content.dek.commit(&content.content_version), dek }
 }

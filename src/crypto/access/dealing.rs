@@ -6,7 +6,7 @@
 
 use curve25519_dalek::ristretto::RistrettoPoint;
 use curve25519_dalek::scalar::Scalar;
-use curve25519_dalek::traits::VartimeMultiscalarMul as _;
+use curve25519_dalek::traits::{Identity as _, IsIdentity as _};
 use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
 use crate::crypto::access::dprf::PrfKey;
@@ -181,9 +181,10 @@ impl Commitments {
     /// The public key of a share; `None` for the share that would be zero, which no honest dealing has.
     #[must_use]
     pub fn share_key(&self, index: ShareIndex) -> Option<Element> {
-        let points = self.0.iter().map(Element::point);
-        let sum = RistrettoPoint::vartime_multiscalar_mul(powers(index, self.threshold()), points);
-        Element::from_bytes(sum.compress().to_bytes()).ok()
+        // By Horner's rule: the index is small, so that each step is a few doublings and not all of a multiplication.
+        let step = |sum: RistrettoPoint, next: &Element| times(&sum, index.get()) + next.point();
+        let sum = self.0.iter().rev().fold(RistrettoPoint::identity(), step);
+        (!sum.is_identity()).then(|| Element::new(sum))
     }
 
     /// Checks a share.
@@ -221,6 +222,15 @@ impl Commitments {
         let element = |_| Element::from_bytes(super::take(&mut rest)?);
         (0..threshold).map(element).collect::<Result<_, DecodeError>>().map(Self)
     }
+}
+
+/// A public point a few times.
+fn times(point: &RistrettoPoint, count: u8) -> RistrettoPoint {
+    let bits = (0..u8::BITS - count.leading_zeros()).rev();
+    bits.fold(RistrettoPoint::identity(), |sum, bit| {
+        let doubled = sum + sum;
+        if count >> bit & 1 == 1 { doubled + point } else { doubled }
+    })
 }
 
 /// 1, and the index to every power below `count`.

@@ -95,14 +95,17 @@ pub(super) fn i2osp(len: usize) -> [u8; 2] {
 /// If one of them is there twice: nothing fits through two points at one place.
 pub(super) fn lagrange(indices: &[ShareIndex]) -> Vec<Scalar> {
     let of = |index: &ShareIndex| Scalar::from(index.get());
-    let coefficient = |own: &ShareIndex| {
+    let fraction = |own: &ShareIndex| {
         let others = || indices.iter().filter(move |other| *other != own);
         assert_eq!(others().count() + 1, indices.len(), "place {own} is there twice");
         let above: Scalar = others().map(of).product();
         let below: Scalar = others().map(|other| of(other) - of(own)).product();
-        above * below.invert()
+        (above, below)
     };
-    indices.iter().map(coefficient).collect()
+    let (above, mut below): (Vec<_>, Vec<_>) = indices.iter().map(fraction).unzip();
+    // At once: an inversion costs as much as some hundred multiplications.
+    Scalar::invert_batch_alloc(&mut below);
+    above.into_iter().zip(below).map(|(above, below)| above * below).collect()
 }
 
 #[cfg(test)]

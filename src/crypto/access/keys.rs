@@ -236,7 +236,7 @@ impl ListKey {
 
     /// Hides a day in the slot with this nonce.
     #[must_use]
-    pub fn hint(&self, day: Day, nonce: &[u8; 24]) -> [u8; 2] {
+    pub fn hint(&self, day: Day, nonce: &[u8]) -> [u8; 2] {
         let mut mask = [0; 2];
         derive_key(Context::SlotHint, &[&self.0, nonce], &mut mask);
         (day.0 ^ u16::from_le_bytes(mask)).to_le_bytes()
@@ -244,7 +244,7 @@ impl ListKey {
 
     /// The day that [`Self::hint`] hid. Under a wrong key it is any day.
     #[must_use]
-    pub fn day(&self, hint: [u8; 2], nonce: &[u8; 24]) -> Day {
+    pub fn day(&self, hint: [u8; 2], nonce: &[u8]) -> Day {
         Day(u16::from_le_bytes(self.hint(Day(u16::from_le_bytes(hint)), nonce)))
     }
 }

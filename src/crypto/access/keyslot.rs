@@ -1,16 +1,15 @@
 //! Keyslots: a version's data key, wrapped for one scope.
 //!
 //! ```text
-//! suite 1 | nonce 24 | hint 2 | commitment 32 | sealed 104: data key 32, content version 16, segment 32, offset u32le,
-//! length u32le, salt 16 | tag 16                                                                          [179 bytes]
+//! suite 1 | nonce 16 | hint 2 | commitment 32 | sealed 104: data key 32, content version 16, segment 32, offset u32le,
+//! length u32le, salt 16                                                                           [155 bytes]
 //! ```
-//! XChaCha20-Poly1305 alone would let one slot open under two keys, and show two people two records as one. The
-//! commitment, a hash of key, nonce, slot id and hint, prevents it
-//! ([Bellare and Hoang, UtC](https://eprint.iacr.org/2022/268)), and the data key inside must be the one that the record's
-//! entry commits to ([`DekCommit`]).
+//! A cipher like XChaCha20-Poly1305 would let one slot open under two keys, and show two people two records as one. So what is in a
+//! slot is added to a pad that BLAKE3 makes of key, nonce, slot id and hint, and the slot is authentic by a hash of all these and of
+//! what is sealed: one that fits two keys, or two contents, is a collision of BLAKE3
+//! ([Chan and Rogaway, on committing authenticated encryption](https://eprint.iacr.org/2022/1260)). The data key inside must be the one
+//! that the record's entry commits to ([`DekCommit`]).
 
-use chacha20poly1305::aead::AeadInOut as _;
-use chacha20poly1305::{KeyInit as _, Tag, XChaCha20Poly1305};
 use subtle::ConstantTimeEq as _;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
@@ -25,10 +24,10 @@ use crate::types::{Day, Hash, Locator, SegmentId, SlotId, VersionId};
 
 /// Bytes of what a slot seals.
 const CONTENT_LEN: usize = 32 + 16 + 32 + 4 + 4 + 16;
-const HINT_AT: usize = 1 + 24;
+const NONCE_LEN: usize = 16;
+const HINT_AT: usize = 1 + NONCE_LEN;
 const COMMITMENT_AT: usize = HINT_AT + 2;
 const SEALED_AT: usize = COMMITMENT_AT + 32;
-const TAG_AT: usize = SEALED_AT + CONTENT_LEN;
 
 const _: () = assert!(MAX_SEGMENT_LEN <= u32::MAX as u64, "offsets in a segment have 32 bits here");
 
@@ -56,11 +55,11 @@ pub struct Keyslot([u8; Self::LEN]);
 /// Why a keyslot does not give a data key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SlotError {
-    /// Not made with this key for this slot: the key, the slot id or the slot is another one.
+    /// Not made with this key for this slot, or changed since.
     #[error("the keyslot is not of this key and record")]
     WrongKey,
-    /// The slot commits to the key, but what is in it was changed, or is not what a slot holds.
-    #[error("the keyslot is damaged")]
+    /// Made with this key for this slot, and what is in it is not what a slot holds.
+    #[error("the keyslot holds no data key")]
     Damaged,
     /// The data key inside is not the one that the record's entry commits to: whoever wrote the slot shows different
     /// people different content.
@@ -77,15 +76,18 @@ impl Kek {
         key
     }
 
-    /// The cipher and the commitment for a nonce and a hint.
-    fn derive(&self, nonce: &[u8; 24], slot: &[u8], hint: [u8; 2]) -> (XChaCha20Poly1305, [u8; 32]) {
-        let mut keys = Zeroizing::new([0; 64]);
-        derive_key(Context::Keyslot, &[&self.0, nonce, slot, &hint], &mut *keys);
-        let (key, commitment) = keys.split_at(32);
-        let mut copy = [0; 32];
-        copy.copy_from_slice(commitment);
-        let Ok(cipher) = XChaCha20Poly1305::new_from_slice(key) else { unreachable!("a key of 32 bytes") };
-        (cipher, copy)
+    /// Seals or opens what a slot has: its pad serves for this nonce, slot id and hint alone.
+    fn mask(&self, nonce: &[u8; NONCE_LEN], slot: &[u8], hint: [u8; 2], bytes: &mut [u8; CONTENT_LEN]) {
+        let mut pad = Zeroizing::new([0; CONTENT_LEN]);
+        derive_key(Context::KeyslotPad, &[&self.0, nonce, slot, &hint], &mut *pad);
+        bytes.iter_mut().zip(&*pad).for_each(|(byte, pad)| *byte ^= pad);
+    }
+
+    /// What shows that a slot is of this key and id, and whole.
+    fn commitment(&self, nonce: &[u8; NONCE_LEN], slot: &[u8], hint: [u8; 2], sealed: &[u8]) -> [u8; 32] {
+        let mut commitment = [0; 32];
+        derive_key(Context::Keyslot, &[&self.0, nonce, slot, &hint, sealed], &mut commitment);
+        commitment
     }
 }
 
@@ -143,7 +145,7 @@ fn take<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
 
 impl Keyslot {
     /// Bytes of a keyslot.
-    pub const LEN: usize = TAG_AT + TAG_LEN;
+    pub const LEN: usize = SEALED_AT + CONTENT_LEN;
 
     /// Wraps a data key. `nonce` must be fresh random bytes; `list` and `day` make the hint that tells who may list the
     /// scope which day's key opens the slot.
@@ -157,43 +159,35 @@ impl Keyslot {
         content: &SlotContent,
         list: &ListKey,
         day: Day,
-        nonce: [u8; 24],
+        nonce: [u8; NONCE_LEN],
     ) -> Self {
         let slot = slot.to_bytes();
         let hint = list.hint(day, &nonce);
-        let (cipher, commitment) = key.derive(&nonce, &slot, hint);
         let mut sealed = content.encode();
-        let aad = [&slot[..], &hint].concat();
-        let Ok(tag) = cipher.encrypt_inout_detached(&nonce.into(), &aad, (&mut sealed[..]).into()) else {
-            unreachable!("XChaCha20-Poly1305 seals a hundred bytes")
-        };
+        key.mask(&nonce, &slot, hint, &mut sealed);
+        let commitment = key.commitment(&nonce, &slot, hint, &*sealed);
         let mut bytes = [SUITE; Self::LEN];
         bytes[1..HINT_AT].copy_from_slice(&nonce);
         bytes[HINT_AT..COMMITMENT_AT].copy_from_slice(&hint);
         bytes[COMMITMENT_AT..SEALED_AT].copy_from_slice(&commitment);
-        bytes[SEALED_AT..TAG_AT].copy_from_slice(&*sealed);
-        bytes[TAG_AT..].copy_from_slice(&tag);
+        bytes[SEALED_AT..].copy_from_slice(&*sealed);
         Self(bytes)
     }
 
     /// Gives the data key, if the slot is of this key and id and holds what the record's entry commits to.
     ///
     /// # Errors
-    /// [`SlotError`] tells a wrong key from a damaged slot and from a writer that lies.
+    /// [`SlotError`] tells a slot of another key from one of a writer that lies.
     pub fn unwrap(&self, key: &Kek, slot: &SlotId, entry: &DekCommit) -> Result<SlotContent, SlotError> {
         let slot = slot.to_bytes();
         let (nonce, hint) = (self.nonce(), self.hint());
-        let (cipher, commitment) = key.derive(&nonce, &slot, hint);
+        let commitment = key.commitment(&nonce, &slot, hint, &self.0[SEALED_AT..]);
         if !bool::from(commitment.ct_eq(&self.0[COMMITMENT_AT..SEALED_AT])) {
             return Err(SlotError::WrongKey);
         }
         let mut sealed = Zeroizing::new([0; CONTENT_LEN]);
-        sealed.copy_from_slice(&self.0[SEALED_AT..TAG_AT]);
-        let tag = Tag::try_from(&self.0[TAG_AT..]).map_err(|_| SlotError::Damaged)?;
-        let aad = [&slot[..], &hint].concat();
-        cipher
-            .decrypt_inout_detached(&nonce.into(), &aad, (&mut sealed[..]).into(), &tag)
-            .map_err(|_| SlotError::Damaged)?;
+        sealed.copy_from_slice(&self.0[SEALED_AT..]);
+        key.mask(&nonce, &slot, hint, &mut sealed);
         let content = SlotContent::decode(&sealed).ok_or(SlotError::Damaged)?;
         let own = content.dek.commit(&content.content_version);
         if own == *entry { Ok(content) } else { Err(SlotError::OtherDataKey) }
@@ -228,8 +222,8 @@ impl Keyslot {
         bytes.try_into().map(Self).map_err(|_| DecodeError::Length { len: bytes.len() })
     }
 
-    fn nonce(&self) -> [u8; 24] {
-        let mut nonce = [0; 24];
+    fn nonce(&self) -> [u8; NONCE_LEN] {
+        let mut nonce = [0; NONCE_LEN];
         nonce.copy_from_slice(&self.0[1..HINT_AT]);
         nonce
     }

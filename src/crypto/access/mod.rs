@@ -33,6 +33,7 @@ pub mod line;
 pub mod reshare;
 pub mod rest;
 pub mod seal;
+mod xwing;
 
 pub use day_tree::{DayKey, DayNode, DayRange};
 pub use dealing::{Commitments, Dealing, KeyShare, Sharing};
@@ -46,7 +47,7 @@ pub use rest::RestKey;
 pub use seal::{Purpose, SealError, SealKey, SealPublic};
 
 /// The first byte of everything in here that is kept or sent: X-Wing, HKDF-SHA256 and ChaCha20-Poly1305 for sealing,
-/// ristretto255 and SHA-512 for the PRF, BLAKE3 and XChaCha20-Poly1305 for keyslots. 2 is reserved for a suite of
+/// ristretto255 and SHA-512 for the PRF, BLAKE3 for keyslots, XChaCha20-Poly1305 for lines. 2 is reserved for a suite of
 /// FIPS-approved algorithms.
 pub const SUITE: u8 = 1;
 

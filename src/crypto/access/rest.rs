@@ -61,6 +61,16 @@ impl RestKey {
         bytes
     }
 
+    /// Wraps, or unwraps, bytes for a place that whoever reads them holds against a hash of them: it is not made longer, and one
+    /// pad serves for what has this hash alone. What comes of bytes that were damaged has another hash.
+    #[must_use]
+    pub fn mask(&self, place: &[u8], hash: &Hash, bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+        let mut pad = Zeroizing::new(vec![0; bytes.len()]);
+        derive_key(Context::RestPad, &[&self.0, place, &hash.0], &mut pad);
+        pad.iter_mut().zip(bytes).for_each(|(pad, byte)| *pad ^= byte);
+        pad
+    }
+
     /// Gives what was wrapped for this place.
     ///
     /// # Errors
@@ -81,6 +91,21 @@ impl RestKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pad_is_of_its_key_place_and_hash() {
+        let (key, other) = (RestKey::from_bytes([1; 32]), RestKey::from_bytes([2; 32]));
+        let wrapped = key.mask(b"place", &Hash([3; 32]), b"slot");
+        assert!(wrapped.len() == 4 && *wrapped != b"slot");
+        assert_eq!(*key.mask(b"place", &Hash([3; 32]), &wrapped), b"slot");
+        for wrong in [
+            key.mask(b"elsewhere", &Hash([3; 32]), &wrapped),
+            key.mask(b"place", &Hash([4; 32]), &wrapped),
+            other.mask(b"place", &Hash([3; 32]), &wrapped),
+        ] {
+            assert_ne!(*wrong, b"slot");
+        }
+    }
 
     #[test]
     fn what_is_at_rest_is_of_its_key_and_place() {

@@ -10,14 +10,16 @@
 //! ```
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use hpke::aead::ChaCha20Poly1305;
 use hpke::kdf::HkdfSha256;
-use hpke::kem::{Kem as _, XWing};
+use hpke::kem::XWing;
 use hpke::rand_core::{TryCryptoRng, TryRng};
-use hpke::{Deserializable as _, OpModeR, OpModeS, Serializable as _};
+use hpke::{OpModeR, OpModeS, Serializable as _};
 use zeroize::Zeroizing;
 
+use crate::crypto::access::xwing::{KeptKey, KeptXWing};
 use crate::crypto::access::{DecodeError, SUITE};
 use crate::types::limits::TAG_LEN;
 
@@ -135,7 +137,7 @@ impl SealPublic {
 /// A secret key that opens what is sealed to its public key. Wiped on drop, never shown.
 #[derive(Clone)]
 pub struct SealKey {
-    secret: <XWing as hpke::Kem>::PrivateKey,
+    secret: Arc<KeptKey>,
     public: SealPublic,
 }
 
@@ -143,15 +145,10 @@ opaque_debug!(SealKey);
 
 impl SealKey {
     /// The key of 32 secret bytes, which are X-Wing's own secret key.
-    ///
-    /// # Panics
-    /// Never: any 32 bytes are a key.
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        let Ok(secret) = <XWing as hpke::Kem>::PrivateKey::from_bytes(seed) else {
-            unreachable!("any 32 bytes are a secret key of X-Wing")
-        };
-        let public = SealPublic(XWing::sk_to_pk(&secret));
+        let secret = Arc::new(KeptKey::from_seed(seed));
+        let public = SealPublic(secret.public().clone());
         Self { secret, public }
     }
 
@@ -177,7 +174,7 @@ impl SealKey {
         }
         let (key, rest) = rest.split_at(ENCAPSULATED_LEN);
         let key = hpke::Deserializable::from_bytes(key).map_err(|_| SealError::NotAuthentic)?;
-        hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, XWing>(
+        hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, KeptXWing>(
             &OpModeR::Base,
             &self.secret,
             &key,
@@ -289,6 +286,42 @@ mod tests {
         let mut odd = bytes;
         odd[..3].fill(0xff);
         assert_eq!(SealPublic::from_slice(&odd), Err(DecodeError::PublicKey), "numbers past the modulus");
+    }
+
+    #[test]
+    fn the_library_opens_the_same_and_refuses_the_same() {
+        let open = |seed: &[u8; 32], sealed: &[u8]| {
+            let secret =
+                <<XWing as hpke::Kem>::PrivateKey as hpke::Deserializable>::from_bytes(seed).unwrap();
+            let (key, rest) = sealed[1..].split_at(ENCAPSULATED_LEN);
+            let key = hpke::Deserializable::from_bytes(key).unwrap();
+            let info = Purpose::Audit.info(b"context");
+            hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, XWing>(
+                &OpModeR::Base,
+                &secret,
+                &key,
+                &info,
+                rest,
+                &[],
+            )
+        };
+        for nth in 0..20_u8 {
+            let seed = *blake3::hash(&[nth]).as_bytes();
+            let key = SealKey::from_seed(&seed);
+            let theirs =
+                <<XWing as hpke::Kem>::PrivateKey as hpke::Deserializable>::from_bytes(&seed).unwrap();
+            assert_eq!(key.public().0, <XWing as hpke::Kem>::sk_to_pk(&theirs));
+            let sealed = key.public().seal(Purpose::Audit, b"context", &[nth; 33], &[nth; 64]);
+            assert_eq!(open(&seed, &sealed).unwrap(), [nth; 33]);
+            assert_eq!(*key.open(Purpose::Audit, b"context", &sealed).unwrap(), [nth; 33]);
+            // ML-KEM rejects what was changed by giving another secret: both give none that opens it.
+            for at in [1, 700, 1_088, 1_089, 1_120] {
+                let mut changed = sealed.clone();
+                changed[at] ^= 1;
+                assert!(open(&seed, &changed).is_err());
+                assert_eq!(key.open(Purpose::Audit, b"context", &changed), Err(SealError::NotAuthentic));
+            }
+        }
     }
 
     #[test]

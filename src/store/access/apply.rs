@@ -7,12 +7,12 @@ use crate::ledger::query::OpenScopes;
 use crate::message::Canonical as _;
 use crate::message::access::desk::SignedSealKey;
 use crate::message::access::{BatchPackage, EntryBatch, RecordEntry, SealedSlot, SlotEntry};
-use crate::store::access::erase;
 use crate::store::access::tables::{
     self, BATCH_ENTRIES, BATCHES, CURSOR, ENTRIES, LINES, LISTS, MISSING, PACKAGES, PEER_KEYS, PackageKind,
     REVOKED, SHARES, SLOTS,
 };
 use crate::store::access::{AccessStore, AccessStoreError, Secrets};
+use crate::store::access::{erase, slots};
 use crate::types::{GrantId, Hash, Height, PublicKey, RecordTag, Timestamp, VaultId, VersionId};
 
 /// What became of a batch.
@@ -135,7 +135,7 @@ impl AccessStore {
         let mut applied = Applied::default();
         let batch = package.batch();
         let is_vault_deleted = erase::is_vault_deleted(&txn, &package.vault)?;
-        for (entry, slots) in package.with_slots() {
+        for ((entry, slots), at) in package.with_slots().zip(0..) {
             let open = open_scopes(&entry.record, &entry.version)?;
             // It may have been erased by a later block than that of the state which was asked.
             let is_deleted = erase::is_deleted(&txn, &package.vault, &entry.record, &entry.version)?;
@@ -146,7 +146,7 @@ impl AccessStore {
                 let open = |slot: &&(&SlotEntry, &Option<SealedSlot>)| open.include(&slot.0.scope);
                 let slots: Vec<_> = entry.slots.iter().zip(slots).collect();
                 let slots = slots.iter().filter(open).copied();
-                applied.slots += take_slots(&txn, &mut secrets, &batch, number, entry, slots)?;
+                applied.slots += take_slots(&txn, &mut secrets, &batch, (number, at), entry, slots)?;
             } else {
                 applied.refused += 1;
             }
@@ -241,24 +241,22 @@ fn take_slots<'a>(
     txn: &WriteTransaction,
     secrets: &mut Secrets,
     batch: &EntryBatch,
-    number: u64,
+    (number, at): (u64, u32),
     entry: &RecordEntry,
-    slots: impl Iterator<Item = (&'a SlotEntry, &'a Option<SealedSlot>)>,
+    brought: impl Iterator<Item = (&'a SlotEntry, &'a Option<SealedSlot>)>,
 ) -> Result<usize, AccessStoreError> {
     let mut table = txn.open_table(SLOTS)?;
     let mut lists = txn.open_table(LISTS)?;
     let mut lines = txn.open_table(LINES)?;
     let of = tables::entry_key(&batch.vault, &entry.record, &entry.version);
     let mut taken = 0;
-    for (named, slot) in slots {
+    for (named, slot) in brought {
         let Some(slot) = slot else { continue };
         let key = tables::slot_key(&of, &named.scope, named.generation);
         if table.get(&key)?.is_some() {
             continue;
         }
-        let nonce = secrets.nonce()?;
-        let wrapped = secrets.rest.wrap(&key, slot.slot.as_bytes(), nonce);
-        table.insert(&key, (number, &wrapped[..]))?;
+        table.insert(&key, (number, at, &slots::masked(&secrets.rest, &key, named, &slot.slot)))?;
         let list = tables::list_key(&batch.vault, &named.scope, named.generation, number);
         lists.insert(&list, &batch.batch.0)?;
         let line = tables::line_key(&list, &entry.record, &entry.version);

@@ -14,6 +14,7 @@ mod log;
 mod open;
 mod releases;
 mod rest;
+mod slots;
 mod tables;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

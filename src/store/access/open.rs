@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use redb::{ReadTransaction, ReadableTable as _};
 
-use crate::crypto::access::{Commitments, KeyShare, Keyslot, RestKey, SealPublic};
+use crate::crypto::access::{Commitments, KeyShare, RestKey, SealPublic};
 use crate::crypto::frame::DekCommit;
 use crate::ledger::access::{EmergencyUse, Facts};
 use crate::message::Canonical as _;
@@ -174,25 +174,6 @@ impl AccessView {
         }))
     }
 
-    /// A keyslot.
-    ///
-    /// # Errors
-    /// [`AccessStoreError`].
-    pub fn slot(
-        &self,
-        vault: &VaultId,
-        record: &RecordTag,
-        version: &VersionId,
-        scope: &ScopeTag,
-        generation: u32,
-    ) -> Result<Option<Keyslot>, AccessStoreError> {
-        let key = tables::slot_key(&tables::entry_key(vault, record, version), scope, generation);
-        let Some(row) = self.txn.open_table(SLOTS)?.get(&key)? else { return Ok(None) };
-        let damaged = || AccessStoreError::Damaged("slots");
-        let slot = self.rest.unwrap(&key, row.value().1).map_err(|_| damaged())?;
-        Keyslot::from_slice(&slot).map(Some).map_err(|_| damaged())
-    }
-
     /// The lines of a batch in a scope, by its number.
     ///
     /// # Errors
@@ -348,7 +329,7 @@ impl AccessView {
         named: &SlotEntry,
     ) -> Result<Option<SealedSlot>, AccessStoreError> {
         let (scope, generation) = (&named.scope, named.generation);
-        let slot = self.slot(vault, &entry.record, &entry.version, scope, generation)?;
+        let slot = self.slot(vault, &entry.record, &entry.version, scope, generation)?.map(|(_, slot)| slot);
         let list = tables::list_key(vault, scope, generation, number);
         let line = tables::line_key(&list, &entry.record, &entry.version);
         let wrapped = self.txn.open_table(LINES)?.get(&line)?;

@@ -12,8 +12,8 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _};
 use zeroize::Zeroizing;
 
 use crate::crypto::access::RestKey;
-use crate::store::access::AccessStoreError;
-use crate::store::access::tables::{LINES, PACKAGES, REST_KEY, SEAL_KEY, SHARES, SLOTS};
+use crate::store::access::tables::{BATCH_ENTRIES, LINES, PACKAGES, REST_KEY, SEAL_KEY, SHARES, SLOTS};
+use crate::store::access::{AccessStoreError, slots};
 use crate::store::disk::Disk;
 use crate::store::sealed_file::Entropy;
 
@@ -72,16 +72,17 @@ pub(super) fn renew(
         for (key, place, commitments, audit, wrapped) in rows {
             shares.insert(&key, (place, &commitments[..], &audit[..], &wrapped[..]))?;
         }
-        let mut slots = txn.open_table(SLOTS)?;
+        let entries = txn.open_table(BATCH_ENTRIES)?;
+        let mut table = txn.open_table(SLOTS)?;
         let mut rows = Vec::new();
-        for row in slots.iter()? {
+        for row in table.iter()? {
             let (key, row) = row?;
-            let (number, wrapped) = row.value();
-            let plain = old.unwrap(key.value(), wrapped).map_err(|_| AccessStoreError::Damaged("slots"))?;
-            rows.push((*key.value(), number, next.wrap(key.value(), &plain, nonce()?)));
+            let (number, at, _) = row.value();
+            let (_, named, slot) = slots::unmasked(old, &entries, key.value(), row.value())?;
+            rows.push((*key.value(), number, at, slots::masked(&next, key.value(), &named, &slot)));
         }
-        for (key, number, wrapped) in rows {
-            slots.insert(&key, (number, &wrapped[..]))?;
+        for (key, number, at, masked) in rows {
+            table.insert(&key, (number, at, &masked))?;
         }
         let mut lines = txn.open_table(LINES)?;
         let mut rows = Vec::new();

@@ -2,11 +2,14 @@
 
 use redb::{TableDefinition, WriteTransaction};
 
+use crate::crypto::access::Keyslot;
 use crate::store::access::AccessStoreError;
 use crate::types::{BatchId, GrantId, Hash, RecordTag, ScopeTag, TransactionId, VaultId, VersionId};
 
 /// Place, commitments, audit key, wrapped share.
 type ShareRow<'a> = (u8, &'a [u8], &'a [u8], &'a [u8]);
+/// Batch's number, place of the entry in the batch, keyslot under a pad that the hash in the entry leads to.
+pub(super) type SlotRow<'a> = (u64, u32, &'a [u8; Keyslot::LEN]);
 /// Dealer, since when in microseconds, bytes.
 type HandoffRow<'a> = (&'a [u8; 32], u64, &'a [u8]);
 
@@ -21,8 +24,8 @@ pub(super) const PACKAGES: TableDefinition<'_, &[u8; 64], (u8, u64, &[u8])> =
 pub(super) const SHARES: TableDefinition<'_, &[u8; 40], ShareRow<'_>> = TableDefinition::new("shares");
 /// vault 32 ‖ record 16 ‖ version 16 → commitments to the data key 32 and to where the header is 32.
 pub(super) const ENTRIES: TableDefinition<'_, &[u8; 64], &[u8; 64]> = TableDefinition::new("entries");
-/// vault 32 ‖ record 16 ‖ version 16 ‖ scope 16 ‖ generation 4 → (batch's number, wrapped keyslot).
-pub(super) const SLOTS: TableDefinition<'_, &[u8; 84], (u64, &[u8])> = TableDefinition::new("slots");
+/// vault 32 ‖ record 16 ‖ version 16 ‖ scope 16 ‖ generation 4 → (batch's number, place of the entry in it, masked keyslot).
+pub(super) const SLOTS: TableDefinition<'_, &[u8; 84], SlotRow<'_>> = TableDefinition::new("slots");
 /// vault 32 ‖ scope 16 ‖ generation 4 ‖ batch's number 8 → batch.
 pub(super) const LISTS: TableDefinition<'_, &[u8; 60], &[u8; 16]> = TableDefinition::new("lists");
 /// vault 32 ‖ scope 16 ‖ generation 4 ‖ batch's number 8 ‖ record 16 ‖ version 16 → wrapped line.
@@ -204,6 +207,13 @@ pub(super) fn slot_of(key: &[u8; 84]) -> (ScopeTag, u32) {
     scope.0.copy_from_slice(&key[64..80]);
     generation.copy_from_slice(&key[80..]);
     (scope, u32::from_be_bytes(generation))
+}
+
+/// The vault that a slot's key begins with.
+pub(super) fn vault_of(key: &[u8; 84]) -> VaultId {
+    let mut vault = VaultId([0; 32]);
+    vault.0.copy_from_slice(&key[..32]);
+    vault
 }
 
 /// The number at the end of a key.

@@ -66,7 +66,8 @@ fn package(batch: u8) -> BatchPackage {
 
 fn found(store: &AccessStore, nth: u8, scope: u8) -> Option<Keyslot> {
     let view = store.view().unwrap();
-    view.slot(&VAULT, &RecordTag([nth; 16]), &VersionId([nth; 16]), &ScopeTag([scope; 16]), 0).unwrap()
+    let found = view.slot(&VAULT, &RecordTag([nth; 16]), &VersionId([nth; 16]), &ScopeTag([scope; 16]), 0);
+    found.unwrap().map(|(_, slot)| slot)
 }
 
 const fn none_erased(_: &RecordTag, _: &VersionId) -> Result<OpenScopes, AccessStoreError> {
@@ -195,6 +196,51 @@ fn c13_what_is_at_rest_is_sealed_and_a_renewed_key_leaves_only_what_counts() {
     assert_eq!(open(&disk).unwrap().seal_key().unwrap().public(), seal.public());
     disk.remove("access.key").unwrap();
     assert!(matches!(open(&disk), Err(AccessStoreError::WrongKey)));
+}
+
+/// What a keyslot is under has no tag: its hash in the batch's entry says that it is whole, and of its place.
+#[test]
+fn a_damaged_keyslot_is_not_given() {
+    let store = open(&MemDisk::new(ROOM)).unwrap();
+    store.apply_batch(0, &package(5), none_erased).unwrap();
+    let row = |nth: u8, scope: u8| {
+        let entry = tables::entry_key(&VAULT, &RecordTag([nth; 16]), &VersionId([nth; 16]));
+        tables::slot_key(&entry, &ScopeTag([scope; 16]), 0)
+    };
+    let put = |key: &[u8; 84], number: u64, at: u32, bytes: &[u8; Keyslot::LEN]| {
+        let txn = store.write().unwrap();
+        txn.open_table(tables::SLOTS).unwrap().insert(key, (number, at, bytes)).unwrap();
+        txn.commit().unwrap();
+    };
+    let read = || {
+        let txn = store.0.database.begin_read().unwrap();
+        let found = txn.open_table(tables::SLOTS).unwrap().get(&row(1, 2)).unwrap().unwrap();
+        let (number, at, bytes) = found.value();
+        (number, at, *bytes)
+    };
+    let given = || {
+        let view = store.view().unwrap();
+        view.slot(&VAULT, &RecordTag([1; 16]), &VersionId([1; 16]), &ScopeTag([2; 16]), 0)
+    };
+    let (number, at, bytes) = read();
+    assert!(given().unwrap().is_some() && !bytes.windows(32).any(|some| some == [10; 32]));
+    for nth in 0..Keyslot::LEN {
+        let mut changed = bytes;
+        changed[nth] ^= 1;
+        put(&row(1, 2), number, at, &changed);
+        assert!(matches!(given(), Err(AccessStoreError::Damaged("slots"))), "byte {nth}");
+    }
+    // Of another place, or said to be of another entry.
+    put(&row(1, 3), number, at, &bytes);
+    let moved =
+        store.view().unwrap().slot(&VAULT, &RecordTag([1; 16]), &VersionId([1; 16]), &ScopeTag([3; 16]), 0);
+    assert!(matches!(moved, Err(AccessStoreError::Damaged("slots"))));
+    for (number, at) in [(number + 1, at), (number, at + 1), (number, at + 9)] {
+        put(&row(1, 2), number, at, &bytes);
+        assert!(matches!(given(), Err(AccessStoreError::Damaged("slots"))), "{number} {at}");
+    }
+    put(&row(1, 2), number, at, &bytes);
+    assert_eq!(given().unwrap().unwrap().1, slot(10).slot);
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl AccessDesk {
                 continue;
             }
             let slot = store.slot(vault, record, version, scope, *generation)?;
-            found.push(slot.map_or(OwnSlot::Missing, |slot| OwnSlot::Here(Box::new(slot))));
+            found.push(slot.map_or(OwnSlot::Missing, |(_, slot)| OwnSlot::Here(Box::new(slot))));
         }
         Ok(DeskAnswer::OwnSlots(found))
     }

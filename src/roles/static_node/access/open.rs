@@ -169,8 +169,8 @@ impl AccessDesk {
         match item {
             OpenItem::Record { record, version, scope, generation } => {
                 let gone = || AccessStoreError::Damaged("slots");
-                let entry = store.entry(vault, record, version)?.ok_or_else(gone)?;
-                let slot = store.slot(vault, record, version, scope, *generation)?.ok_or_else(gone)?;
+                let found = store.slot(vault, record, version, scope, *generation)?;
+                let (entry, slot) = found.ok_or_else(gone)?;
                 let (dek_commit, header) = (entry.dek_commit, entry.header);
                 Ok(OpenedItem::Record { dek_commit, header, slot: Box::new(slot) })
             }
