@@ -24,7 +24,7 @@ fn collection(name: &str) -> CollectionName {
     name.parse().unwrap()
 }
 
-async fn get(
+pub(crate) async fn get(
     client: &Client,
     path: &str,
     version: Option<VersionId>,
@@ -46,7 +46,7 @@ fn elsewhere(config: &ClientConfig, name: &str) -> ClientConfig {
     ClientConfig { home: config.home.with_file_name(name), ..config.clone() }
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -20,6 +20,7 @@ mod kept;
 mod membership;
 mod recovery;
 mod rogue_statics;
+mod rotation;
 mod snapshots;
 mod static_nodes;
 mod statics;
