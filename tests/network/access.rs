@@ -15,15 +15,18 @@ use xvault::client::{
 use xvault::consensus::Timing;
 use xvault::crypto::access::DayRange;
 use xvault::crypto::seed::Seed;
+use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Fate, Question};
+use xvault::message::access::desk::{DeskAnswer, DeskRequest};
 use xvault::message::access::{Denial, KeyPackage, Rights};
-use xvault::message::{Action, Block, Genesis, Transaction};
+use xvault::message::{Action, Block, Canonical as _, Genesis, Transaction};
+use xvault::net::Peers;
 use xvault::roles::{
     Devnet, DevnetConfig, NodeConfig, NodeError, NodeFolder, StaticConfig, StaticError, StaticNode,
     StorageNode,
 };
 use xvault::types::limits::SNAPSHOT_GAP;
-use xvault::types::{Day, GrantId, Height, Network, Timestamp};
+use xvault::types::{Day, GrantId, Height, Network, NodeInfo, Timestamp};
 
 pub(crate) async fn devnet(dir: &Path) -> Devnet {
     let dir = dir.join("devnet");
@@ -397,6 +400,22 @@ impl Apart {
 
     pub(crate) async fn stop(&mut self, nth: usize) {
         self.statics[nth].take().unwrap().stop().await;
+    }
+
+    /// What a static node's desk answers to somebody with this key; none if it does not.
+    pub(crate) async fn say(&self, key: &KeyPair, nth: usize, request: &DeskRequest) -> Option<DeskAnswer> {
+        let member = &self.genesis.roster.members()[nth];
+        let node = NodeInfo {
+            name: member.label.clone(),
+            key: member.key,
+            address: member.address,
+            operator: member.operator.clone(),
+            site: member.operator.clone(),
+        };
+        let id = self.genesis.network;
+        let network = Network { id, code: self.genesis.code, genesis: None, nodes: vec![node] };
+        let answer = Peers::new(&network, key).access(&member.key, request.encode()).await.ok()?;
+        DeskAnswer::decode(&answer).ok()
     }
 }
 

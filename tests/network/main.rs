@@ -19,6 +19,7 @@ mod hostile;
 mod kept;
 mod membership;
 mod recovery;
+mod revocation;
 mod rogue_statics;
 mod rotation;
 mod snapshots;
