@@ -18,7 +18,6 @@ use crate::cli::output::escape;
 use crate::cli::parse::parse_span;
 use crate::cli::passphrase;
 use crate::cli::session::Session;
-use crate::client::Client;
 use crate::client::access::recovery::fingerprint;
 use crate::client::access::{Cut, Recovering, SplitTerms, Stage};
 use crate::client::keystore::{Keystore, write_new};
@@ -217,17 +216,13 @@ pub(crate) fn veto(session: &Session, args: &Veto) -> anyhow::Result<Exit> {
     })
 }
 
-/// What the owner is to see whatever it is doing.
-pub(crate) async fn notices(client: &Client) -> Vec<String> {
-    let open = client.open_recoveries().await.unwrap_or_default();
-    let notice = |request: &Recovery| {
-        let code = fingerprint(&request.request);
-        let guardians = format::count(request.approvals.len() as u64, "guardian");
-        format!(
-            "somebody asks your guardians for this vault's key ({guardians} agreed; code {code}): if it is not you, `xvault key veto`"
-        )
-    };
-    open.iter().map(notice).collect()
+/// What the owner is told of a request, whatever it is doing.
+pub(crate) fn notice(request: &Recovery) -> String {
+    let code = fingerprint(&request.request);
+    let guardians = format::count(request.approvals.len() as u64, "guardian");
+    format!(
+        "somebody asks your guardians for this vault's key ({guardians} agreed; code {code}): if it is not you, `xvault key veto`"
+    )
 }
 
 pub(crate) fn recover(session: &Session, args: &Recover) -> anyhow::Result<Exit> {
