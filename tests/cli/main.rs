@@ -10,8 +10,10 @@ mod handoff;
 mod ledger;
 mod members;
 mod mended;
+mod news;
 mod printed;
 mod recovery;
+mod secrets;
 mod user;
 
 use std::ffi::OsStr;
