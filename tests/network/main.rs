@@ -18,6 +18,7 @@ mod handoff;
 mod hostile;
 mod kept;
 mod membership;
+mod people;
 mod recovery;
 mod revocation;
 mod rogue_statics;

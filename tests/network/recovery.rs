@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::time::Duration;
 
-use xvault::client::access::recovery::{guardian, requester::Recovering};
+use xvault::client::access::recovery::guardian;
+use xvault::client::access::recovery::requester::Recovering;
 use xvault::client::access::{Cut, SplitTerms, Stage, Standing, grantee};
-use xvault::client::{Client, ClientConfig, Error, ErrorKind, GetOptions, LedgerClient, PutOptions};
+use xvault::client::{Client, ClientConfig, ErrorKind, PutOptions};
 use xvault::crypto::seed::Seed;
 use xvault::crypto::shamir::Part;
 use xvault::ledger::recovery::Progress;
-use xvault::message::Block;
 use xvault::message::access::{GuardianShare, KeyPackage, Release};
-use xvault::types::{Height, Network};
+use xvault::types::Network;
 
-use crate::access::{at, config, content, devnet, later, now, put};
+use crate::people::{blocks, config, content, devnet, get, later, now, put};
 use crate::statics::eventually;
 
 pub(crate) const OWNER: u8 = 1;
@@ -42,15 +42,6 @@ pub(crate) async fn split(
     (cut, packages)
 }
 
-pub(crate) async fn read(client: &Client, path: &str) -> Result<Vec<u8>, Error> {
-    let mut download = client.get(&at(path), GetOptions::default()).await?;
-    let mut bytes = Vec::new();
-    while let Some(more) = download.next().await? {
-        bytes.extend_from_slice(&more);
-    }
-    Ok(bytes)
-}
-
 async fn accept(dir: &Path, network: &Network, guardians: [u8; 3], cut: &Cut) {
     for (person, (_, share)) in guardians.iter().zip(&cut.shares) {
         guardian::accept(&config(dir, network, *person), share).await.unwrap();
@@ -72,23 +63,6 @@ async fn until_due(network: &Network, recovering: &Recovering) {
         recovering.stage(network).await.unwrap() == Stage::Asked(Progress::Due)
     })
     .await;
-}
-
-/// All that is on the ledger.
-async fn ledger_bytes(network: &Network) -> Vec<u8> {
-    let ledger = LedgerClient::new(network, config(Path::new(""), network, 99).keys.signing()).unwrap();
-    let (mut bytes, mut next) = (Vec::new(), Height(1));
-    loop {
-        let found = ledger.blocks(next).await.unwrap();
-        if found.is_empty() {
-            return bytes;
-        }
-        for block in found {
-            Block::decode_bounded(&block.block).unwrap();
-            bytes.extend_from_slice(&block.block);
-            next = next.next();
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,11 +139,11 @@ async fn a_lost_home_comes_back_through_two_of_three_guardians() {
 
     let restored = Client::open(config(&dir.path().join("new"), &network, OWNER)).await.unwrap();
     restored.recover(|_| {}).await.unwrap();
-    assert_eq!(read(&restored, "imaging/knee.dcm").await.unwrap(), content("imaging/knee.dcm", 200_000));
+    assert_eq!(get(&restored, "imaging/knee.dcm", None).await.unwrap(), content("imaging/knee.dcm", 200_000));
     restored.close().await;
 
     // Nothing secret is on the ledger, nor who the guardians are.
-    let bytes = ledger_bytes(&network).await;
+    let bytes = blocks(&network).await.concat();
     let has = |wanted: &[u8]| bytes.windows(wanted.len()).any(|at| at == wanted);
     assert!(has(&cut.set.commitment.0), "the search finds what is there");
     assert!(!has(&[OWNER; 32]) && !has(b"for a rainy day") && !has(b"It is me") && !has(b"a guardian"));

@@ -12,8 +12,9 @@ use xvault::message::access::{Denial, KeyPackage};
 use xvault::message::{Action, Transaction};
 use xvault::types::{GrantId, Height, ShareIndex, VersionId};
 
-use crate::access::{Apart, at, config, denial, devnet, now, package, put, read, terms};
-use crate::erasure::copy_folder;
+use crate::people::{
+    Apart, at, config, copy_folder, denial, devnet, now, package, put, read, runtime, terms,
+};
 use crate::statics::eventually;
 
 /// Whether a grantee is told that its grant was revoked.
@@ -25,8 +26,6 @@ async fn is_shut_out(doctor: &ClientConfig, asked: &KeyPackage) -> bool {
 /// An owner's client that is killed at any moment of a revocation leaves nothing that the next one cannot finish.
 #[test]
 fn a_revocation_that_was_interrupted_is_finished_by_the_next() {
-    let runtime =
-        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let outer = runtime();
     let devnet = outer.block_on(devnet(dir.path()));

@@ -11,9 +11,10 @@ use xvault::message::access::recovery_action::next_key_hash;
 use xvault::message::access::{Denial, RecoveryAction};
 use xvault::types::{Network, VersionId};
 
-use crate::access::{at, config, content, denial, devnet, labelled, names, package, put, terms};
-use crate::erasure::get;
-use crate::recovery::{OWNER, read, seed, split};
+use crate::people::{
+    at, config, content, denial, devnet, get, labelled, names, package, put, runtime, terms, until_killed,
+};
+use crate::recovery::{OWNER, seed, split};
 use crate::statics::eventually;
 
 /// The owner's home with the keys of a generation.
@@ -45,7 +46,7 @@ async fn a_stolen_device_is_shut_out_and_all_else_goes_on() {
     let device = Client::open(ClientConfig { network: network.clone(), keys, home }).await.unwrap();
     put(&device, "imaging/device.dcm", 900, PutOptions::default()).await;
     device.recover(|_| {}).await.unwrap();
-    assert_eq!(read(&device, "imaging/knee.dcm").await.unwrap(), content("imaging/knee.dcm", 300_000));
+    assert_eq!(get(&device, "imaging/knee.dcm", None).await.unwrap(), content("imaging/knee.dcm", 300_000));
     let doctor = config(dir.path(), &network, 2);
     let (asked, lost) = (package(&doctor), package(&config(dir.path(), &network, 3)));
     owner.grant(&asked, terms(&["in:imaging"])).await.unwrap();
@@ -54,7 +55,7 @@ async fn a_stolen_device_is_shut_out_and_all_else_goes_on() {
     let before = Shared::open(doctor.clone(), &asked).await.unwrap();
     let records = before.list().await.unwrap();
     assert_eq!(names(&records), ["imaging/device.dcm", "imaging/knee.dcm"]);
-    crate::access::read(&before, &records[0]).await.unwrap();
+    crate::people::read(&before, &records[0]).await.unwrap();
     owner.close().await;
 
     let done = rotated(&first, &second).await;
@@ -68,7 +69,7 @@ async fn a_stolen_device_is_shut_out_and_all_else_goes_on() {
     // The old keys do nothing.
     let refused = device.put(&at("imaging/late.dcm"), some("x"), PutOptions::default()).await;
     assert!(refused.is_err());
-    assert!(read(&device, "imaging/knee.dcm").await.is_err(), "storage nodes refuse it");
+    assert!(get(&device, "imaging/knee.dcm", None).await.is_err(), "storage nodes refuse it");
     for kind in [
         device.grant(&package(&config(dir.path(), &network, 4)), terms(&["in:imaging"])).await.map(drop),
         device.revoke(done.renewed.given[0].1, |_| ()).await.map(drop),
@@ -83,13 +84,13 @@ async fn a_stolen_device_is_shut_out_and_all_else_goes_on() {
     // The owner reads all of it, writes on, and sees who opened what before.
     let owner = Client::open(second.clone()).await.unwrap();
     for (path, len) in [("imaging/knee.dcm", 300_000), ("imaging/device.dcm", 900)] {
-        assert_eq!(read(&owner, path).await.unwrap(), content(path, len), "{path}");
+        assert_eq!(get(&owner, path, None).await.unwrap(), content(path, len), "{path}");
     }
     put(&owner, "imaging/new.dcm", 700, PutOptions::default()).await;
     assert_eq!(owner.join_scopes(None).await.unwrap(), 1);
     assert!(!owner.access_log().await.unwrap().is_empty());
     // The grantee has what it was let into; the grant of before is over.
-    let over = crate::access::read(&before, &records[0]).await.unwrap_err();
+    let over = crate::people::read(&before, &records[0]).await.unwrap_err();
     assert!(matches!(denial(&over), Some(Denial::Rotated | Denial::OtherSharing)), "{over}");
     let unrenewed = Shared::open(config(dir.path(), &network, 3), &lost).await.unwrap();
     let over = unrenewed.list().await.unwrap_err();
@@ -101,7 +102,7 @@ async fn a_stolen_device_is_shut_out_and_all_else_goes_on() {
     for record in &records {
         let path = format!("imaging/{}", record.line.name);
         let len = usize::try_from(record.line.size).unwrap();
-        assert_eq!(crate::access::read(&shared, record).await.unwrap(), content(&path, len), "{path}");
+        assert_eq!(crate::people::read(&shared, record).await.unwrap(), content(&path, len), "{path}");
     }
     owner.close().await;
 
@@ -128,7 +129,7 @@ async fn a_stolen_device_is_shut_out_and_all_else_goes_on() {
     owner.recover(|_| {}).await.unwrap();
     for (path, len) in [("imaging/knee.dcm", 300_000), ("imaging/new.dcm", 700), ("imaging/newest.dcm", 800)]
     {
-        assert_eq!(read(&owner, path).await.unwrap(), content(path, len), "{path}");
+        assert_eq!(get(&owner, path, None).await.unwrap(), content(path, len), "{path}");
     }
     owner.close().await;
     devnet.stop().await;
@@ -165,7 +166,7 @@ async fn shreddable_versions_of_before_rotations_read_on_when_others_are_withdra
     put(&owner, "imaging/knee", 800, labelled("knee")).await;
     assert_eq!(owner.join_scopes(None).await.unwrap(), 1);
     let of_second = newest(&owner, "imaging/knee").await;
-    let is_closed = async |shared: &Shared, record| matches!(crate::access::read(shared, record).await, Err(error) if denial(&error) == Some(Denial::Erased));
+    let is_closed = async |shared: &Shared, record| matches!(crate::people::read(shared, record).await, Err(error) if denial(&error) == Some(Denial::Erased));
     eventually("the former version is withdrawn", async || is_closed(&shared, &records[1]).await).await;
     // What signed that it deleted, carried the withdrawal out before.
     owner.erase(&EraseTarget::Record(at("imaging/hip"), None)).await.unwrap();
@@ -213,8 +214,6 @@ async fn newest(client: &Client, path: &str) -> VersionId {
 #[test]
 fn a_rotation_that_is_killed_at_any_time_goes_on_and_gives_each_grant_once() {
     const GRANTEES: std::ops::RangeInclusive<u8> = 2..=5;
-    let runtime =
-        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let outer = runtime();
     let devnet = outer.block_on(devnet(dir.path()));
@@ -240,14 +239,9 @@ fn a_rotation_that_is_killed_at_any_time_goes_on_and_gives_each_grant_once() {
     let mut killed = 0;
     for nth in 0..22_i32 {
         let limit = Duration::from_millis(15).mul_f64(1.3_f64.powi(nth));
-        let dying = runtime();
-        let rotation = rotation::rotate(&first, &second, true, &|_| ());
-        let done = dying.block_on(async { tokio::time::timeout(limit, rotation).await });
-        // Everything of it stops where it is.
-        dying.shutdown_background();
-        match done {
-            Ok(done) => drop(done.unwrap()),
-            Err(_) => killed += 1,
+        match until_killed(limit, rotation::rotate(&first, &second, true, &|_| ())) {
+            Some(done) => drop(done.unwrap()),
+            None => killed += 1,
         }
     }
     assert!(killed > 0);
@@ -268,7 +262,7 @@ fn a_rotation_that_is_killed_at_any_time_goes_on_and_gives_each_grant_once() {
             assert_eq!(names(&found), ["imaging/hip", "imaging/knee", "labs/blood"]);
             for record in &found {
                 let path = format!("{}/{}", record.line.collection, record.line.name);
-                assert_eq!(crate::access::read(&shared, record).await.unwrap(), content(&path, 500));
+                assert_eq!(crate::people::read(&shared, record).await.unwrap(), content(&path, 500));
             }
         }
         // Of each enough was noted to give it again.
