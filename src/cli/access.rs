@@ -223,7 +223,9 @@ fn held(session: &Session) -> anyhow::Result<Exit> {
 
 async fn deposits(session: &Session, client: &Client) -> anyhow::Result<Exit> {
     let (output, granted) = (session.output(), client.grants().await?);
-    for (id, row) in client.waiting_deposits().await? {
+    let waiting = client.waiting_deposits().await?;
+    client.tell_of_deposits(&waiting).await?;
+    for (id, row) in waiting {
         let about = granted.iter().find(|granted| granted.row.grant.grant == row.grant);
         let by = about.and_then(|granted| granted.about.as_ref()).map(|about| about.name.as_str());
         if output.is_json() {

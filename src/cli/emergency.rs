@@ -14,7 +14,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
 use crate::cli::input;
 use crate::cli::output::escape;
-use crate::cli::parse::parse_grant;
+use crate::cli::parse::{parse_grant, parse_span};
 use crate::cli::role::read_certificate;
 use crate::cli::session::Session;
 use crate::client::access::{SeenEmergency, emergency};
@@ -185,21 +185,6 @@ impl Terms {
             vetoers: sorted(&self.veto),
         }))
     }
-}
-
-/// Seconds, minutes, hours or days.
-fn parse_span(text: &str) -> Result<u32, String> {
-    let wrong = || "say a time as 90s, 30m, 4h or 3d".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds: u32 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(wrong()),
-    };
-    let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    number.checked_mul(seconds).ok_or_else(wrong)
 }
 
 pub(crate) fn run(session: &Session, command: Command) -> anyhow::Result<Exit> {
@@ -496,19 +481,4 @@ fn held(session: &Session) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Ok)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_have_a_number_and_a_unit() {
-        for (text, seconds) in [("0s", 0), ("90s", 90), ("30m", 1_800), ("4h", 14_400), ("3d", 259_200)] {
-            assert_eq!(parse_span(text), Ok(seconds));
-        }
-        for wrong in ["", "4", "h", "-1h", "4 h", "4w", "1.5h", "99999999d", "4ß"] {
-            assert!(parse_span(wrong).is_err(), "{wrong}");
-        }
-    }
 }

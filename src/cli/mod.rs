@@ -32,6 +32,7 @@ mod ls;
 mod man;
 mod media_type;
 mod network;
+mod news;
 mod node;
 mod output;
 mod parse;

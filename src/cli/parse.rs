@@ -26,6 +26,21 @@ pub(crate) fn parse_days(text: &str) -> Result<DayRange, String> {
     DayRange::new(first, last).ok_or_else(|| "the first day comes before the last".to_owned())
 }
 
+/// Seconds, minutes, hours or days, in seconds.
+pub(crate) fn parse_span(text: &str) -> Result<u32, String> {
+    let wrong = || "say a time as 90s, 30m, 4h or 3d".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds: u32 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).ok_or_else(wrong)
+}
+
 /// A number of bytes, with k, M, G or T for powers of 1,000.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong = || "say bytes as a number, or as 500M, 2G".to_owned();
@@ -44,6 +59,16 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_have_a_number_and_a_unit() {
+        for (text, seconds) in [("0s", 0), ("90s", 90), ("30m", 1_800), ("72h", 259_200), ("5d", 432_000)] {
+            assert_eq!(parse_span(text), Ok(seconds));
+        }
+        for wrong in ["", "4", "h", "-1h", "4 h", "4w", "1.5h", "99999999d", "4ß", "é"] {
+            assert!(parse_span(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn bytes_are_numbers_with_units() {

@@ -15,9 +15,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::format;
 use crate::cli::key::{new_passphrase, save_with};
 use crate::cli::output::escape;
+use crate::cli::parse::parse_span;
 use crate::cli::passphrase;
 use crate::cli::session::Session;
-use crate::client::Client;
 use crate::client::access::recovery::fingerprint;
 use crate::client::access::{Cut, Recovering, SplitTerms, Stage};
 use crate::client::keystore::{Keystore, write_new};
@@ -42,8 +42,8 @@ pub(crate) struct Split {
     #[arg(required = true, value_name = "PACKAGE")]
     packages: Vec<PathBuf>,
     /// How long you can object to a request, by the ledger's time: 30s, 10m, 72h, 5d.
-    #[arg(long, value_name = "TIME", default_value = "72h", value_parser = parse_delay)]
-    delay: Duration,
+    #[arg(long, value_name = "TIME", default_value = "72h", value_parser = parse_span)]
+    delay: u32,
     /// What you tell them with it. It is not sealed: whoever gets the file can read it.
     #[arg(long, value_name = "WORDS", default_value = "")]
     note: String,
@@ -74,24 +74,11 @@ pub(crate) struct Recover {
     output: Option<PathBuf>,
 }
 
-fn parse_delay(text: &str) -> Result<Duration, String> {
-    let wrong = || "say a time as 30s, 10m, 72h or 5d".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    Ok(Duration::from_secs(number.saturating_mul(seconds)))
-}
-
 pub(crate) fn split(session: &Session, args: &Split) -> anyhow::Result<Exit> {
     let packages = args.packages.iter().map(|path| read_package(path)).collect::<Result<Vec<_>, _>>()?;
     let seed = session.unlock()?;
-    let terms = SplitTerms { threshold: args.threshold, delay: args.delay, note: args.note.clone() };
+    let delay = Duration::from_secs(args.delay.into());
+    let terms = SplitTerms { threshold: args.threshold, delay, note: args.note.clone() };
     session.with_client(async |client| {
         let cut = client.cut_for_guardians(&seed, &packages, &terms).await?;
         // If we crash in here the guardians of before are as they were, and the files are of no use.
@@ -103,7 +90,7 @@ pub(crate) fn split(session: &Session, args: &Split) -> anyhow::Result<Exit> {
         if output.is_json() {
             output.json(&json!({
                 "v": 1, "set": cut.set.number, "threshold": cut.set.threshold, "height": height.0,
-                "vault": cut.set.vault.to_string(), "delay_s": args.delay.as_secs(), "shares": files,
+                "vault": cut.set.vault.to_string(), "delay_s": args.delay, "shares": files,
             }))?;
             return Ok(Exit::Ok);
         }
@@ -229,17 +216,13 @@ pub(crate) fn veto(session: &Session, args: &Veto) -> anyhow::Result<Exit> {
     })
 }
 
-/// What the owner is to see whatever it is doing.
-pub(crate) async fn notices(client: &Client) -> Vec<String> {
-    let open = client.open_recoveries().await.unwrap_or_default();
-    let notice = |request: &Recovery| {
-        let code = fingerprint(&request.request);
-        let guardians = format::count(request.approvals.len() as u64, "guardian");
-        format!(
-            "somebody asks your guardians for this vault's key ({guardians} agreed; code {code}): if it is not you, `xvault key veto`"
-        )
-    };
-    open.iter().map(notice).collect()
+/// What the owner is told of a request, whatever it is doing.
+pub(crate) fn notice(request: &Recovery) -> String {
+    let code = fingerprint(&request.request);
+    let guardians = format::count(request.approvals.len() as u64, "guardian");
+    format!(
+        "somebody asks your guardians for this vault's key ({guardians} agreed; code {code}): if it is not you, `xvault key veto`"
+    )
 }
 
 pub(crate) fn recover(session: &Session, args: &Recover) -> anyhow::Result<Exit> {
@@ -405,19 +388,4 @@ fn end(session: &Session, path: &Path, vault: VaultId) -> anyhow::Result<Exit> {
         output.note("the key was restored before");
     }
     Ok(Exit::Ok)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_are_read_in_words_of_people() {
-        for (text, seconds) in [("30s", 30), ("10m", 600), ("72h", 259_200), ("5d", 432_000)] {
-            assert_eq!(parse_delay(text), Ok(Duration::from_secs(seconds)));
-        }
-        for wrong in ["", "s", "7", "-1s", "1.5h", "3 d", "1w", "é"] {
-            assert!(parse_delay(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use etcetera::BaseStrategy as _;
@@ -10,13 +9,12 @@ use indicatif::MultiProgress;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::Globals;
-use crate::cli::emergency;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::govern::random_key;
+use crate::cli::news;
 use crate::cli::output::Output;
 use crate::cli::passphrase::{self, Given};
 use crate::cli::progress::Meter;
-use crate::cli::recovery;
 use crate::cli::static_node::{GENESIS_FILE, read_genesis};
 use crate::client::access::Shared;
 use crate::client::keystore::{FIRST_VAULT, Keystore, KeystoreError, Secret, write_new};
@@ -25,10 +23,6 @@ use crate::crypto::seed::{OwnerRoot, Seed, VaultKeys};
 use crate::types::limits::MAX_KEY_GENERATION;
 use crate::types::{GrantId, Network, PublicKey, VaultId};
 
-/// How long the end of a command waits for what static nodes say of emergencies.
-const NEWS_PATIENCE: Duration = Duration::from_millis(300);
-/// How long a command that is done waits to hear whether somebody asks guardians for the key.
-const NOTICE_PATIENCE: Duration = Duration::from_millis(300);
 /// How often a passphrase may be mistyped.
 const PASSPHRASE_TRIES: u32 = 3;
 
@@ -280,47 +274,10 @@ impl Session {
             let client = Client::open(config).await?;
             let warner = self.output.warner();
             client.on_notice(move |notice| warner.warn(notice));
-            let asked = client.clone();
-            let asking = tokio::spawn(async move { recovery::notices(&asked).await });
-            let result = self.with_news(&client, command(&client)).await;
-            // It was asked while the command ran; who has no answer by now is told by the next command.
-            if let Ok(Ok(notices)) = tokio::time::timeout(NOTICE_PATIENCE, asking).await {
-                notices.iter().for_each(|notice| self.output.warn(notice));
-            }
+            let result = news::beside(&self.output, &client, command(&client)).await;
             client.close().await;
             result
         }))
-    }
-
-    /// Runs a command on an open vault, and beside it tells the owner of emergencies. It waits little for that, and says nothing if
-    /// the static nodes do not answer: the next command does.
-    async fn with_news(
-        &self,
-        client: &Client,
-        command: impl Future<Output = anyhow::Result<Exit>>,
-    ) -> anyhow::Result<Exit> {
-        let (mut news, mut heard) = (std::pin::pin!(client.emergency_news()), None);
-        let mut command = std::pin::pin!(command);
-        let result = loop {
-            tokio::select! {
-                result = &mut command => break result,
-                found = &mut news, if heard.is_none() => heard = Some(found),
-            }
-        };
-        if heard.is_none() {
-            heard = tokio::time::timeout(NEWS_PATIENCE, news).await.ok();
-        }
-        match heard {
-            Some(Ok(found)) if !found.is_empty() => {
-                found.iter().for_each(|seen| self.output.warn(emergency::notice(seen)));
-                if let Err(error) = client.told_of_emergencies(&found).await {
-                    tracing::warn!(%error, "the owner will be told of emergencies again");
-                }
-            }
-            Some(Err(error)) => tracing::info!(%error, "whether there are emergencies is not known"),
-            _ => {}
-        }
-        result
     }
 
     /// Runs a command on what a grant lets be read or brought; Ctrl-C ends it.

@@ -1,27 +1,12 @@
 //! Letting others in by commands: an owner and a specialist, each with a home of their own.
 
-use serde_json::Value;
-
-use crate::user::{Ran, User, content};
-
-/// The owner's devnet, as somebody else uses it.
-pub(crate) fn other(owner: &User) -> User {
-    let user = User::new();
-    let network = std::fs::read(owner.path("home/devnet/network.toml")).unwrap();
-    user.write("home/network.toml", &network);
-    user.run(["key", "new"]).ends(0);
-    user
-}
-
-pub(crate) fn rows(ran: &Ran) -> Vec<Value> {
-    ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
+use crate::user::{User, content};
 
 #[test]
 fn an_owner_lets_a_specialist_in_limits_what_is_seen_and_ends_it() {
     let owner = User::with_key();
     let _devnet = owner.devnet();
-    let specialist = other(&owner);
+    let specialist = owner.other_with_key();
     for (name, labels) in [("knee.dcm", "labels=knee,imaging"), ("head.dcm", "labels=head,imaging")] {
         owner.write(name, &content(1, 40_000));
         owner.run(["put", name, "xv://imaging/", "--meta", labels]).ends(0);
@@ -95,7 +80,7 @@ fn an_owner_lets_a_specialist_in_limits_what_is_seen_and_ends_it() {
     assert!(!specialist.path("out/head.dcm").exists());
 
     // A get that something is in the way of asks nobody to open anything.
-    let openings = || rows(&owner.run(["--json", "access", "log"]).ends(0)).len();
+    let openings = || owner.run(["--json", "access", "log"]).ends(0).rows().len();
     let before = openings();
     specialist.run(["get", "--grant", &grant, "xv://imaging/knee.dcm", "knee.package"]).ends(7);
     assert_eq!(openings(), before);
@@ -106,7 +91,7 @@ fn an_owner_lets_a_specialist_in_limits_what_is_seen_and_ends_it() {
     owner.run(["scope", "renew", "nobody"]).ends(6);
     owner.run(["scope", "define", "unused", "label:x"]).ends(0);
     owner.run(["scope", "renew", "unused"]).ends(7);
-    let renewed = rows(&owner.run(["--json", "scope", "renew", "knee"]).ends(0)).remove(0);
+    let renewed = owner.run(["--json", "scope", "renew", "knee"]).ends(0).rows().remove(0);
     assert_eq!((&renewed["generation"], &renewed["standing"][0]), (&1.into(), &grant.as_str().into()));
     owner.write("knee-3.dcm", &content(3, 1_000));
     owner.run(["put", "knee-3.dcm", "xv://imaging/", "--meta", "labels=knee"]).ends(0);
@@ -115,23 +100,23 @@ fn an_owner_lets_a_specialist_in_limits_what_is_seen_and_ends_it() {
     specialist.run(["access", "request", "--name", "Dr Knee", "-o", "next.package"]).ends(0);
     owner.write("next.package", &std::fs::read(specialist.path("next.package")).unwrap());
     owner.run(["grant", "next.package", "--scope", "knee", "--until", "2099-01-01"]).ends(0);
-    let accepted = rows(&specialist.run(["--json", "access", "accept", "next.package"]).ends(0)).remove(0);
+    let accepted = specialist.run(["--json", "access", "accept", "next.package"]).ends(0).rows().remove(0);
     let next = accepted["grant"].as_str().unwrap();
     for name in ["knee.dcm", "knee-2.dcm", "knee-3.dcm"] {
         specialist.run(["cat", "--grant", next, &format!("xv://imaging/{name}")]).ends(0);
     }
     owner.run(["revoke", next]).ends(0);
 
-    let listed = rows(&owner.run(["--json", "grants"]).ends(0));
+    let listed = owner.run(["--json", "grants"]).ends(0).rows();
     assert_eq!((&listed[0]["grant"], &listed[0]["grantee"]), (&grant.as_str().into(), &"Dr Knee".into()));
-    let revoked = rows(&owner.run(["--json", "revoke", &grant]).ends(0)).remove(0);
+    let revoked = owner.run(["--json", "revoke", &grant]).ends(0).rows().remove(0);
     assert!(revoked["acknowledged_ms"].as_f64() <= revoked["final_ms"].as_f64(), "{revoked}");
     let refused = specialist.run(["cat", "--grant", &grant, "xv://imaging/knee.dcm"]).ends(7);
     assert!(refused.stderr.contains("revoked"), "{}", refused.stderr);
     assert_eq!(owner.run(["grants"]).ends(0).text(), "");
     assert!(owner.run(["grants", "--all"]).ends(0).text().contains("revoked"));
 
-    let log = rows(&owner.run(["--json", "access", "log"]).ends(0));
+    let log = owner.run(["--json", "access", "log"]).ends(0).rows();
     let opened = |path: &str| {
         log.iter().any(|row| {
             row["denied"].is_null()

@@ -1,17 +1,16 @@
 //! A provider brings records by commands, and the owner takes them in.
 
-use crate::access::{other, rows};
-use crate::user::{User, content};
+use crate::user::{Ran, User, content};
 
 #[test]
 fn a_provider_brings_a_report_that_the_owner_takes_in_and_nobody_else_sees() {
     let owner = User::with_key();
     let _devnet = owner.devnet();
-    let clinic = other(&owner);
+    let clinic = owner.other_with_key();
     owner.write("own", b"mine");
     owner.run(["put", "own", "xv://reports/own"]).ends(0);
     clinic.run(["access", "request", "--name", "Clinic North", "-o", "clinic.package"]).ends(0);
-    owner.write("clinic.package", &std::fs::read(clinic.path("clinic.package")).unwrap());
+    clinic.hand("clinic.package", &owner);
     let terms = ["grant", "clinic.package", "--append", "--scope", "in:reports", "--until", "2099-01-01"];
     owner.run([&terms[..2], &terms[3..], &["--append-bytes", "1M"]].concat()).ends(2);
     owner.run([&terms[..], &["--append-bytes", "a lot"]].concat()).ends(2);
@@ -35,9 +34,13 @@ fn a_provider_brings_a_report_that_the_owner_takes_in_and_nobody_else_sees() {
     clinic.run(["cat", "--grant", &grant, "xv://reports/2026/knee.pdf"]).ends(6);
     clinic.run(["cat", "--grant", &grant, "xv://reports/own"]).ends(6);
 
+    // The owner is told with whatever it does next, and once.
+    let told = |ran: Ran| ran.stderr.contains("1 deposit of others waits");
+    assert!(told(owner.run(["ls", "xv://reports"]).ends(0)));
+    assert!(!told(owner.run(["ls", "xv://reports"]).ends(0)));
     let waiting = owner.run(["access", "deposits"]).ends(0);
     assert!(waiting.text().contains("Clinic North"), "{}", waiting.text());
-    let waiting = rows(&owner.run(["--json", "access", "deposits"]).ends(0));
+    let waiting = owner.run(["--json", "access", "deposits"]).ends(0).rows();
     assert_eq!(
         (waiting.len(), waiting[0]["grant"].as_str(), waiting[0]["complete"].as_bool()),
         (1, Some(&*grant), Some(true))
@@ -51,23 +54,23 @@ fn a_provider_brings_a_report_that_the_owner_takes_in_and_nobody_else_sees() {
         "{}",
         stat.text()
     );
-    let stat = &rows(&owner.run(["--json", "stat", "xv://reports/2026/knee.pdf"]).ends(0))[0];
+    let stat = &owner.run(["--json", "stat", "xv://reports/2026/knee.pdf"]).ends(0).rows()[0];
     assert_eq!(
         (stat["brought"]["by"].as_str(), stat["brought"]["grant"].as_str()),
         (Some("Clinic North"), Some(&*grant))
     );
-    let again = &rows(&owner.run(["--json", "sync"]).ends(0))[0];
+    let again = &owner.run(["--json", "sync"]).ends(0).rows()[0];
     assert_eq!(again["taken_in"].as_array().map(Vec::len), Some(0));
 
     // One that the owner does not want; and what was brought so far is in the list of grants.
     clinic.run(put).ends(0);
-    let waiting = rows(&owner.run(["--json", "access", "deposits"]).ends(0));
+    let waiting = owner.run(["--json", "access", "deposits"]).ends(0).rows();
     let deposit = waiting[0]["deposit"].as_str().unwrap().to_owned();
     owner.run(["access", "refuse", &deposit]).ends(0);
     owner.run(["access", "refuse", &deposit]).ends(6);
     owner.run(["access", "refuse", "no-id"]).ends(2);
     assert_eq!(owner.run(["access", "deposits"]).ends(0).text(), "");
-    let listed = &rows(&owner.run(["--json", "grants"]).ends(0))[0];
+    let listed = &owner.run(["--json", "grants"]).ends(0).rows()[0];
     assert_eq!(listed["append_bytes"].as_u64(), Some(50_000_000));
     assert!(listed["brought_bytes"].as_u64() > Some(800_000), "{listed}");
     owner.run(["revoke", &grant]).ends(0);

@@ -1,53 +1,18 @@
 //! Break-glass by commands: an owner, an authority and two clinicians, each with a home of their own.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
 
-use serde_json::Value;
-
-use crate::user::{Ran, User, content};
-
-/// The owner's devnet, as somebody else uses it.
-fn other(owner: &User) -> User {
-    let user = User::new();
-    let network = std::fs::read(owner.path("home/devnet/network.toml")).unwrap();
-    user.write("home/network.toml", &network);
-    user.run(["key", "new"]).ends(0);
-    user
-}
-
-fn rows(ran: &Ran) -> Vec<Value> {
-    ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn key(user: &User) -> String {
-    user.run(["key", "show"]).ends(0).text().trim().to_owned()
-}
-
-/// Copies a file from one user to another.
-fn hand(from: &User, to: &User, name: &str) {
-    to.write(name, &std::fs::read(from.path(name)).unwrap());
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..120 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    panic!("it did not come about: {what}");
-}
+use crate::user::{User, content, eventually};
 
 #[test]
 fn an_emergency_is_asked_for_approved_seen_and_vetoed_by_commands() {
     let owner = User::with_key();
     let _devnet = owner.devnet();
-    let [authority, doctor, surgeon] = [(), (), ()].map(|()| other(&owner));
+    let [authority, doctor, surgeon] = [(), (), ()].map(|()| owner.other_with_key());
     owner.write("allergies", &content(1, 3_000));
     owner.run(["put", "allergies", "xv://vital/", "--meta", "labels=vital"]).ends(0);
 
-    let by = key(&authority);
+    let by = authority.key();
     let grant = ["grant", "--emergency", "--until", "2099-01-01", "--approvals", "1", "--authority", &by];
     let none = owner.run(["grant", "--emergency", "--until", "2099-01-01"]).ends(2);
     assert!(none.stderr.contains("--authority"), "{}", none.stderr);
@@ -59,7 +24,7 @@ fn an_emergency_is_asked_for_approved_seen_and_vetoed_by_commands() {
     let both = owner.run([&["grant", "x"], &grant[1..]].concat()).ends(2);
     assert!(both.stderr.contains("emergency card"), "{}", both.stderr);
     let grant = owner.run(grant).ends(0).text().trim().to_owned();
-    let listed = rows(&owner.run(["--json", "grants"]).ends(0));
+    let listed = owner.run(["--json", "grants"]).ends(0).rows();
     assert_eq!((&listed[0]["grantee"], &listed[0]["emergency"]), (&"emergency".into(), &true.into()));
 
     owner.run(["emergency", "card", &grant, "-o", "card"]).ends(0);
@@ -68,12 +33,12 @@ fn an_emergency_is_asked_for_approved_seen_and_vetoed_by_commands() {
     owner.run(["emergency", "card", &grant, "-o", "card"]).ends(7);
     owner.run(["emergency", "card", &"0".repeat(32), "-o", "other"]).ends(6);
     for user in [&doctor, &surgeon] {
-        hand(&owner, user, "card");
+        owner.hand("card", user);
     }
     for (user, institution) in [(&doctor, "clinic-north"), (&surgeon, "clinic-south")] {
-        let certify = ["role", "certify", &key(user), "--institution", institution, "--role", "physician"];
+        let certify = ["role", "certify", &user.key(), "--institution", institution, "--role", "physician"];
         authority.run([&certify[..], &["--until", "2099-01-01", "-o", institution]].concat()).ends(0);
-        hand(&authority, user, institution);
+        authority.hand(institution, user);
     }
     let shown = doctor.run(["role", "show", "clinic-north"]).ends(0);
     assert!(shown.text().contains(&by) && shown.text().contains("physician"), "{}", shown.text());
@@ -88,10 +53,10 @@ fn an_emergency_is_asked_for_approved_seen_and_vetoed_by_commands() {
     ask("junk", "clinic-north").ends(5);
     ask("missing", "clinic-north").ends(6);
     ask("card", "junk").ends(5);
-    hand(&surgeon, &doctor, "clinic-south");
+    surgeon.hand("clinic-south", &doctor);
     let others = ask("card", "clinic-south").ends(7);
     assert!(others.stderr.contains("not of this home's key"), "{}", others.stderr);
-    let asked = rows(&ask("card", "clinic-north").ends(0)).remove(0);
+    let asked = ask("card", "clinic-north").ends(0).rows().remove(0);
     let (vault, request) = (asked["vault"].as_str().unwrap(), asked["request"].as_str().unwrap());
     assert_eq!((asked["grant"].as_str(), asked["approvals"].as_u64()), (Some(&*grant), Some(1)));
     let early = doctor.run(["ls", "--grant", &grant]).ends(7);
@@ -126,32 +91,32 @@ fn an_emergency_is_asked_for_approved_seen_and_vetoed_by_commands() {
     assert_eq!(read.stdout, content(1, 3_000));
 
     eventually("what was opened is on the ledger", || {
-        let listed = rows(&owner.run(["--json", "emergency", "ls"]).ends(0)).remove(0);
+        let listed = owner.run(["--json", "emergency", "ls"]).ends(0).rows().remove(0);
         assert_eq!(listed["state"], "active");
         assert_eq!(listed["approvals"][0]["institution"], "clinic-south");
         listed["records"] == 1
     });
-    let log = rows(&owner.run(["--json", "access", "log"]).ends(0));
+    let log = owner.run(["--json", "access", "log"]).ends(0).rows();
     assert!(log.iter().any(|row| row["emergency"] == request && row["denied"].is_null()), "{log:?}");
 
     // A reason that others on the machine are not to see; and one emergency of a vault at a time.
     doctor.write("why", b"unconscious, and still\n");
     let again = ["--json", "emergency", "request", "card", "--certificate", "clinic-north", "--reason-file"];
-    assert_eq!(rows(&doctor.run([&again[..], &["why"]].concat()).ends(0))[0]["request"], request);
+    assert_eq!(doctor.run([&again[..], &["why"]].concat()).ends(0).rows()[0]["request"], request);
     let again = doctor.run([&again[..], &["why", "--reason", "x"]].concat()).ends(2);
     assert!(again.stderr.contains("cannot be used with"), "{}", again.stderr);
 
     // A card for one department serves nobody else.
     surgeon.run(["access", "request", "--name", "Department", "-o", "package"]).ends(0);
-    hand(&surgeon, &owner, "package");
+    surgeon.hand("package", &owner);
     owner.run(["emergency", "card", &grant, "--for", "package", "-o", "sealed"]).ends(0);
-    hand(&owner, &doctor, "sealed");
+    owner.hand("sealed", &doctor);
     let sealed = ask("sealed", "clinic-north").ends(7);
     assert!(sealed.stderr.contains("another home"), "{}", sealed.stderr);
 
     let stranger = doctor.run(["emergency", "veto", request]).ends(6);
     assert!(stranger.stderr.contains("no emergency"), "{}", stranger.stderr);
-    let vetoed = rows(&owner.run(["--json", "emergency", "veto", request]).ends(0)).remove(0);
+    let vetoed = owner.run(["--json", "emergency", "veto", request]).ends(0).rows().remove(0);
     assert!(vetoed["acknowledged_ms"].as_f64() <= vetoed["final_ms"].as_f64(), "{vetoed}");
     let refused = doctor.run(["cat", "--grant", &grant, "xv://vital/allergies"]).ends(7);
     assert!(!refused.stderr.is_empty());

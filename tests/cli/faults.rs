@@ -28,10 +28,6 @@ fn vault(user: &User) -> PathBuf {
     found.next().unwrap().unwrap().path()
 }
 
-fn json_lines(ran: &Ran) -> Vec<serde_json::Value> {
-    ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 /// Whether a large upload has begun.
 fn is_uploading(user: &User) -> bool {
     let names = std::fs::read_dir(vault(user)).unwrap().map(|entry| entry.unwrap().file_name());
@@ -76,7 +72,7 @@ fn a_client_killed_at_any_moment_of_a_put_resumes() {
         }
         killed += u32::from(put.0.try_wait().unwrap().is_none());
         drop(put);
-        let again = json_lines(&user.run(["--json", "put", "big", &name]).ends(0));
+        let again = user.run(["--json", "put", "big", &name]).ends(0).rows();
         resumed += again[0]["resumed_bytes"].as_u64().unwrap();
         assert_eq!(user.run(["cat", &name]).ends(0).stdout, bytes, "moment {moment}");
     }
@@ -126,7 +122,7 @@ fn a_put_that_resumes_after_the_file_changed_never_mixes_the_two() {
     // Other bytes, of the same length and the same time: nothing outside tells them apart.
     std::fs::write(&path, &new).unwrap();
     std::fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
-    let again = json_lines(&user.run(["--json", "put", "big", "xv://c/big"]).ends(0));
+    let again = user.run(["--json", "put", "big", "xv://c/big"]).ends(0).rows();
     println!("{}", again[0]);
     assert!(user.run(["cat", "xv://c/big"]).ends(0).stdout == new);
 }
@@ -318,7 +314,7 @@ fn two_puts_of_one_name_at_once_are_two_versions() {
     for put in puts {
         finish(put).ends(0);
     }
-    let versions = json_lines(&user.run(["--json", "versions", "xv://c/x"]).ends(0));
+    let versions = user.run(["--json", "versions", "xv://c/x"]).ends(0).rows();
     assert_eq!(versions.len(), 3);
     let mut found: Vec<_> = versions
         .iter()
@@ -406,7 +402,7 @@ fn names_that_are_too_long_or_no_text_are_named() {
     let deep: PathBuf = std::iter::repeat_n("d".repeat(200), 6).collect();
     user.write(Path::new("tree").join(deep).join("x").to_str().unwrap(), b"deep");
     let put = user.run(["--json", "put", "tree/", "xv://c/in/"]).ends(1);
-    let summary = json_lines(&put).pop().unwrap();
+    let summary = put.rows().pop().unwrap();
     assert_eq!((&summary["records"], &summary["failed"]), (&2.into(), &2.into()), "{summary}");
     assert_eq!(user.run(["ls", "-r", "xv://c/in"]).ends(0).text().lines().count(), 2);
 }
@@ -436,7 +432,7 @@ fn a_wrong_network_file_is_named() {
     assert!(ran.stderr.contains("check the nodes' keys and addresses"), "{}", ran.stderr);
     with(&swapped, &["node", "status"]).ends(1);
     let doctor = with(&swapped, &["doctor"]).ends(1);
-    let remedy = json_lines(&doctor).into_iter().find(|check| check["check"] == "node").unwrap();
+    let remedy = doctor.rows().into_iter().find(|check| check["check"] == "node").unwrap();
     assert!(remedy["remedy"].as_str().unwrap().contains("network file is wrong"), "{remedy}");
     // The nodes' true network is another: their promises are for that one.
     let id = text.lines().find_map(|line| line.strip_prefix("id = \"")?.strip_suffix('"')).unwrap();
@@ -447,7 +443,7 @@ fn a_wrong_network_file_is_named() {
         assert!(ran.stderr.contains("`id` in the network file"), "{}", ran.stderr);
     }
     let doctor = with(&other, &["doctor"]).ends(1);
-    let nodes = json_lines(&doctor).into_iter().filter(|check| check["check"] == "node");
+    let nodes = doctor.rows().into_iter().filter(|check| check["check"] == "node");
     assert!(nodes.into_iter().all(|check| check["verdict"] == "fail"), "{}", doctor.text());
     with(&other, &["node", "status"]).ends(1);
     assert_eq!(std::fs::read_dir(user.path("home/vaults")).unwrap().count(), 1, "no folder for a wrong id");

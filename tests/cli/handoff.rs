@@ -4,24 +4,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::user::{Running, User};
+use crate::user::{Running, User, eventually};
 
 /// What the static nodes say of vaults' keys; none if not all of them answer.
 fn keys(user: &User) -> Option<Vec<Value>> {
     let ran = user.run(["--json", "static", "status"]);
-    let rows: Vec<Value> = ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows = ran.rows();
     let all = rows.len() == 4 && rows.iter().all(|row| row["keys"].is_object());
     all.then(|| rows.iter().map(|row| row["keys"].clone()).collect())
-}
-
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..600 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    panic!("it did not come about: {what}");
 }
 
 /// All static nodes are asked whether anything is due, and whether each has its share of what is in effect.

@@ -11,9 +11,11 @@ mod handoff;
 mod ledger;
 mod members;
 mod mended;
+mod news;
 mod printed;
 mod programs;
 mod recovery;
+mod secrets;
 mod user;
 
 use std::ffi::OsStr;

@@ -66,8 +66,7 @@ impl Operators {
     }
 
     fn rows(&self, args: &[&str]) -> Vec<Value> {
-        let ran = self.run(&[&["--json"], args].concat()).ends(0);
-        ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.run(&[&["--json"], args].concat()).ends(0).rows()
     }
 
     fn voters(&self) -> Vec<(String, String)> {

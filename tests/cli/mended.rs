@@ -4,10 +4,6 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use crate::user::{Ran, Running, User, content};
 
-fn json_lines(ran: &Ran) -> Vec<serde_json::Value> {
-    ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 fn message(ran: &Ran) -> String {
     ran.error()["message"].as_str().unwrap().to_owned()
 }
@@ -23,7 +19,7 @@ fn what_was_not_tried_is_counted() {
     assert_eq!(put.text(), "", "no line for each file of a folder");
     assert!(put.stderr.contains("stored 40 records"), "{}", put.stderr);
     assert_eq!(user.run(["-v", "put", "tree/", "xv://c/in"]).ends(0).text().lines().count(), 40);
-    let got = json_lines(&user.run(["--json", "get", "-r", "xv://c/in", "out"]).ends(0));
+    let got = user.run(["--json", "get", "-r", "xv://c/in", "out"]).ends(0).rows();
     assert_eq!((got.len(), &got[0]["message_type"], &got[0]["size"]), (41, &"item".into(), &1.into()));
     drop(devnet);
     for args in
@@ -31,7 +27,7 @@ fn what_was_not_tried_is_counted() {
     {
         let ran = user.run([&["--json"], args].concat()).ends(4);
         assert!(message(&ran).ends_with("0 were, 39 were not tried"), "{}", message(&ran));
-        let summary = json_lines(&ran).pop().unwrap();
+        let summary = ran.rows().pop().unwrap();
         assert_eq!((&summary["failed"], &summary["not_tried"]), (&1.into(), &39.into()), "{summary}");
     }
 }
@@ -60,7 +56,7 @@ fn erasing_for_good_needs_a_yes() {
     let user = User::with_key();
     let _devnet = user.devnet();
     let put = user.run_with_input(b"x", ["--json", "put", "-", "xv://c/x"]).ends(0);
-    let version = json_lines(&put)[0]["version"].as_str().unwrap().to_owned();
+    let version = put.rows()[0]["version"].as_str().unwrap().to_owned();
     user.run(["rm", "--all-versions", "xv://c/x"]).ends(7);
     user.run(["rm", "--version", &version, "xv://c/x"]).ends(7);
     user.run(["rm", "--all-versions", "--dry-run", "xv://c/x"]).ends(0);
@@ -105,7 +101,7 @@ fn a_listing_goes_on_where_it_was_cut() {
     let first = user.run(["ls", "--limit", "2", "xv://c"]).ends(0);
     assert_eq!(first.text(), "a\nb b\n");
     assert!(first.stderr.contains("--after 'b b'"), "{}", first.stderr);
-    let first = json_lines(&user.run(["--json", "ls", "--limit", "2", "xv://c"]).ends(0));
+    let first = user.run(["--json", "ls", "--limit", "2", "xv://c"]).ends(0).rows();
     assert_eq!(first[2]["next"], "b b");
     let rest = user.run(["ls", "--limit", "2", "--after", "b b", "xv://c"]).ends(0);
     assert_eq!((rest.text(), rest.stderr.as_str()), ("c\n", ""));

@@ -2,11 +2,7 @@
 
 use serde_json::Value;
 
-use crate::user::{Ran, User};
-
-fn rows(ran: &Ran) -> Vec<Value> {
-    ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
+use crate::user::User;
 
 #[test]
 fn a_receipt_is_a_file_a_stream_or_a_field() {
@@ -15,7 +11,7 @@ fn a_receipt_is_a_file_a_stream_or_a_field() {
     user.write("file", b"text");
     user.run(["put", "file", "xv://c/x"]).ends(0);
     let plain = user.run(["receipt", "export", "xv://c/x"]).ends(0);
-    let field = rows(&user.run(["--json", "receipt", "export", "xv://c/x"]).ends(0)).remove(0);
+    let field = user.run(["--json", "receipt", "export", "xv://c/x"]).ends(0).rows().remove(0);
     assert_eq!((field["receipt"].as_str(), &field["path"]), (Some(plain.text()), &Value::Null));
 
     let export = ["receipt", "export", "xv://c/x", "-o"];
@@ -24,7 +20,7 @@ fn a_receipt_is_a_file_a_stream_or_a_field() {
     assert_eq!((said.text(), said.stderr.trim()), ("", "wrote the receipt of xv://c/x to r1"));
     let quiet = to(&["-q"], "r2").ends(0);
     assert_eq!((quiet.text(), quiet.stderr.as_str()), ("", ""));
-    let named = rows(&to(&["--json"], "r3").ends(0)).remove(0);
+    let named = to(&["--json"], "r3").ends(0).rows().remove(0);
     assert_eq!((&named["path"], &named["receipt"]), (&"r3".into(), &Value::Null));
     to(&[], "r3").ends(7);
 
@@ -100,11 +96,11 @@ fn an_anchor_is_shown_with_what_it_contains() {
     }
     user.run(["put", "tree/", "xv://c/in"]).ends(0);
     let height = |row: &Value| row["height"].as_u64().unwrap();
-    let blocks = rows(&user.run(["--json", "ledger", "log", "-n", "1000"]).ends(0));
+    let blocks = user.run(["--json", "ledger", "log", "-n", "1000"]).ends(0).rows();
     let mut found = Vec::new();
     for block in blocks.iter().filter(|block| block["transactions"] != 0) {
         let shown = user.run(["--json", "ledger", "show", &height(block).to_string()]).ends(0);
-        found.extend(rows(&shown).into_iter().filter(|row| row["kind"] == "anchor"));
+        found.extend(shown.rows().into_iter().filter(|row| row["kind"] == "anchor"));
     }
     let versions: u64 = found.iter().map(|row| row["anchor"]["versions"].as_u64().unwrap()).sum();
     assert_eq!(versions, 3, "{found:?}");
@@ -115,7 +111,7 @@ fn an_anchor_is_shown_with_what_it_contains() {
     assert!(segments.iter().any(|segment| segment["segment"] == first["commits"][0]["pack"]));
 
     let text = user.run(["ledger", "show", id]).ends(0);
-    let vault = rows(&user.run(["--json", "vault", "show"]).ends(0)).remove(0)["vault"].clone();
+    let vault = user.run(["--json", "vault", "show"]).ends(0).rows().remove(0)["vault"].clone();
     for shown in [
         vault.as_str().unwrap(),
         first["collection"].as_str().unwrap(),
@@ -151,6 +147,6 @@ fn less_redundancy_is_warned_of_once_a_command() {
     );
     let one = user.run(["put", "tree/a", "xv://c/one"]).ends(0);
     assert!(one.stderr.contains("xv://c/one is kept with less redundancy"), "{}", one.stderr);
-    let summary = rows(&user.run(["--json", "put", "tree/", "xv://c/in"]).ends(0)).pop().unwrap();
+    let summary = user.run(["--json", "put", "tree/", "xv://c/in"]).ends(0).rows().pop().unwrap();
     assert_eq!(summary["degraded"], 3);
 }

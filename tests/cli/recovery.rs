@@ -2,27 +2,11 @@
 
 use serde_json::Value;
 
-use crate::user::{User, content};
+use crate::user::{User, content, has};
 use xvault::crypto::seed::Seed;
-
-/// The owner's devnet, as somebody else uses it.
-fn other(owner: &User) -> User {
-    let user = User::new();
-    let network = std::fs::read(owner.path("home/devnet/network.toml")).unwrap();
-    user.write("home/network.toml", &network);
-    user
-}
-
-fn hand_over(from: &User, file: &str, to: &User) {
-    to.write(file, &std::fs::read(from.path(file)).unwrap());
-}
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text.trim()).unwrap()
-}
-
-fn has(bytes: &[u8], wanted: &[u8]) -> bool {
-    bytes.windows(wanted.len()).any(|at| at == wanted)
 }
 
 #[test]
@@ -37,12 +21,12 @@ fn a_lost_key_comes_back_through_guardians_and_the_owner_sees_it() {
         json(owner.run(["--json", "vault", "show"]).ends(0).text())["vault"].as_str().unwrap().to_owned();
     assert!(owner.run(["key", "guardians"]).ends(0).stderr.contains("key split"));
 
-    let guardians: Vec<User> = (0..2).map(|_| other(&owner)).collect();
+    let guardians: Vec<User> = (0..2).map(|_| owner.other()).collect();
     for (nth, guardian) in guardians.iter().enumerate() {
         guardian.run(["key", "new"]).ends(0);
         let file = format!("{nth}.package");
         guardian.run(["access", "request", "--name", "Aunt", "-o", &file]).ends(0);
-        hand_over(guardian, &file, &owner);
+        guardian.hand(&file, &owner);
     }
     owner.run(["key", "split", "--guardians", "1", "0.package", "1.package"]).ends(2);
     owner.run(["key", "split", "--guardians", "2", "0.package", "0.package"]).ends(2);
@@ -63,7 +47,7 @@ fn a_lost_key_comes_back_through_guardians_and_the_owner_sees_it() {
     guardians[0].run(["guardian", "accept", "junk"]).ends(5);
     guardians[0].run(["guardian", "accept", "missing"]).ends(6);
 
-    let lost = other(&owner);
+    let lost = owner.other();
     lost.run(["key", "recover", &vault]).ends(2);
     // Whoever names no file has the request in the answer, for people and for programs.
     let programmed = other(&owner);
@@ -79,7 +63,7 @@ fn a_lost_key_comes_back_through_guardians_and_the_owner_sees_it() {
     assert_eq!((&waits["kind"], &waits["retry"]), (&"unavailable".into(), &true.into()));
     assert!(!has(&std::fs::read(lost.path("home/recovery")).unwrap(), b"It is me"), "it is sealed");
     for guardian in &guardians {
-        hand_over(&lost, "my.request", guardian);
+        lost.hand("my.request", guardian);
         guardian.run(["guardian", "approve", "my.request"]).ends(7);
         guardian.run(["guardian", "approve", "-y", "my.request"]).ends(0);
         guardian.run(["guardian", "approve", "-y", "my.request"]).ends(0);
@@ -108,10 +92,10 @@ fn a_lost_key_comes_back_through_guardians_and_the_owner_sees_it() {
     }
 
     // The second time it is a trick.
-    let thief = other(&owner);
+    let thief = owner.other();
     thief.run(["key", "recover", &vault, "--name", "Me, honestly", "-o", "my.request"]).ends(0);
     std::fs::remove_file(guardians[0].path("my.request")).unwrap();
-    hand_over(&thief, "my.request", &guardians[0]);
+    thief.hand("my.request", &guardians[0]);
     guardians[0].run(["guardian", "approve", "-y", "my.request"]).ends(0);
     owner.run(["key", "veto", "0000-0000"]).ends(6);
     owner.run(["key", "veto"]).ends(0);
@@ -128,8 +112,8 @@ fn a_stolen_device_is_rotated_away() {
     owner.run(["put", "knee.dcm", "xv://imaging/"]).ends(0);
     owner.run(["key", "export", "--device"]).ends(2);
     owner.run(["key", "export", "--device", "-o", "device.keys"]).ends(0);
-    let device = other(&owner);
-    hand_over(&owner, "device.keys", &device);
+    let device = owner.other();
+    owner.hand("device.keys", &device);
     device.run(["key", "import", "--device", "device.keys"]).ends(0);
     device.run(["key", "export"]).ends(7);
     device.run(["vault", "rotate"]).ends(7);
@@ -138,7 +122,7 @@ fn a_stolen_device_is_rotated_away() {
     device.run(["put", "more.dcm", "xv://imaging/"]).ends(0);
     let phrase = owner.run(["key", "export"]).ends(0).text().to_owned();
 
-    let elsewhere = other(&owner);
+    let elsewhere = owner.other();
     elsewhere.write("words", phrase.as_bytes());
     elsewhere.run(["key", "import", "--from", "words"]).ends(0);
     assert_eq!(elsewhere.run(["cat", "xv://imaging/knee.dcm"]).ends(0).stdout, content(1, 40_000));
@@ -179,7 +163,7 @@ fn a_stolen_device_is_rotated_away() {
     assert_ne!(elsewhere.run(["put", "words", "xv://imaging/words"]).code, 0);
     elsewhere.run(["recover"]).ends(0);
     elsewhere.run(["put", "words", "xv://imaging/words"]).ends(0);
-    let empty = other(&owner);
+    let empty = owner.other();
     empty.write("words", phrase.as_bytes());
     empty.run(["key", "import", "--from", "words"]).ends(0);
     assert_eq!(empty.run(["cat", "xv://imaging/words"]).ends(0).stdout, phrase.as_bytes());
@@ -187,14 +171,14 @@ fn a_stolen_device_is_rotated_away() {
 
     // The next device gets the keys of now.
     owner.run(["key", "export", "--device", "-o", "next.keys"]).ends(0);
-    hand_over(&owner, "next.keys", &device);
+    owner.hand("next.keys", &device);
     device.run(["key", "import", "--force", "--device", "next.keys"]).ends(0);
     assert_eq!(device.run(["cat", "xv://imaging/words"]).ends(0).stdout, phrase.as_bytes());
     assert_eq!(json(owner.run(["--json", "vault", "rotate"]).ends(0).text())["generation"], 2);
     assert_ne!(device.run(["cat", "xv://imaging/words"]).code, 0);
     assert_eq!(owner.run(["cat", "xv://imaging/words"]).ends(0).stdout, phrase.as_bytes());
     // A home that was two generations behind stays with what it took up, and so does an empty one.
-    let last = other(&owner);
+    let last = owner.other();
     last.write("words", phrase.as_bytes());
     last.run(["key", "import", "--from", "words"]).ends(0);
     for home in [&last, &last] {

@@ -4,12 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use serde_json::Value;
 use xvault::types::Network;
 
 use tempfile::TempDir;
 
-const PASSPHRASE: &str = "correct horse";
+pub(crate) const PASSPHRASE: &str = "correct horse";
 
 /// How a run ended.
 #[derive(Debug)]
@@ -24,8 +26,13 @@ impl Ran {
         std::str::from_utf8(&self.stdout).unwrap()
     }
 
+    /// The lines of stdout, as JSON.
+    pub(crate) fn rows(&self) -> Vec<Value> {
+        self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// The last line of stderr, as JSON.
-    pub(crate) fn error(&self) -> serde_json::Value {
+    pub(crate) fn error(&self) -> Value {
         serde_json::from_str(self.stderr.lines().last().unwrap()).unwrap()
     }
 
@@ -59,6 +66,31 @@ impl User {
         let user = Self::new();
         user.run(["key", "new"]).ends(0);
         user
+    }
+
+    /// Somebody else on this user's devnet, who has no key yet.
+    pub(crate) fn other(&self) -> Self {
+        let user = Self::new();
+        let network = std::fs::read(self.path("home/devnet/network.toml")).unwrap();
+        user.write("home/network.toml", &network);
+        user
+    }
+
+    /// Somebody else on this user's devnet.
+    pub(crate) fn other_with_key(&self) -> Self {
+        let user = self.other();
+        user.run(["key", "new"]).ends(0);
+        user
+    }
+
+    /// What `key show` prints.
+    pub(crate) fn key(&self) -> String {
+        self.run(["key", "show"]).ends(0).text().trim().to_owned()
+    }
+
+    /// Gives a file to somebody.
+    pub(crate) fn hand(&self, file: &str, to: &Self) {
+        to.write(file, &std::fs::read(self.path(file)).unwrap());
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -149,6 +181,21 @@ pub(crate) fn finish(child: Child) -> Ran {
         stdout: done.stdout,
         stderr: String::from_utf8(done.stderr).unwrap(),
     }
+}
+
+/// Asks until the answer is the one hoped for; bounded, since a test must end.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..300 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    panic!("it did not come about: {what}");
+}
+
+pub(crate) fn has(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|at| at == wanted)
 }
 
 /// A process that is killed with -9 when it is dropped.

@@ -1,12 +1,9 @@
 //! What is said of access to static nodes, and their answers, against damage; what is signed, changed byte by byte.
 
-use std::fmt::Debug;
-
-use crate::random::{rounds, seeded};
-use xvault::crypto::access::{AccessKeys, DayRange, Keyslot, PrfKey, SealKey};
+use crate::shared::{NETWORK, canonical, holds_in_every_byte, pair, seal};
+use xvault::crypto::access::{AccessKeys, DayRange, Keyslot, PrfKey};
 use xvault::crypto::frame::DekCommit;
 use xvault::crypto::seed::Seed;
-use xvault::crypto::sign::KeyPair;
 use xvault::message::access::desk::{
     Ack, DeskAnswer, DeskRequest, LogEntry, LogPage, SignedSealKey, body_hash, chain,
 };
@@ -19,38 +16,10 @@ use xvault::message::access::{
     Grant, GrantBody, GrantedScope, Inbox, KeyPackage, ListLine, NotedGrant, NotedScope, Rights,
     RoleCertificate, SealedCard, TaggedVersion,
 };
-use xvault::message::{Canonical, Violation};
+use xvault::message::{Canonical as _, Violation};
 use xvault::types::*;
 
-const NETWORK: NetworkId = NetworkId([0x4e; 32]);
 const VAULT: VaultId = VaultId([1; 32]);
-
-fn pair(nth: u8) -> KeyPair {
-    KeyPair::from_secret(&[nth; 32])
-}
-
-fn seal(nth: u8) -> SealKey {
-    SealKey::from_seed(&[nth; 32])
-}
-
-/// A value reads back, its encoding is the only one, and neither damage nor noise makes the decoder panic.
-pub(crate) fn canonical<T: Canonical + Debug>(values: &[T]) {
-    let mut random = seeded();
-    for value in values {
-        let bytes = value.encode();
-        assert_eq!(T::decode(&bytes).unwrap().encode(), bytes);
-        for len in (0..bytes.len()).step_by(1 + bytes.len() / 400) {
-            assert!(T::decode(&bytes[..len]).is_err(), "{len} of {} bytes", bytes.len());
-        }
-        assert_eq!(T::decode(&[&bytes[..], &[0]].concat()).map(drop), Err(Violation::Malformed));
-    }
-    for round in 0..rounds(1) {
-        let bytes = random.input(round, &values[round % values.len()].encode());
-        if let Ok(value) = T::decode(&bytes) {
-            assert_eq!(value.encode(), bytes, "one encoding for a value");
-        }
-    }
-}
 
 fn items() -> Vec<OpenItem> {
     let scope = ScopeTag([7; 16]);
@@ -309,13 +278,9 @@ fn a_role_certificate_is_text_that_cannot_be_changed() {
     );
     assert_eq!(certificate().verify(&NETWORK), Ok(()));
     assert_eq!(certificate().verify(&NetworkId([1; 32])), Err(Violation::WrongNetwork));
-    let bytes = certificate().encode();
-    for at in 0..bytes.len() {
-        let mut changed = bytes.clone();
-        changed[at] ^= 1;
-        let is_good = RoleCertificate::decode(&changed).is_ok_and(|found| found.verify(&NETWORK).is_ok());
-        assert!(!is_good, "byte {at}");
-    }
+    holds_in_every_byte("certificate", &certificate().encode(), |bytes| {
+        RoleCertificate::decode(bytes).and_then(|found| found.verify(&NETWORK))
+    });
     // Of one institution there is one spelling.
     for wrong in ["Clinic-north", "", "clinic north", &"x".repeat(64)] {
         let odd = RoleCertificate { institution: wrong.into(), ..certificate() };
@@ -335,12 +300,7 @@ fn an_emergency_card_is_text_in_which_no_letter_can_be_wrong() {
     let same = |found: &EmergencyCard| found.encode() == card().encode();
     assert!(same(&EmergencyCard::from_text(&text).unwrap()));
     assert!(same(&EmergencyCard::from_text(&format!(" \n{}\n", text.replace('\n', "\r\n"))).unwrap()));
-    let bytes = card().encode();
-    for at in 0..bytes.len() {
-        let mut changed = bytes.clone();
-        changed[at] ^= 1;
-        assert!(EmergencyCard::decode(&changed).is_err(), "byte {at}");
-    }
+    holds_in_every_byte("card", &card().encode(), |bytes| EmergencyCard::decode(bytes).map(drop));
     let shown = format!("{:?}", card());
     let secret: String = card().secret.as_bytes()[..4].iter().map(|byte| format!("{byte}, ")).collect();
     assert!(!shown.contains(&secret) && shown.contains("CardSecret(..)"), "{shown}");
@@ -375,22 +335,17 @@ fn c15_no_byte_of_what_is_signed_can_be_changed() {
     let signed = request().sign(&pair(1));
     assert_eq!(signed.verify(&pair(1).public()), Ok(()));
     assert_eq!(signed.verify(&pair(2).public()), Err(Violation::BadSignature));
-    for at in 0..signed.bytes().len() {
-        let mut bytes = signed.bytes().to_vec();
-        bytes[at] ^= 1;
-        let verified = SignedOpenRequest::decode(&bytes).and_then(|found| found.verify(&pair(1).public()));
-        assert!(verified.is_err(), "byte {at}");
-    }
+    holds_in_every_byte("request", signed.bytes(), |bytes| {
+        SignedOpenRequest::decode(bytes).and_then(|found| found.verify(&pair(1).public()))
+    });
     let hash = Hash([1; 32]);
     let answer = reply().sign(&pair(3));
     assert_eq!(OpenReply::verify(&answer, &pair(3).public(), &hash), Ok(reply()));
     assert_eq!(OpenReply::verify(&answer, &pair(4).public(), &hash), Err(Violation::BadSignature));
     assert_eq!(OpenReply::verify(&answer, &pair(3).public(), &Hash([2; 32])), Err(Violation::WrongResponse));
-    for at in 0..answer.len() {
-        let mut bytes = answer.clone();
-        bytes[at] ^= 1;
-        assert!(OpenReply::verify(&bytes, &pair(3).public(), &hash).is_err(), "byte {at}");
-    }
+    holds_in_every_byte("answer", &answer, |bytes| {
+        OpenReply::verify(bytes, &pair(3).public(), &hash).map(drop)
+    });
     let ack = Ack::sign(&NETWORK, &[1; 32], &pair(5));
     assert_eq!(ack.verify(&NETWORK, &[1; 32], &pair(5).public()), Ok(()));
     assert!(ack.verify(&NetworkId([2; 32]), &[1; 32], &pair(5).public()).is_err());
@@ -408,13 +363,9 @@ fn a_key_package_is_text_that_cannot_be_changed() {
     assert_eq!(KeyPackage::from_text(&text), Ok(package()));
     assert_eq!(package().verify(), Ok(()));
     assert_eq!(KeyPackage::from_text(&format!("\n {} \n", text.replace('\n', "\r\n"))), Ok(package()));
-    let bytes = package().encode();
-    for at in 0..bytes.len() {
-        let mut changed = bytes.clone();
-        changed[at] ^= 1;
-        let is_good = KeyPackage::decode(&changed).is_ok_and(|found| found.verify().is_ok());
-        assert!(!is_good, "byte {at}");
-    }
+    holds_in_every_byte("package", &package().encode(), |bytes| {
+        KeyPackage::decode(bytes).and_then(|found| found.verify())
+    });
     for wrong in
         ["", "-----BEGIN XVAULT KEY PACKAGE-----", &text.replace("KEY", "CAT"), &text[..text.len() / 2]]
     {

@@ -1,6 +1,7 @@
 //! Deposits against damage, and what grants say of them.
 
-use crate::access_wire::{append_body, body, canonical, grant};
+use crate::access_wire::{append_body, body, grant};
+use crate::shared::canonical;
 use xvault::ledger::ask::{Answer, Question};
 use xvault::ledger::rows::DepositRow;
 use xvault::message::access::{Deposit, DepositPack, EmergencyPolicy, Grant, Rights, SettleDeposits};

@@ -1,50 +1,18 @@
 //! What is said while keys are handed on, against damage; every byte of what is signed and sealed changed and refused.
 
-use std::fmt::Debug;
-
-use crate::random::{rounds, seeded};
-use xvault::crypto::access::{Commitments, Dealing, KeyShare, PrfKey, SealKey, Sharing};
-use xvault::crypto::sign::KeyPair;
+use crate::shared::{NETWORK, canonical, pair, seal};
+use xvault::crypto::access::{Commitments, Dealing, KeyShare, PrfKey, Sharing};
 use xvault::message::access::desk::{Ack, DeskAnswer, DeskRequest, SignedSealKey};
 use xvault::message::access::handoff::{
     Complaint, DealtVault, HandoffKeyOf, HandoffPackage, Piece, PieceKey, SignedHandoffKey,
 };
 use xvault::message::access::{Care, HandOff, HandedVault, KeptBy, TakeShares, TakenShare};
-use xvault::message::{Canonical, Violation};
+use xvault::message::{Canonical as _, Violation};
 use xvault::types::limits::{
     MAX_COMMITTEE, MAX_HANDOFF_REVOCATIONS, MAX_HANDOFF_VAULTS, MAX_PACKAGE_LEN, MAX_REVOCATION_LEN,
     MAX_TRANSACTION_LEN,
 };
 use xvault::types::*;
-
-const NETWORK: NetworkId = NetworkId([0x4e; 32]);
-
-fn pair(nth: u8) -> KeyPair {
-    KeyPair::from_secret(&[nth; 32])
-}
-
-fn key(nth: u8) -> SealKey {
-    SealKey::from_seed(&[nth; 32])
-}
-
-/// As in `access_wire`.
-fn canonical<T: Canonical + Debug>(values: &[T]) {
-    let mut random = seeded();
-    for value in values {
-        let bytes = value.encode();
-        assert_eq!(T::decode(&bytes).unwrap().encode(), bytes);
-        for len in (0..bytes.len()).step_by(1 + bytes.len() / 400) {
-            assert!(T::decode(&bytes[..len]).is_err(), "{len} of {} bytes", bytes.len());
-        }
-        assert_eq!(T::decode(&[&bytes[..], &[0]].concat()).map(drop), Err(Violation::Malformed));
-    }
-    for round in 0..rounds(1) {
-        let bytes = random.input(round, &values[round % values.len()].encode());
-        if let Ok(value) = T::decode(&bytes) {
-            assert_eq!(value.encode(), bytes, "one encoding for a value");
-        }
-    }
-}
 
 fn members() -> Committee {
     Committee::new((1..=4).map(|nth| pair(nth).public()).collect()).unwrap()
@@ -78,20 +46,20 @@ pub(crate) fn package() -> HandoffPackage {
         let place = ShareIndex::at(at).unwrap();
         let context = HandoffPackage::piece_context(&of(), &vaults, place);
         let parts: Vec<_> = parts.iter().map(|shares| &shares[at]).collect();
-        let key = key(u8::try_from(at).unwrap());
+        let key = seal(u8::try_from(at).unwrap());
         Piece::seal((to, key.public()), &context, &parts, &[8; 64])
     };
     let handoff = |at: u8| {
         let signer = members().members()[usize::from(at)];
         let nth = (1..=4).find(|nth| pair(*nth).public() == signer).unwrap();
-        let signed = SignedHandoffKey::sign(&NETWORK, &of(), key(at).public().clone(), &pair(nth));
-        PieceKey::Handoff { key: SignedSealKey::hash_of(key(at).public()), signature: signed.signature }
+        let signed = SignedHandoffKey::sign(&NETWORK, &of(), seal(at).public().clone(), &pair(nth));
+        PieceKey::Handoff { key: SignedSealKey::hash_of(seal(at).public()), signature: signed.signature }
     };
     let pieces = vec![
         piece(0, handoff(0)),
         piece(1, handoff(1)),
         Piece::nothing(),
-        piece(3, PieceKey::Seal(SignedSealKey::hash_of(key(3).public()))),
+        piece(3, PieceKey::Seal(SignedSealKey::hash_of(seal(3).public()))),
     ];
     let revocations = vec![vec![1; 180], vec![2; 190]];
     HandoffPackage { network: NETWORK, of: of(), vaults, pieces, revocations }
@@ -130,7 +98,7 @@ fn what_is_said_of_handoffs_has_one_encoding() {
     canonical(&[take_shares()]);
     canonical(&[complaint()]);
     canonical(&[Care { vaults: 9, former: 3, due: 4, without: 1 }]);
-    let signed = SignedHandoffKey::sign(&NETWORK, &of(), key(1).public().clone(), &pair(1));
+    let signed = SignedHandoffKey::sign(&NETWORK, &of(), seal(1).public().clone(), &pair(1));
     canonical(std::slice::from_ref(&signed));
     canonical(&[
         DeskRequest::HandoffKey { to: Hash([1; 32]), nonce: [2; 16] },
@@ -217,7 +185,7 @@ fn the_longest_lists_fit_a_transaction() {
 /// C15: a key is of one member, network, dealer, roster and package; and a piece opens for nothing else.
 #[test]
 fn c15_no_byte_of_a_handoff_key_or_a_piece_can_be_changed() {
-    let signed = SignedHandoffKey::sign(&NETWORK, &of(), key(1).public().clone(), &pair(1));
+    let signed = SignedHandoffKey::sign(&NETWORK, &of(), seal(1).public().clone(), &pair(1));
     let member = pair(1).public();
     assert_eq!(signed.verify(&NETWORK, &of(), &member), Ok(()));
     let bad = Err(Violation::BadSignature);
@@ -240,11 +208,11 @@ fn c15_no_byte_of_a_handoff_key_or_a_piece_can_be_changed() {
     }
     let good = package();
     let place = ShareIndex::at(0).unwrap();
-    assert_eq!(good.open(place, &key(0), &[1; 32]).unwrap().len(), 2);
+    assert_eq!(good.open(place, &seal(0), &[1; 32]).unwrap().len(), 2);
     for at in (0..good.pieces[0].sealed.len()).step_by(13) {
         let mut changed = good.clone();
         changed.pieces[0].sealed[at] ^= 1;
-        assert!(changed.open(place, &key(0), &[1; 32]).is_err(), "byte {at}");
+        assert!(changed.open(place, &seal(0), &[1; 32]).is_err(), "byte {at}");
     }
     // What it is sealed for: who deals, to whom, for which package, which vaults in which attempt.
     let changes: [&dyn Fn(&mut HandoffPackage); 6] = [
@@ -258,10 +226,10 @@ fn c15_no_byte_of_a_handoff_key_or_a_piece_can_be_changed() {
     for (nth, change) in changes.iter().enumerate() {
         let mut changed = good.clone();
         change(&mut changed);
-        assert!(changed.open(place, &key(0), &[1; 32]).is_err(), "change {nth}");
+        assert!(changed.open(place, &seal(0), &[1; 32]).is_err(), "change {nth}");
     }
     let mut moved = good.clone();
     moved.pieces.swap(0, 1);
-    assert!(moved.open(ShareIndex::at(1).unwrap(), &key(0), &[1; 32]).is_err(), "another place");
+    assert!(moved.open(ShareIndex::at(1).unwrap(), &seal(0), &[1; 32]).is_err(), "another place");
     assert_ne!(moved.hash(), good.hash());
 }

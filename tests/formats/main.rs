@@ -6,11 +6,16 @@
 )]
 
 mod access_wire;
+mod asked_wire;
 mod deposit_wire;
+mod emergency_wire;
+mod erasure_wire;
 mod fuzz;
 mod handoff_wire;
 mod ledger_wire;
+mod package_wire;
 mod random;
 mod recovery_wire;
+mod shared;
 mod vectors;
 mod wire;

@@ -1,12 +1,10 @@
 //! What is said when keys are lost, against damage: guardians' shares, requests, what is released, and what the ledger has of
 //! them. `XVAULT_REGENERATE=1` rewrites the frozen bytes.
 
-use data_encoding::HEXLOWER;
-
-use crate::access_wire::canonical;
-use xvault::crypto::access::SealKey;
+use crate::shared::{
+    NETWORK, are_frozen, canonical, holds_in_every_byte, pair, seal, transactions_hold_in_every_byte,
+};
 use xvault::crypto::shamir::{Part, commitment, part_hash, split};
-use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Question};
 use xvault::ledger::recovery::{Guardians, KeyGeneration, Recovery, RecoveryState};
 use xvault::message::access::desk::{DeskAnswer, DeskRequest};
@@ -20,17 +18,8 @@ use xvault::types::limits::{
 };
 use xvault::types::*;
 
-const NETWORK: NetworkId = NetworkId([0x4e; 32]);
 const VAULT: VaultId = VaultId([1; 32]);
 const SECRET: [u8; 32] = [0x5e; 32];
-
-fn pair(nth: u8) -> KeyPair {
-    KeyPair::from_secret(&[nth; 32])
-}
-
-fn seal(nth: u8) -> SealKey {
-    SealKey::from_seed(&[nth; 32])
-}
 
 fn parts() -> Vec<Part> {
     split(&SECRET, 2, 3, &[4; 32])
@@ -176,12 +165,9 @@ fn a_share_opens_for_its_guardian_and_no_byte_of_it_can_be_changed() {
     for wrong in ["", &text.replace("SHARE", "STARE"), &text[..text.len() / 2]] {
         assert!(GuardianShare::from_text(wrong).is_err());
     }
-    let bytes = share().encode();
-    for at in 0..bytes.len() {
-        let mut changed = bytes.clone();
-        changed[at] ^= 1;
-        assert!(GuardianShare::decode(&changed).and_then(|found| found.open(&seal(3))).is_err(), "byte {at}");
-    }
+    holds_in_every_byte("share", &share().encode(), |bytes| {
+        GuardianShare::decode(bytes).and_then(|found| found.open(&seal(3))).map(drop)
+    });
     // Another part than the one that is named, however well it is sealed.
     let other = share().seal(seal(3).public(), &Part::new(1, [9; 32]).unwrap(), &[5; 64]);
     assert_eq!(other.open(&seal(3)), Err(Violation::WrongShare));
@@ -219,12 +205,9 @@ fn what_is_released_is_for_one_request_of_one_set_by_one_guardian() {
     assert_eq!(release().verify(&id, &GuardianSet { number: 3, ..set.clone() }), bad);
     assert_eq!(Release { place: 2, ..release() }.verify(&id, &set), bad);
     assert_eq!(Release { place: 9, ..release() }.verify(&id, &set), Err(Violation::NotAMember));
-    let bytes = release().encode();
-    for at in 0..bytes.len() {
-        let mut changed = bytes.clone();
-        changed[at] ^= 1;
-        assert!(Release::decode(&changed).and_then(|read| read.verify(&id, &set)).is_err(), "byte {at}");
-    }
+    holds_in_every_byte("release", &release().encode(), |bytes| {
+        Release::decode(bytes).and_then(|read| read.verify(&id, &set))
+    });
     let long = |len| Release { sealed: vec![1; len], ..release() };
     assert!(Release::decode(&long(MAX_SEALED_PART_LEN).encode()).is_ok());
     assert_eq!(Release::decode(&long(MAX_SEALED_PART_LEN + 1).encode()), Err(Violation::OutOfBounds));
@@ -237,16 +220,8 @@ fn what_is_released_is_for_one_request_of_one_set_by_one_guardian() {
 
 #[test]
 fn every_changed_byte_of_a_signed_action_is_refused() {
-    for (name, action) in actions() {
-        let good = sign(action);
-        assert_eq!(good.verify(&NETWORK), Ok(()));
-        for at in 0..good.bytes().len() {
-            let mut bytes = good.bytes().to_vec();
-            bytes[at] ^= 1;
-            let outcome = SignedTransaction::decode(&bytes).and_then(|signed| signed.verify(&NETWORK));
-            assert!(outcome.is_err(), "{name}: byte {at}");
-        }
-    }
+    let signed: Vec<_> = actions().into_iter().map(|(name, action)| (name, sign(action))).collect();
+    transactions_hold_in_every_byte(&signed);
 }
 
 #[test]
@@ -270,19 +245,5 @@ fn the_bytes_of_recovery_are_frozen() {
     vectors.push(("request".into(), request().encode()));
     vectors.push(("request.id".into(), request().id().0.to_vec()));
     vectors.push(("release".into(), release().encode()));
-    let lines: Vec<String> =
-        vectors.iter().map(|(name, bytes)| format!("{name} = {}\n", HEXLOWER.encode(bytes))).collect();
-    let text = format!(
-        "# Written by this crate when the format was agreed on: see tests/formats/recovery_wire.rs.\n{}",
-        lines.concat()
-    );
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/recovery.hex");
-    if std::env::var_os("XVAULT_REGENERATE").is_some() {
-        std::fs::write(path, &text).unwrap();
-    }
-    let frozen = std::fs::read_to_string(path).unwrap();
-    for (found, expected) in text.lines().zip(frozen.lines()) {
-        assert!(found == expected, "{} changed", found.split(" = ").next().unwrap());
-    }
-    assert_eq!(text, frozen);
+    are_frozen("recovery.hex", "tests/formats/recovery_wire.rs", &vectors);
 }

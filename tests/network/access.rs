@@ -1,108 +1,22 @@
 //! Owners let others in, on a real network: grants, lists, reads, revocations and the log of it, over QUIC.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use crate::statics::eventually;
-use bytes::Bytes;
-use xvault::client::access::{
-    AccessEvent, GrantTerms, Scope, Shared, SharedRecord, grantee, owner::every_day,
-};
-use xvault::client::{
-    Client, ClientConfig, Error, ErrorKind, GetOptions, LedgerClient, PutOptions, RecordAddress, Remove,
-    Source,
-};
-use xvault::consensus::Timing;
+use xvault::client::access::{AccessEvent, GrantTerms, Scope, Shared, SharedRecord, grantee};
+use xvault::client::{Client, ClientConfig, ErrorKind, LedgerClient, PutOptions, Remove, Source};
 use xvault::crypto::access::DayRange;
 use xvault::crypto::seed::Seed;
 use xvault::ledger::ask::{Answer, Fate, Question};
-use xvault::message::access::{Denial, KeyPackage, Rights};
-use xvault::message::{Action, Block, Genesis, Transaction};
-use xvault::roles::{
-    Devnet, DevnetConfig, NodeConfig, NodeError, NodeFolder, StaticConfig, StaticError, StaticNode,
-    StorageNode,
+use xvault::message::access::{Denial, Rights};
+use xvault::message::{Action, Block, Transaction};
+use xvault::types::{Day, GrantId, Height, Timestamp};
+
+use crate::people::{
+    Apart, at, blocks, config, content, denial, devnet, labelled, later, names, package, put, read, terms,
 };
-use xvault::types::limits::SNAPSHOT_GAP;
-use xvault::types::{Day, GrantId, Height, Network, Timestamp};
-
-pub(crate) async fn devnet(dir: &Path) -> Devnet {
-    let dir = dir.join("devnet");
-    Devnet::start(DevnetConfig { dir, nodes: None, code: None, statics: None, base_port: None })
-        .await
-        .unwrap()
-}
-
-pub(crate) fn config(dir: &Path, network: &Network, person: u8) -> ClientConfig {
-    let keys = Seed::from_entropy([person; 32]).vault(0, 0);
-    ClientConfig { network: network.clone(), keys, home: dir.join(format!("home-{person}")) }
-}
-
-pub(crate) fn at(path: &str) -> RecordAddress {
-    let (collection, name) = path.split_once('/').unwrap();
-    RecordAddress { collection: collection.parse().unwrap(), name: name.parse().unwrap() }
-}
-
-pub(crate) fn content(path: &str, len: usize) -> Bytes {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(path.as_bytes()).finalize_xof().fill(&mut bytes);
-    bytes.into()
-}
-
-pub(crate) async fn put(client: &Client, path: &str, len: usize, options: PutOptions) {
-    client.put(&at(path), Source::Bytes(content(path, len)), options).await.unwrap();
-}
-
-pub(crate) fn labelled(labels: &str) -> PutOptions {
-    PutOptions { metadata: [("labels".to_owned(), labels.to_owned())].into(), ..PutOptions::default() }
-}
+use crate::statics::eventually;
 
 fn on_day(day: u16) -> PutOptions {
     let micros = (u64::from(day) + 10_957) * 86_400_000_000;
     PutOptions { modified: Some(Timestamp::from_unix_micros(micros)), ..PutOptions::default() }
-}
-
-pub(crate) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    Timestamp::from_unix_micros(u64::try_from(since.as_micros()).unwrap())
-}
-
-pub(crate) fn later(seconds: u64) -> Timestamp {
-    Timestamp::from_unix_micros(now().unix_micros() + seconds * 1_000_000)
-}
-
-pub(crate) fn terms(scopes: &[&str]) -> GrantTerms {
-    let scope = |text: &&str| (text.parse().unwrap(), text.parse::<Scope>().unwrap());
-    GrantTerms {
-        scopes: scopes.iter().map(scope).collect(),
-        rights: Rights::READ.and(Rights::LIST),
-        not_before: Timestamp::from_unix_micros(0),
-        expires: later(3_600),
-        days: every_day(),
-        quota: None,
-        append_bytes: None,
-        note: "for the knee".to_owned(),
-    }
-}
-
-pub(crate) fn package(config: &ClientConfig) -> KeyPackage {
-    grantee::key_package(config, "Dr Knee", later(3_600)).unwrap()
-}
-
-pub(crate) fn names(records: &[SharedRecord]) -> Vec<String> {
-    records.iter().map(|record| format!("{}/{}", record.line.collection, record.line.name)).collect()
-}
-
-pub(crate) async fn read(shared: &Shared, record: &SharedRecord) -> Result<Bytes, Error> {
-    let mut download = shared.get(record, GetOptions::default()).await?;
-    let mut bytes = Vec::new();
-    while let Some(more) = download.next().await? {
-        bytes.extend_from_slice(&more);
-    }
-    Ok(bytes.into())
-}
-
-pub(crate) fn denial(error: &Error) -> Option<Denial> {
-    std::error::Error::source(error).and_then(|source| source.downcast_ref::<Denial>()).copied()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,22 +174,14 @@ async fn c12_c14_an_observer_of_the_ledger_learns_no_name_and_links_no_grants() 
     for (asked, scope) in [(&first, "label:kneecap"), (&second, "in:orthopedics")] {
         owner.grant(asked, terms(&[scope])).await.unwrap();
     }
-    let ledger = LedgerClient::new(&network, doctor.keys.signing()).unwrap();
-    let (mut bytes, mut grants, mut next) = (Vec::new(), Vec::new(), Height(1));
-    loop {
-        let found = ledger.blocks(next).await.unwrap();
-        if found.is_empty() {
-            break;
-        }
-        for block in found {
-            for signed in Block::decode_bounded(&block.block).unwrap().transactions {
-                if let Action::Grant(grant) = &signed.transaction().action {
-                    grants.push(grant.clone());
-                }
+    let (mut bytes, mut grants) = (Vec::new(), Vec::new());
+    for block in blocks(&network).await {
+        for signed in Block::decode_bounded(&block).unwrap().transactions {
+            if let Action::Grant(grant) = &signed.transaction().action {
+                grants.push(grant.clone());
             }
-            bytes.extend_from_slice(&block.block);
-            next = next.next();
         }
+        bytes.extend_from_slice(&block);
     }
     let has = |wanted: &[u8]| bytes.windows(wanted.len()).any(|at| at == wanted);
     assert_eq!(grants.len(), 2);
@@ -339,66 +245,6 @@ async fn c2_c5_grants_together_are_their_union() {
     }
     owner.close().await;
     devnet.stop().await;
-}
-
-/// The nodes of a devnet, each by itself.
-pub(crate) struct Apart {
-    pub(crate) dir: PathBuf,
-    pub(crate) genesis: Arc<Genesis>,
-    statics: Vec<Option<StaticNode>>,
-    nodes: Vec<StorageNode>,
-}
-
-impl Apart {
-    /// Takes over a devnet's folder.
-    pub(crate) async fn from(devnet: Devnet, dir: &Path) -> Self {
-        let (dir, network) = (dir.join("devnet"), devnet.network().clone());
-        devnet.stop().await;
-        let genesis = Arc::new(Genesis::from_text(network.genesis.as_ref().unwrap()).unwrap());
-        let mut apart = Self { dir, genesis, statics: (0..4).map(|_| None).collect(), nodes: Vec::new() };
-        for nth in 0..4 {
-            apart.start(nth).await;
-        }
-        for node in &network.nodes {
-            let folder = NodeFolder::open(&apart.dir.join(&node.name)).unwrap();
-            let config = NodeConfig::new(folder, Some(Arc::clone(&apart.genesis)));
-            eventually("it starts", async || match StorageNode::start(config.clone()).await {
-                Err(NodeError::Endpoint(_)) => false,
-                started => {
-                    apart.nodes.push(started.unwrap());
-                    true
-                }
-            })
-            .await;
-        }
-        apart
-    }
-
-    pub(crate) async fn start(&mut self, nth: usize) {
-        let folder = NodeFolder::open(&self.dir.join(&self.genesis.roster.members()[nth].label)).unwrap();
-        let config = StaticConfig {
-            dir: folder.dir,
-            listen: folder.listen,
-            http: None,
-            genesis: Arc::clone(&self.genesis),
-            key: folder.key,
-            timing: Timing::default(),
-            snapshot_gap: SNAPSHOT_GAP,
-        };
-        // The system frees a port a moment after its socket.
-        eventually("it starts", async || match StaticNode::start(config.clone()).await {
-            Err(StaticError::Endpoint(_)) => false,
-            started => {
-                self.statics[nth] = Some(started.unwrap());
-                true
-            }
-        })
-        .await;
-    }
-
-    pub(crate) async fn stop(&mut self, nth: usize) {
-        self.statics[nth].take().unwrap().stop().await;
-    }
 }
 
 /// A grant opens while one static node of four is gone, and says so when two are; one that was away catches up with what it missed.

@@ -17,7 +17,7 @@ use xvault::message::{Action, Rejection};
 use xvault::roles::Devnet;
 use xvault::types::{GrantId, SegmentId, VaultId};
 
-use crate::access::{at, config, content, devnet, labelled, names, package, put, read, terms};
+use crate::people::{at, config, content, devnet, labelled, names, package, put, read, terms};
 
 const MIB: u64 = 1 << 20;
 

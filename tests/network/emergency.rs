@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use crate::access::{Apart, at, config, content, denial, devnet, labelled, later, names, put, read, terms};
-use crate::statics::eventually;
 use xvault::client::access::{GrantTerms, HeldCard, SeenEmergency, Shared, emergency};
 use xvault::client::{Client, ClientConfig, Error, ErrorKind, LedgerClient, PutOptions};
 use xvault::ledger::rows::EmergencyState;
 use xvault::message::access::{Denial, EmergencyCard, EmergencyPolicy, RoleCertificate};
 use xvault::message::{CertificateFault, Rejection};
 use xvault::types::{GrantId, PublicKey, Timestamp};
+
+use crate::people::{Apart, at, config, content, denial, devnet, labelled, later, names, put, read, terms};
+use crate::statics::eventually;
 
 /// The person whose certificates count.
 const AUTHORITY: u8 = 10;

@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use xvault::client::access::{EraseTarget, Shared, grantee};
 use xvault::client::{
-    Ack, Client, ClientConfig, Condition, ErrorKind, GetOptions, LedgerClient, PutOptions, RecordAddress,
-    Remove, Source,
+    Ack, Client, ClientConfig, Condition, ErrorKind, LedgerClient, PutOptions, RecordAddress, Remove, Source,
 };
 use xvault::crypto::access::Keyslot;
 use xvault::message::Policy;
@@ -17,45 +15,18 @@ use xvault::store::FileDisk;
 use xvault::store::access::AccessStore;
 use xvault::types::{CollectionClass, CollectionName, VersionId};
 
-use crate::access::{Apart, at, config, content, denial, devnet, later, names, put, read, terms};
+use crate::people::{
+    Apart, at, config, content, copy_folder, denial, devnet, elsewhere, get, later, names, put, read,
+    runtime, terms,
+};
 use crate::statics::eventually;
 
 fn collection(name: &str) -> CollectionName {
     name.parse().unwrap()
 }
 
-async fn get(
-    client: &Client,
-    path: &str,
-    version: Option<VersionId>,
-) -> Result<Bytes, xvault::client::Error> {
-    let mut download = client.get(&at(path), GetOptions { version, ..GetOptions::default() }).await?;
-    let mut bytes = Vec::new();
-    while let Some(more) = download.next().await? {
-        bytes.extend_from_slice(&more);
-    }
-    Ok(bytes.into())
-}
-
 async fn erase(client: &Client, path: &str) -> ErasureCertificate {
     client.erase(&EraseTarget::Record(at(path), None)).await.unwrap()
-}
-
-/// Another home of the same owner.
-fn elsewhere(config: &ClientConfig, name: &str) -> ClientConfig {
-    ClientConfig { home: config.home.with_file_name(name), ..config.clone() }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_folder(&entry.path(), &to),
-            false => drop(std::fs::copy(entry.path(), to).unwrap()),
-        }
-    }
 }
 
 /// Every file below a folder.
@@ -143,7 +114,7 @@ async fn c13_an_erased_record_is_read_by_nobody_with_the_seed_and_the_shards() {
     assert_eq!((before.slots.len(), before.has_share), (3, true));
     assert!(has(&statics(1), &before.rest), "the search finds what is there");
 
-    let devnet = crate::access::devnet(dir.path()).await;
+    let devnet = crate::people::devnet(dir.path()).await;
     let owner = Client::open(owning.clone()).await.unwrap();
     for path in ["imaging/small", "imaging/large"] {
         let certificate = erase(&owner, path).await;
@@ -391,8 +362,6 @@ async fn an_erased_vault_is_gone_from_all_nodes_and_takes_nothing_more() {
 /// Whatever a put that is killed midway leaves, what the next client lists it can read.
 #[test]
 fn a_put_that_is_killed_at_any_time_leaves_nothing_that_is_listed_and_unreadable() {
-    let runtime =
-        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let outer = runtime();
     let devnet = outer.block_on(devnet(dir.path()));

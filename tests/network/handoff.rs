@@ -3,11 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::access::{Apart, config, content, devnet, package, put, read, terms};
-use crate::statics::{eventually, key, member};
 use xvault::client::access::Shared;
 use xvault::client::{Client, ClientConfig, LedgerClient, PutOptions};
-use xvault::consensus::Timing;
 use xvault::crypto::access::{Commitments, KeyShare, PrfKey, SealPublic, Sharing};
 use xvault::crypto::sign::KeyPair;
 use xvault::ledger::ask::{Answer, Question};
@@ -18,10 +15,13 @@ use xvault::message::access::handoff::{HandoffKeyOf, Piece, PieceKey};
 use xvault::message::access::{Denial, HandOff, HandedVault, HandoffPackage, KeptBy, KeyPackage};
 use xvault::message::{Action, Block, Canonical as _, Change, Governance, Member, Roster, Transaction};
 use xvault::net::Peers;
-use xvault::roles::{NodeFolder, StaticConfig, StaticError, StaticNode};
+use xvault::roles::{NodeFolder, StaticNode};
 use xvault::store::{AccessStore, FileDisk};
-use xvault::types::limits::{MAX_UNNAMED_HANDOFFS, SNAPSHOT_GAP};
-use xvault::types::{Height, Network, NodeInfo, ShareIndex, VaultId};
+use xvault::types::limits::MAX_UNNAMED_HANDOFFS;
+use xvault::types::{Height, Network, ShareIndex, VaultId};
+
+use crate::people::{Apart, config, config_of, content, devnet, package, peers_of, put, read, terms};
+use crate::statics::{eventually, key, member, start};
 
 /// A network with a patient's vault, a doctor who was let in, and no owner about.
 struct Ward {
@@ -108,7 +108,7 @@ impl Ward {
         let dir = self.apart.dir.join(format!("newcomer-{nth}"));
         let network = self.network.id;
         let folder = NodeFolder {
-            dir: dir.clone(),
+            dir,
             name: format!("static-{nth}"),
             network,
             listen,
@@ -117,25 +117,7 @@ impl Ward {
             described: None,
         };
         folder.create().unwrap();
-        let config = StaticConfig {
-            dir,
-            listen,
-            http: None,
-            genesis: Arc::clone(&self.apart.genesis),
-            key: key(nth),
-            timing: Timing::default(),
-            snapshot_gap: SNAPSHOT_GAP,
-        };
-        let mut started = None;
-        eventually("it starts", async || match StaticNode::start(config.clone()).await {
-            Err(StaticError::Endpoint(_)) => false,
-            node => {
-                started = Some(node.unwrap());
-                true
-            }
-        })
-        .await;
-        (member(nth, listen), started.unwrap())
+        (member(nth, listen), start(config_of(folder, &self.apart.genesis)).await)
     }
 }
 
@@ -191,25 +173,8 @@ impl Ward {
     /// A newcomer that ran before, again.
     async fn restart(&self, nth: u8) -> (Member, StaticNode) {
         let folder = NodeFolder::open(&self.apart.dir.join(format!("newcomer-{nth}"))).unwrap();
-        let config = StaticConfig {
-            dir: folder.dir,
-            listen: folder.listen,
-            http: None,
-            genesis: Arc::clone(&self.apart.genesis),
-            key: folder.key,
-            timing: Timing::default(),
-            snapshot_gap: SNAPSHOT_GAP,
-        };
-        let mut started = None;
-        eventually("it starts", async || match StaticNode::start(config.clone()).await {
-            Err(StaticError::Endpoint(_)) => false,
-            node => {
-                started = Some(node.unwrap());
-                true
-            }
-        })
-        .await;
-        (member(nth, folder.listen), started.unwrap())
+        let listen = folder.listen;
+        (member(nth, listen), start(config_of(folder, &self.apart.genesis)).await)
     }
 
     /// Of how many vaults a static node of now has no share.
@@ -454,16 +419,7 @@ struct Desks {
 
 impl Desks {
     fn new(ward: &Ward, key: &KeyPair, roster: &Roster) -> Self {
-        let node = |member: &Member| NodeInfo {
-            name: member.label.clone(),
-            key: member.key,
-            address: member.address,
-            operator: member.operator.clone(),
-            site: member.operator.clone(),
-        };
-        let nodes = roster.members().iter().map(node).collect();
-        let network = Network { nodes, ..ward.network.clone() };
-        Self { peers: Peers::new(&network, key), roster: roster.clone() }
+        Self { peers: peers_of(&ward.apart.genesis, roster, key), roster: roster.clone() }
     }
 
     async fn say(&self, nth: usize, request: &DeskRequest) -> Option<DeskAnswer> {

@@ -1,34 +1,36 @@
-//! Keys that were lost come back through guardians, and a device that was stolen is shut out, on a real network.
+//! Keys that were lost come back through guardians, on a real network.
 
 use std::path::Path;
 use std::time::Duration;
 
-use xvault::client::access::recovery::{guardian, requester::Recovering};
-use xvault::client::access::{Cut, Shared, SplitTerms, Stage, Standing, grantee};
-use xvault::client::{
-    Client, ClientConfig, Error, ErrorKind, GetOptions, LedgerClient, PutOptions, Source, rotation,
-};
-use xvault::crypto::seed::{Seed, VaultKeys};
+use xvault::client::access::recovery::guardian;
+use xvault::client::access::recovery::requester::Recovering;
+use xvault::client::access::{Cut, SplitTerms, Stage, Standing, grantee};
+use xvault::client::{Client, ClientConfig, ErrorKind, PutOptions};
+use xvault::crypto::seed::Seed;
 use xvault::crypto::shamir::Part;
 use xvault::ledger::recovery::Progress;
-use xvault::message::access::recovery_action::next_key_hash;
-use xvault::message::access::{Denial, GuardianShare, KeyPackage, RecoveryAction, Release};
-use xvault::message::{Action, Block};
-use xvault::types::{Height, Network};
+use xvault::message::access::{GuardianShare, KeyPackage, Release};
+use xvault::types::Network;
 
-use crate::access::{at, config, content, denial, devnet, later, names, now, package, put, terms};
+use crate::people::{blocks, config, content, devnet, get, later, now, put};
 use crate::statics::eventually;
 
-const OWNER: u8 = 1;
+pub(crate) const OWNER: u8 = 1;
 /// Long enough that what is done before it is over is seen to be refused, on most machines.
 const DELAY: Duration = Duration::from_secs(8);
 
-fn seed(person: u8) -> Seed {
+pub(crate) fn seed(person: u8) -> Seed {
     Seed::from_entropy([person; 32])
 }
 
 /// Three guardians, of whom two are needed: the shares that they accepted.
-async fn split(dir: &Path, network: &Network, owner: &Client, guardians: [u8; 3]) -> (Cut, Vec<KeyPackage>) {
+pub(crate) async fn split(
+    dir: &Path,
+    network: &Network,
+    owner: &Client,
+    guardians: [u8; 3],
+) -> (Cut, Vec<KeyPackage>) {
     let packages: Vec<KeyPackage> = guardians
         .iter()
         .map(|person| {
@@ -38,15 +40,6 @@ async fn split(dir: &Path, network: &Network, owner: &Client, guardians: [u8; 3]
     let terms = SplitTerms { threshold: 2, delay: DELAY, note: "for a rainy day".to_owned() };
     let cut = owner.cut_for_guardians(&seed(OWNER), &packages, &terms).await.unwrap();
     (cut, packages)
-}
-
-async fn read(client: &Client, path: &str) -> Result<Vec<u8>, Error> {
-    let mut download = client.get(&at(path), GetOptions::default()).await?;
-    let mut bytes = Vec::new();
-    while let Some(more) = download.next().await? {
-        bytes.extend_from_slice(&more);
-    }
-    Ok(bytes)
 }
 
 async fn accept(dir: &Path, network: &Network, guardians: [u8; 3], cut: &Cut) {
@@ -70,23 +63,6 @@ async fn until_due(network: &Network, recovering: &Recovering) {
         recovering.stage(network).await.unwrap() == Stage::Asked(Progress::Due)
     })
     .await;
-}
-
-/// All that is on the ledger.
-async fn ledger_bytes(network: &Network) -> Vec<u8> {
-    let ledger = LedgerClient::new(network, config(Path::new(""), network, 99).keys.signing()).unwrap();
-    let (mut bytes, mut next) = (Vec::new(), Height(1));
-    loop {
-        let found = ledger.blocks(next).await.unwrap();
-        if found.is_empty() {
-            return bytes;
-        }
-        for block in found {
-            Block::decode_bounded(&block.block).unwrap();
-            bytes.extend_from_slice(&block.block);
-            next = next.next();
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,11 +139,11 @@ async fn a_lost_home_comes_back_through_two_of_three_guardians() {
 
     let restored = Client::open(config(&dir.path().join("new"), &network, OWNER)).await.unwrap();
     restored.recover(|_| {}).await.unwrap();
-    assert_eq!(read(&restored, "imaging/knee.dcm").await.unwrap(), content("imaging/knee.dcm", 200_000));
+    assert_eq!(get(&restored, "imaging/knee.dcm", None).await.unwrap(), content("imaging/knee.dcm", 200_000));
     restored.close().await;
 
     // Nothing secret is on the ledger, nor who the guardians are.
-    let bytes = ledger_bytes(&network).await;
+    let bytes = blocks(&network).await.concat();
     let has = |wanted: &[u8]| bytes.windows(wanted.len()).any(|at| at == wanted);
     assert!(has(&cut.set.commitment.0), "the search finds what is there");
     assert!(!has(&[OWNER; 32]) && !has(b"for a rainy day") && !has(b"It is me") && !has(b"a guardian"));
@@ -228,124 +204,6 @@ async fn an_owner_that_is_tricked_objects_and_names_guardians_anew() {
         guardian::release(&home(person), again.request()).await.unwrap();
     }
     assert_eq!(again.collect(&network).await.unwrap(), seed(OWNER));
-    owner.close().await;
-    devnet.stop().await;
-}
-
-/// The owner's home with the keys of a generation.
-fn home_of(dir: &Path, network: &Network, generation: u32) -> ClientConfig {
-    let keys = seed(OWNER).vault(0, generation);
-    ClientConfig { network: network.clone(), keys, home: dir.join(format!("generation-{generation}")) }
-}
-
-async fn rotated(from: &ClientConfig, to: &ClientConfig) -> rotation::Rotated {
-    rotation::rotate(from, to, true, &|_| ()).await.unwrap()
-}
-
-fn some(path: &str) -> Source {
-    Source::Bytes(content(path, 600))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stolen_device_is_shut_out_and_all_else_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let devnet = devnet(dir.path()).await;
-    let network = devnet.network().clone();
-    let (first, second) = (home_of(dir.path(), &network, 0), home_of(dir.path(), &network, 1));
-    let owner = Client::open(first.clone()).await.unwrap();
-    put(&owner, "imaging/knee.dcm", 300_000, PutOptions::default()).await;
-    rotation::let_device_in(&first, &|_| ()).await.unwrap();
-    // A device has the keys of now, and neither the words nor the next keys.
-    let keys = VaultKeys::from_device_bytes(&first.keys.to_device_bytes()).unwrap();
-    let home = dir.path().join("device");
-    let device = Client::open(ClientConfig { network: network.clone(), keys, home }).await.unwrap();
-    put(&device, "imaging/device.dcm", 900, PutOptions::default()).await;
-    device.recover(|_| {}).await.unwrap();
-    assert_eq!(read(&device, "imaging/knee.dcm").await.unwrap(), content("imaging/knee.dcm", 300_000));
-    let doctor = config(dir.path(), &network, 2);
-    let (asked, lost) = (package(&doctor), package(&config(dir.path(), &network, 3)));
-    owner.grant(&asked, terms(&["in:imaging"])).await.unwrap();
-    // This one is given by the device: the owner's home does not know what for.
-    let strange = device.grant(&lost, terms(&["in:imaging"])).await.unwrap().grant;
-    let before = Shared::open(doctor.clone(), &asked).await.unwrap();
-    let records = before.list().await.unwrap();
-    assert_eq!(names(&records), ["imaging/device.dcm", "imaging/knee.dcm"]);
-    crate::access::read(&before, &records[0]).await.unwrap();
-    owner.close().await;
-
-    let done = rotated(&first, &second).await;
-    assert!(done.generation == 1 && done.height.is_some() && !first.home.exists());
-    assert_eq!(done.renewed.given.len(), 1);
-    assert_eq!(done.renewed.lost.iter().map(|lost| lost.row.grant.grant).collect::<Vec<_>>(), [strange]);
-    let again = rotated(&first, &second).await;
-    assert!(again.height.is_none() && again.renewed.given.is_empty(), "done before");
-    assert_eq!(rotation::generation_of_now(&first).await.unwrap(), Some(1));
-
-    // The old keys do nothing.
-    let refused = device.put(&at("imaging/late.dcm"), some("x"), PutOptions::default()).await;
-    assert!(refused.is_err());
-    assert!(read(&device, "imaging/knee.dcm").await.is_err(), "storage nodes refuse it");
-    for kind in [
-        device.grant(&package(&config(dir.path(), &network, 4)), terms(&["in:imaging"])).await.map(drop),
-        device.revoke(done.renewed.given[0].1, |_| ()).await.map(drop),
-        device.access_log().await.map(drop),
-    ] {
-        assert!(kind.is_err());
-    }
-    let cut = split(dir.path(), &network, &device, [11, 12, 13]).await.0;
-    assert_eq!(device.set_guardians(&cut).await.unwrap_err().kind(), ErrorKind::Refused);
-    device.close().await;
-
-    // The owner reads all of it, writes on, and sees who opened what before.
-    let owner = Client::open(second.clone()).await.unwrap();
-    for (path, len) in [("imaging/knee.dcm", 300_000), ("imaging/device.dcm", 900)] {
-        assert_eq!(read(&owner, path).await.unwrap(), content(path, len), "{path}");
-    }
-    put(&owner, "imaging/new.dcm", 700, PutOptions::default()).await;
-    assert_eq!(owner.join_scopes(None).await.unwrap(), 1);
-    assert!(!owner.access_log().await.unwrap().is_empty());
-    // The grantee has what it was let into; the grant of before is over.
-    let over = crate::access::read(&before, &records[0]).await.unwrap_err();
-    assert!(matches!(denial(&over), Some(Denial::Rotated | Denial::OtherSharing)), "{over}");
-    let unrenewed = Shared::open(config(dir.path(), &network, 3), &lost).await.unwrap();
-    let over = unrenewed.list().await.unwrap_err();
-    assert_eq!(denial(&over), Some(Denial::Rotated), "{over}");
-    let shared = Shared::open(doctor, &asked).await.unwrap();
-    assert_eq!(shared.note(), "for the knee");
-    let records = shared.list().await.unwrap();
-    assert_eq!(names(&records), ["imaging/device.dcm", "imaging/knee.dcm", "imaging/new.dcm"]);
-    for record in &records {
-        let path = format!("imaging/{}", record.line.name);
-        let len = usize::try_from(record.line.size).unwrap();
-        assert_eq!(crate::access::read(&shared, record).await.unwrap(), content(&path, len), "{path}");
-    }
-    owner.close().await;
-
-    // A rotation that was interrupted after the ledger had it goes on; commits of three generations read in an empty home.
-    let third = home_of(dir.path(), &network, 2);
-    let ledger = LedgerClient::new(&network, third.keys.signing()).unwrap();
-    let vault = *third.keys.vault();
-    let next = next_key_hash(&vault, 3, third.keys.next_key().unwrap());
-    let rotate = |key: &VaultKeys| {
-        let (ledger, key) = (ledger.clone(), key.signing().clone());
-        let action = Action::Recovery(RecoveryAction::Rotate { vault, generation: 2, next });
-        async move { ledger.carry_out(&key, action, &|_| ()).await }
-    };
-    let thief = rotate(&seed(66).vault(0, 2)).await.unwrap_err();
-    assert_eq!(thief.kind(), ErrorKind::Refused);
-    rotate(&third.keys).await.unwrap();
-    let done = rotated(&second, &third).await;
-    assert_eq!((done.generation, done.height, done.renewed.given.len()), (2, None, 1));
-    let owner = Client::open(third.clone()).await.unwrap();
-    put(&owner, "imaging/newest.dcm", 800, PutOptions::default()).await;
-    owner.close().await;
-    let empty = ClientConfig { home: dir.path().join("empty"), ..third };
-    let owner = Client::open(empty).await.unwrap();
-    owner.recover(|_| {}).await.unwrap();
-    for (path, len) in [("imaging/knee.dcm", 300_000), ("imaging/new.dcm", 700), ("imaging/newest.dcm", 800)]
-    {
-        assert_eq!(read(&owner, path).await.unwrap(), content(path, len), "{path}");
-    }
     owner.close().await;
     devnet.stop().await;
 }

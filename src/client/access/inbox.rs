@@ -39,6 +39,8 @@ use crate::types::{GrantId, SegmentId, Timestamp, TransactionId};
 
 /// Records of one deposit that are taken in at once.
 const RECORDS_AT_ONCE: usize = 32;
+/// Up to which block the owner was told of deposits.
+const TOLD: &[u8] = b"told of deposits";
 /// How often a record is looked at anew because its collection moved.
 const TRIES: usize = 8;
 
@@ -128,6 +130,22 @@ impl Client {
         Ok(said.into_iter().filter(enough).map(|(id, (row, _))| (id, row)).collect())
     }
 
+    /// How many of these the owner was not told of, at this home; it is, from here on.
+    ///
+    /// # Errors
+    /// Those of the local index.
+    pub async fn tell_of_deposits(&self, waiting: &[(TransactionId, DepositRow)]) -> Result<usize, Error> {
+        let noted = self.ctx.index.with(|index| index.notes(TOLD)).await?.pop();
+        let told = noted.and_then(|(_, height)| height.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let heights = waiting.iter().filter(|(_, row)| row.pack.is_some()).map(|(_, row)| row.height.0);
+        let new: Vec<_> = heights.filter(|height| *height > told).collect();
+        if let Some(newest) = new.iter().max() {
+            let note = [(TOLD.to_vec(), newest.to_be_bytes().to_vec())];
+            self.ctx.index.with(move |index| index.note(&note)).await?;
+        }
+        Ok(new.len())
+    }
+
     /// Takes in what others brought. What is wrong with one deposit keeps no other back.
     ///
     /// # Errors
@@ -138,6 +156,7 @@ impl Client {
         if rows.is_empty() {
             return Ok(taken);
         }
+        self.tell_of_deposits(&rows).await?;
         let vault = Arc::clone(self.ctx.vault.as_ref().ok_or_else(no_ledger)?);
         let notes = self.access_notes().await?;
         rows.sort_by_key(|(id, row)| (row.height, *id));

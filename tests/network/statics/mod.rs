@@ -30,6 +30,20 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
     panic!("it did not come about: {what}");
 }
 
+/// Starts a static node: the system frees a port a moment after its socket, and another test may have it so long.
+pub(crate) async fn start(config: StaticConfig) -> StaticNode {
+    let mut running = None;
+    eventually("the port is free", async || match StaticNode::start(config.clone()).await {
+        Err(StaticError::Endpoint(_)) => false,
+        started => {
+            running = Some(started.unwrap());
+            true
+        }
+    })
+    .await;
+    running.unwrap()
+}
+
 pub(crate) fn key(nth: u8) -> KeyPair {
     KeyPair::from_secret(&[nth + 1; 32])
 }
@@ -102,17 +116,8 @@ impl Statics {
     }
 
     pub(crate) async fn revive(&mut self, nth: u8) {
-        // Another test may have the port for a moment.
-        for _ in 0..100 {
-            match StaticNode::start(self.config(nth)).await {
-                Err(StaticError::Endpoint(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
-                started => {
-                    self.running.insert(nth, started.unwrap());
-                    return;
-                }
-            }
-        }
-        panic!("the port of static node {nth} stays in use");
+        let started = start(self.config(nth)).await;
+        self.running.insert(nth, started);
     }
 
     /// How a node is started; with the key that is in its folder, if it has one there.

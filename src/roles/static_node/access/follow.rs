@@ -3,6 +3,11 @@
 //! Blocks are carried out in order, from where the desk was. A node that took a snapshot has no old blocks: then, and at every
 //! start, the state tells what there is. Everything here does nothing when it is done again.
 
+mod carry;
+mod fetch;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,23 +23,16 @@ use crate::client::ledger::roster_peers;
 use crate::ledger::ask::{Answer, Question};
 use crate::ledger::follow::height_heard;
 use crate::ledger::query;
-use crate::ledger::rows::{ACCESS, BATCH_NUMBERS, BATCHES, ERASED, GRANTS, LOG_HEADS, WITHDRAWN};
-use crate::message::access::desk::{DeskAnswer, DeskRequest, body_hash};
-use crate::message::access::{
-    BatchPackage, DealingPackage, DepositKind, EntryBatch, Grant, LogHead, TaggedVersion,
-};
-use crate::message::{Action, Block, Canonical as _};
+use crate::message::access::LogHead;
+use crate::message::access::desk::{DeskAnswer, DeskRequest};
+use crate::message::{Action, Canonical as _};
 use crate::net::Peers;
 use crate::roles::static_node::keeper::Command;
-use crate::store::access::{AccessStoreError, PackageKind, batch_hash};
-use crate::store::chain::{ChainError, View};
-use crate::types::limits::MAX_ERASURE_VERSIONS;
-use crate::types::{Hash, Height, PublicKey, RecordTag, Timestamp, VaultId, VersionId};
+use crate::store::chain::ChainError;
+use crate::types::{Hash, PublicKey, VaultId};
 
 /// The longest rest between two looks at the ledger.
 const REST: Duration = Duration::from_secs(2);
-/// How long a package that the ledger does not name is kept.
-const PACKAGE_LIFE: Duration = Duration::from_secs(3_600);
 /// Between two looks for packages to forget, and at whether the key of what is at rest is to be renewed.
 const TIDY_INTERVAL: Duration = Duration::from_secs(600);
 /// Between two heads of the access log on the ledger: what is younger a node could still deny having logged.
@@ -45,10 +43,6 @@ const RENEWAL_SHARE: u32 = 20;
 const RENEWAL_PAUSE: Duration = Duration::from_millis(500);
 /// Between two times at which others are asked for the keys that shares for them are sealed to: they change.
 const LEARN_INTERVAL: Duration = Duration::from_secs(120);
-/// So often the body of a grant is asked for that no other static node has.
-const BODY_TRIES: u32 = 30;
-/// Batches that are fetched at a time.
-const FETCH_AT_ONCE: usize = 16;
 
 /// The task that keeps a desk up to date.
 #[derive(Debug)]
@@ -116,13 +110,6 @@ struct Work {
     known_for: Option<(Hash, tokio::time::Instant)>,
     /// Held by what is done on the disk, which goes on when whoever waits for it has gone.
     disk: Arc<Semaphore>,
-}
-
-/// What was carried out.
-#[derive(Debug, Default)]
-struct Carried {
-    wanted: BTreeSet<VaultId>,
-    bodies: BTreeSet<(VaultId, Hash)>,
 }
 
 impl Work {
@@ -260,98 +247,6 @@ impl Work {
         Ok(())
     }
 
-    /// Asks the others for what the ledger names and is not here.
-    async fn fetch(&mut self) -> Result<(), Unanswered> {
-        let missing = self.desk.0.store.view()?.missing(FETCH_AT_ONCE)?;
-        if missing.is_empty() && self.wanted.is_empty() {
-            return Ok(());
-        }
-        let view = self.desk.0.chain.view()?;
-        let roster = query::next_roster(&view)?;
-        self.peers.follow(&roster_peers(&roster));
-        let own = self.desk.0.key.public();
-        let others: Vec<PublicKey> =
-            roster.committee().members().iter().copied().filter(|key| *key != own).collect();
-        for (vault, number) in missing {
-            let Some(row) = BATCHES.get(&view, &(vault, number))? else { continue };
-            let hash = batch_hash(&row.batch);
-            let Some(bytes) =
-                self.ask(&others, vault, hash, DepositKind::Batch, |bytes| is_batch(bytes, &row.batch)).await
-            else {
-                continue;
-            };
-            self.on_disk(move |desk| desk.apply_batch(&desk.0.chain.view()?, &vault, number, &bytes)).await?;
-        }
-        for vault in self.wanted.clone() {
-            let Some(access) = ACCESS.get(&view, &vault)? else { continue };
-            let hash = access.sharing.package;
-            let is_it =
-                |bytes: &[u8]| DealingPackage::decode_bounded(bytes).is_ok_and(|found| found.hash() == hash);
-            let Some(bytes) = self.ask(&others, vault, hash, DepositKind::Dealing, is_it).await else {
-                continue;
-            };
-            let work = move |desk: &AccessDesk| {
-                desk.0.store.deposit(&vault, &hash, PackageKind::Dealing, &bytes, desk.0.clock.now())?;
-                desk.take_share(&desk.0.chain.view()?, &vault)
-            };
-            // One that is of no use to this node is not asked for again.
-            self.on_disk(work).await?;
-            self.wanted.remove(&vault);
-        }
-        Ok(())
-    }
-
-    /// Asks the others for bodies of grants that were given before this node was one of them: their grantees ask for them again.
-    async fn fetch_bodies(&mut self) -> Result<(), Unanswered> {
-        let view = self.desk.0.chain.view()?;
-        let (roster, own) = (query::next_roster(&view)?, self.desk.0.key.public());
-        // Who does not vote is told nothing.
-        if self.bodies.is_empty() || !roster.committee().contains(&own) {
-            return Ok(());
-        }
-        self.peers.follow(&roster_peers(&roster));
-        let others: Vec<PublicKey> =
-            roster.committee().members().iter().copied().filter(|key| *key != own).collect();
-        let some: Vec<_> = self.bodies.keys().take(FETCH_AT_ONCE).copied().collect();
-        for (vault, hash) in some {
-            let is_it = |bytes: &[u8]| body_hash(bytes) == hash;
-            let Some(bytes) = self.ask(&others, vault, hash, DepositKind::GrantBody, is_it).await else {
-                let tries = self.bodies.remove(&(vault, hash)).unwrap_or_default() + 1;
-                if tries < BODY_TRIES {
-                    self.bodies.insert((vault, hash), tries);
-                }
-                continue;
-            };
-            let desk = self.desk.clone();
-            let kind = PackageKind::GrantBody;
-            let keep = move || Ok(desk.0.store.deposit(&vault, &hash, kind, &bytes, desk.0.clock.now())?);
-            in_turn(&self.disk, keep).await?;
-            self.bodies.remove(&(vault, hash));
-        }
-        Ok(())
-    }
-
-    /// The first answer that is what was asked for.
-    async fn ask(
-        &self,
-        others: &[PublicKey],
-        vault: VaultId,
-        hash: Hash,
-        kind: DepositKind,
-        is_it: impl Fn(&[u8]) -> bool,
-    ) -> Option<Vec<u8>> {
-        let question = DeskRequest::Package { vault, hash, kind }.encode();
-        for key in others {
-            let Ok(answer) = self.peers.access(key, question.clone()).await else { continue };
-            if let Ok(DeskAnswer::Package(Some(bytes))) = DeskAnswer::decode(&answer)
-                && is_it(&bytes)
-            {
-                return Some(bytes);
-            }
-        }
-        None
-    }
-
     async fn tidy(&self) -> Result<(), Unanswered> {
         let erased = self.desk.0.erased.swap(false, Ordering::AcqRel);
         let tidied = self.on_disk(move |desk| {
@@ -368,10 +263,6 @@ impl Work {
     }
 }
 
-fn is_batch(bytes: &[u8], named: &EntryBatch) -> bool {
-    BatchPackage::decode_bounded(bytes).is_ok_and(|package| package.batch() == *named)
-}
-
 /// Does something on the disk, one at a time: it goes on when whoever waits for it has gone.
 pub(super) async fn in_turn<T: Send + 'static>(
     disk: &Arc<Semaphore>,
@@ -385,180 +276,4 @@ pub(super) async fn in_turn<T: Send + 'static>(
         done
     });
     job.await.map_err(|_| panicked())?
-}
-
-impl AccessDesk {
-    /// The same for a simulator, which has nobody to fetch from.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn carry_out_blocks(&self, anew: bool) -> Result<(), String> {
-        self.carry_out(anew).map(drop).map_err(|error| error.to_string())
-    }
-
-    /// Carries out the blocks since the last time; `anew` looks at the whole state as well.
-    fn carry_out(&self, anew: bool) -> Result<Carried, Unanswered> {
-        let mut carried = Carried::default();
-        let view = self.0.chain.view()?;
-        let tip = query::tip(&view)?.record.height;
-        let from = self.0.store.view()?.cursor()?;
-        let mut next = from.map_or(Height(1), Height::next);
-        let mut all = anew || from.is_none();
-        while next <= tip && !all {
-            match view.block(next)?.map(|bytes| Block::decode_bounded(&bytes)) {
-                Some(Ok(block)) => self.carry_out_block(&view, &block, &mut carried)?,
-                // A snapshot passed over it.
-                _ => all = true,
-            }
-            next = next.next();
-        }
-        if all {
-            self.reconcile(&view, &mut carried)?;
-        }
-        if from != Some(tip) {
-            self.0.store.reach(tip)?;
-        }
-        Ok(carried)
-    }
-
-    fn carry_out_block(&self, view: &View, block: &Block, carried: &mut Carried) -> Result<(), Unanswered> {
-        for signed in &block.transactions {
-            if stirs(&signed.transaction().action) {
-                self.0.stirred.store(true, Ordering::Release);
-            }
-            match &signed.transaction().action {
-                Action::ShareKey(sharing) if !self.take_share(view, &sharing.vault)? => {
-                    carried.wanted.insert(sharing.vault);
-                }
-                Action::TakeShares(taken) => {
-                    for share in &taken.shares {
-                        if !self.take_share(view, &share.vault)? {
-                            carried.wanted.insert(share.vault);
-                        }
-                    }
-                }
-                Action::Grant(grant) => self.want_body(view, grant, carried)?,
-                Action::AddEntries(batch) => self.take_batch(view, batch)?,
-                Action::Erase { vault, record, version } => {
-                    self.erased(self.0.store.erase(vault, record, version)? > 0);
-                }
-                Action::EraseVersions(erasure) => {
-                    self.erased(self.0.store.erase_all(&erasure.vault, &erasure.versions)? > 0);
-                }
-                Action::Withdraw { vault, version, keep } => {
-                    self.erased(self.0.store.withdraw(vault, version, *keep)? > 0);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Compares with the whole state.
-    fn reconcile(&self, view: &View, carried: &mut Carried) -> Result<(), Unanswered> {
-        for (key, access) in ACCESS.scan(view, &(), None, usize::MAX)? {
-            let Some(vault) = ACCESS.rest(&key).and_then(VaultId::from_slice) else { continue };
-            if !self.take_share(view, &vault)? {
-                carried.wanted.insert(vault);
-            }
-            for number in 0..access.batches {
-                if let Some(row) = BATCHES.get(view, &(vault, number))? {
-                    self.take_batch(view, &row.batch)?;
-                }
-            }
-            for (key, keep) in WITHDRAWN.scan(view, &vault, None, usize::MAX)? {
-                let Some(version) = WITHDRAWN.rest(&key).and_then(tagged) else { continue };
-                self.erased(self.0.store.withdraw(&vault, &version, keep)? > 0);
-            }
-            let erased = ERASED.scan(view, &vault, None, usize::MAX)?;
-            let erased: Vec<_> =
-                erased.iter().filter_map(|(key, _)| ERASED.rest(key).and_then(tagged)).collect();
-            for versions in erased.chunks(MAX_ERASURE_VERSIONS) {
-                self.erased(self.0.store.erase_all(&vault, versions)? > 0);
-            }
-            for row in query::grants(view, &vault, None, usize::MAX)? {
-                self.want_body(view, &row.grant, carried)?;
-            }
-        }
-        self.0.stirred.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    /// Secrets were erased: the key of what is at rest is to be renewed.
-    pub(super) fn erased(&self, any: bool) {
-        if any {
-            self.0.erased.store(true, Ordering::Release);
-        }
-    }
-
-    /// Notes that the body of a grant is not here, if the grant stands.
-    fn want_body(&self, view: &View, grant: &Grant, carried: &mut Carried) -> Result<(), Unanswered> {
-        let row = GRANTS.get(view, &(grant.vault, grant.grant))?;
-        let stands = row.is_some_and(|row| row.revoked.is_none() && self.0.clock.now() < grant.expires);
-        let store = self.0.store.view()?;
-        if stands && store.package(&grant.vault, &grant.body, PackageKind::GrantBody)?.is_none() {
-            carried.bodies.insert((grant.vault, grant.body));
-        }
-        Ok(())
-    }
-
-    fn take_batch(&self, view: &View, batch: &EntryBatch) -> Result<(), Unanswered> {
-        let Some(number) = BATCH_NUMBERS.get(view, &(batch.vault, batch.batch))? else { return Ok(()) };
-        let store = self.0.store.view()?;
-        if store.applied(&batch.vault, number)?.is_some() {
-            return Ok(());
-        }
-        match store.package(&batch.vault, &batch_hash(batch), PackageKind::Batch)? {
-            Some(bytes) if is_batch(&bytes, batch) => self.apply_batch(view, &batch.vault, number, &bytes),
-            _ => Ok(self.0.store.miss_batch(&batch.vault, number)?),
-        }
-    }
-
-    fn apply_batch(&self, view: &View, vault: &VaultId, number: u64, bytes: &[u8]) -> Result<(), Unanswered> {
-        let package = BatchPackage::decode_bounded(bytes)?;
-        let open_scopes = |record: &_, version: &_| {
-            query::open_scopes(view, vault, record, version).map_err(AccessStoreError::Ledger)
-        };
-        let applied = self.0.store.apply_batch(number, &package, open_scopes)?;
-        if applied.refused > 0 {
-            let refused = applied.refused;
-            tracing::warn!(vault = %vault.short(), refused, "entries contradict earlier ones and count for nothing");
-        }
-        Ok(())
-    }
-
-    /// The head of the access log, if the ledger has an older one.
-    fn log_head_to_say(&self) -> Result<Option<LogHead>, Unanswered> {
-        let head = self.0.store.view()?.log_head()?;
-        let known = LOG_HEADS.get(&self.0.chain.view()?, &self.0.key.public())?;
-        Ok(Some(head).filter(|head| head.size > known.map_or(0, |known| known.size)))
-    }
-
-    fn forget_packages(&self) -> Result<(), Unanswered> {
-        let view = self.0.chain.view()?;
-        let life = u64::try_from(PACKAGE_LIFE.as_micros()).unwrap_or(u64::MAX);
-        let before = Timestamp::from_unix_micros(self.0.clock.now().unix_micros().saturating_sub(life));
-        self.0.store.forget_packages(before, |vault, hash| {
-            let is_dealing = ACCESS.get(&view, vault)?.is_some_and(|access| access.sharing.package == *hash);
-            if is_dealing {
-                return Ok(true);
-            }
-            let grants = query::grants(&view, vault, None, usize::MAX)?;
-            Ok(grants.iter().any(|row| row.revoked.is_none() && row.grant.body == *hash))
-        })?;
-        Ok(())
-    }
-}
-
-/// Record and version at the end of the key of an erased or withdrawn version, after the vault.
-fn tagged(rest: &[u8]) -> Option<TaggedVersion> {
-    let rest = rest.strip_prefix(rest.first_chunk::<32>()?)?;
-    let (record, version) = rest.split_first_chunk::<16>()?;
-    Some(TaggedVersion { record: RecordTag(*record), version: VersionId(version.try_into().ok()?) })
-}
-
-/// Whether a handoff may follow from an action.
-const fn stirs(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::ShareKey(_) | Action::HandOff(_) | Action::TakeShares(_) | Action::RejectHandoff { .. }
-    )
 }

@@ -12,6 +12,8 @@ mod handoff;
 mod open;
 mod release;
 mod share;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -13,18 +13,18 @@ use crate::message::{
 use crate::types::{Code, Height, NetworkId, Round, Timestamp};
 
 /// A block with what makes it final and what it changes.
-pub(super) struct Decided {
-    pub(super) bytes: Vec<u8>,
-    pub(super) certificate: CommitCertificate,
-    pub(super) changes: Changes,
+pub(crate) struct Decided {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) certificate: CommitCertificate,
+    pub(crate) changes: Changes,
 }
 
 /// The one chain of a run.
-pub(super) struct Ledger {
-    pub(super) genesis: Genesis,
-    pub(super) pairs: Vec<KeyPair>,
-    pub(super) state: BTreeMap<Vec<u8>, Vec<u8>>,
-    pub(super) blocks: Vec<Decided>,
+pub(crate) struct Ledger {
+    pub(crate) genesis: Genesis,
+    pub(crate) pairs: Vec<KeyPair>,
+    pub(crate) state: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) blocks: Vec<Decided>,
 }
 
 fn write(state: &mut BTreeMap<Vec<u8>, Vec<u8>>, writes: &Writes) {
@@ -38,7 +38,7 @@ fn write(state: &mut BTreeMap<Vec<u8>, Vec<u8>>, writes: &Writes) {
 
 impl Ledger {
     /// Of so many static nodes, beginning at this time. The nodes' keys are in the order of their places.
-    pub(super) fn new(n: u8, time: Timestamp) -> Self {
+    pub(crate) fn new(n: u8, time: Timestamp) -> Self {
         let mut pairs: Vec<_> = (1..=n).map(|nth| KeyPair::from_secret(&[nth; 32])).collect();
         pairs.sort_by_key(KeyPair::public);
         let member = |(pair, nth): (&KeyPair, u8)| Member {
@@ -65,12 +65,12 @@ impl Ledger {
         Self { genesis, pairs, state, blocks: Vec::new() }
     }
 
-    pub(super) fn height(&self) -> Height {
+    pub(crate) fn height(&self) -> Height {
         Height(u64::try_from(self.blocks.len()).unwrap_or(u64::MAX))
     }
 
     /// A transaction with the next number of its author.
-    pub(super) fn sign(&self, author: &KeyPair, action: Action) -> SignedTransaction {
+    pub(crate) fn sign(&self, author: &KeyPair, action: Action) -> SignedTransaction {
         let (network, expires) = (self.genesis.network, Height(self.height().0 + 100));
         let mut transaction = Transaction { network, author: author.public(), nonce: 0, expires, action };
         transaction.nonce =
@@ -79,7 +79,7 @@ impl Ledger {
     }
 
     /// Makes a block of these, in this order; those that the rules refuse are left out, and why.
-    pub(super) fn decide(&mut self, transactions: &[SignedTransaction], time: Timestamp) -> Vec<Rejection> {
+    pub(crate) fn decide(&mut self, transactions: &[SignedTransaction], time: Timestamp) -> Vec<Rejection> {
         let verified = |signed: &SignedTransaction| {
             signed.clone().into_verified(&self.genesis.network).unwrap_or_else(|wrong| panic!("{wrong}"))
         };

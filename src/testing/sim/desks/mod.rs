@@ -14,7 +14,7 @@
 //!
 //! Next file to read: [`world`].
 
-mod ledger;
+pub(crate) mod ledger;
 mod node;
 pub mod world;
 
