@@ -51,11 +51,14 @@ fn an_owner_lets_a_specialist_in_limits_what_is_seen_and_ends_it() {
         assert!(stat.text().contains(shown), "{shown}: {}", stat.text());
     }
     assert!(!stat.text().contains("labels") && !stat.text().contains("blake3"), "{}", stat.text());
-    let stat = rows(&specialist.run(["--json", "stat", "--grant", &grant, "xv://imaging/knee.dcm"]).ends(0))
+    let stat = specialist
+        .run(["--json", "stat", "--grant", &grant, "xv://imaging/knee.dcm"])
+        .ends(0)
+        .rows()
         .remove(0);
-    let listed = rows(&specialist.run(["--json", "ls", "--grant", &grant]).ends(0)).remove(0);
+    let listed = specialist.run(["--json", "ls", "--grant", &grant]).ends(0).rows().remove(0);
     let versions =
-        rows(&specialist.run(["--json", "versions", "--grant", &grant, "xv://imaging/knee.dcm"]).ends(0));
+        specialist.run(["--json", "versions", "--grant", &grant, "xv://imaging/knee.dcm"]).ends(0).rows();
     assert_eq!(versions.len(), 1);
     for field in ["address", "name", "version", "created", "modified", "size", "content_type"] {
         assert_eq!(stat["record"][field], listed[field], "{field}");
@@ -65,7 +68,10 @@ fn an_owner_lets_a_specialist_in_limits_what_is_seen_and_ends_it() {
     specialist.run(["versions", "--grant", &grant, "xv://imaging/head.dcm"]).ends(6);
     specialist.run(["stat", "--grant", &grant, "--deep", "xv://imaging/knee.dcm"]).ends(2);
     assert_eq!(
-        rows(&owner.run(["--json", "access", "log"]).ends(0))
+        owner
+            .run(["--json", "access", "log"])
+            .ends(0)
+            .rows()
             .iter()
             .filter(|row| row["purpose"] == "read")
             .count(),

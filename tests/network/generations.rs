@@ -3,7 +3,7 @@
 use xvault::client::access::{GrantTerms, Scope, Shared};
 use xvault::client::{Client, ClientConfig, ErrorKind, Remove};
 
-use crate::access::{at, config, devnet, labelled, names, package, put, read, terms};
+use crate::people::{at, config, devnet, labelled, names, package, put, read, terms};
 use crate::statics::eventually;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use xvault::client::access::{OpenRecord, Shared};
 use xvault::client::{Client, Error, GetOptions, PutOptions};
 use xvault::message::access::Denial;
 
-use crate::access::{config, content, denial, devnet, package, put, terms};
+use crate::people::{config, content, denial, devnet, package, put, terms};
 
 async fn read(shared: &Shared, opened: OpenRecord) -> Result<Vec<u8>, Error> {
     let mut download = shared.read(opened, GetOptions::default()).await?;
