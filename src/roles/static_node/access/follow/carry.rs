@@ -35,6 +35,13 @@ impl AccessDesk {
         self.carry_out(anew).map(drop).map_err(|error| error.to_string())
     }
 
+    /// Keeps the dealing of a vault's owner, which the ledger names, and takes this node's share of it or what it was handed. Whether
+    /// nothing is left to do.
+    pub(super) fn keep_dealing(&self, vault: &VaultId, hash: &Hash, bytes: &[u8]) -> Result<bool, Unanswered> {
+        self.0.store.deposit(vault, hash, PackageKind::Dealing, bytes, self.0.clock.now())?;
+        self.take_share(&self.0.chain.view()?, vault)
+    }
+
     /// Carries out the blocks since the last time; `anew` looks at the whole state as well.
     pub(super) fn carry_out(&self, anew: bool) -> Result<Carried, Unanswered> {
         let mut carried = Carried::default();
