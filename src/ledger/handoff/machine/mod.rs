@@ -34,9 +34,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 const KEY_PATIENCE: Duration = Duration::from_secs(20);
 /// How long one call to other static nodes may take.
 pub const CALL_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a next member waits before it says that it took a share: others may have to show first that their parts are bad.
-/// What is in effect without them could leave too few who have a share.
-const SETTLE: Duration = Duration::from_secs(3);
+/// How long a next member waits for those who did not sign that their part of a dealing is good, before it says that it took its
+/// share: they may be down, and have to show first that the part is bad. What is in effect without them could leave too few
+/// who have a share, and nothing is in a hurry: the old sharing serves until then.
+const ABSENCE: Duration = Duration::from_secs(60);
 /// How long it waits if somebody has rejected a dealing that it found nothing wrong with.
 const DISPUTE: Duration = Duration::from_secs(30);
 /// After so long something is said on the ledger again that is not there.

@@ -4,15 +4,16 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{
-    DISPUTE, Effect, Found, HandingOn, Note, OPENED_KEPT, Ready, Round, SETTLE, Said, Step, Task, by_packages,
+    ABSENCE, DISPUTE, Effect, Found, HandingOn, Note, OPENED_KEPT, Ready, Round, Said, Step, Task,
+    by_packages,
 };
-use crate::ledger::handoff::{Dealer, Look, Work, bits, take};
+use crate::ledger::handoff::{Dealer, Look, Taken, Work, bits, take};
 use crate::message::Action;
 use crate::message::access::desk::DeskRequest;
 use crate::message::access::package::commitments_hash;
 use crate::message::access::{HandoffPackage, TakeShares, TakenShare};
 use crate::types::limits::MAX_HANDOFF_VAULTS;
-use crate::types::{Hash, Timestamp};
+use crate::types::{Hash, ShareIndex, Timestamp};
 
 /// What is taken in a round.
 #[derive(Debug, Default)]
@@ -119,7 +120,7 @@ impl HandingOn {
     fn put_together(&mut self, now: Timestamp, round: Box<Round>, mut taking: Taking) {
         let (mut ready, mut taken) = (Vec::new(), Vec::new());
         for work in std::mem::take(&mut taking.now) {
-            if !self.is_settled(now, &work) {
+            if !self.is_settled(now, &round.look, &work) {
                 continue;
             }
             if let Some((share, found)) = self.put_together_one(&round.look, &work)
@@ -140,16 +141,31 @@ impl HandingOn {
         self.task(Task::Keep(ready));
     }
 
-    fn is_settled(&self, now: Timestamp, work: &Work) -> bool {
+    /// Whether those whose parts may be bad have had time to show it: others have signed that theirs are good.
+    fn is_settled(&self, now: Timestamp, look: &Look, work: &Work) -> bool {
         if work.handing.switched {
             return true;
         }
         let is_over = |since: &Timestamp, patience| now.since(*since) >= patience;
-        let settled = self.settling.get(&work.vault).is_some_and(|(_, since)| is_over(since, SETTLE));
-        let is_fine = |dealer: &Dealer| {
-            self.disputed.get(&dealer.package).is_none_or(|since| is_over(since, DISPUTE))
+        let have_had_time = self.settling.get(&work.vault).is_some_and(|(_, since)| is_over(since, ABSENCE));
+        let is_fine =
+            |dealer: &Dealer| self.disputed.get(&dealer.package).is_none_or(|since| is_over(since, DISPUTE));
+        (have_had_time || self.all_are_well(look, work)) && work.dealers.iter().all(is_fine)
+    }
+
+    /// Whether every other member signed for its parts of all that counts, or took its share already.
+    fn all_are_well(&self, look: &Look, work: &Work) -> bool {
+        let Some(roster) = look.rosters.get(&work.handing.to) else { return false };
+        let which = bits(&work.dealers);
+        let is_well = |place: ShareIndex| {
+            let took = |taken: &Taken| taken.place == place && taken.dealers == which;
+            let signed = |dealer: &Dealer| {
+                look.packages.get(&dealer.package).is_some_and(|dealt| dealt.is_kept_by(place))
+            };
+            work.handing.taken.iter().any(took) || work.dealers.iter().all(signed)
         };
-        settled && work.dealers.iter().all(is_fine)
+        let mut others = roster.committee().members().iter().enumerate().filter(|(_, key)| **key != self.own);
+        others.all(|(at, _)| ShareIndex::at(at).is_some_and(is_well))
     }
 
     /// This node's share of one vault, and what it says of it.
