@@ -15,7 +15,7 @@
 //! Next file to read: [`world`].
 
 pub(crate) mod ledger;
-mod node;
+pub(super) mod node;
 pub mod world;
 
 pub use world::{Control, Desks, Summary, Wrong};
