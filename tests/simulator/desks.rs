@@ -27,9 +27,12 @@ fn everything_happens_in_some_seeds() {
         sum.erased += found.erased;
         sum.crashes += found.crashes;
         sum.restored += found.restored;
+        sum.certified += found.certified;
+        sum.eclipsed += found.eclipsed;
     }
     let counts = [sum.opened, sum.denied, sum.revoked, sum.erased, sum.crashes, sum.restored];
-    assert!(counts.iter().all(|count| *count > 0), "{sum:?}");
+    let more = [sum.certified, sum.eclipsed];
+    assert!(counts.iter().chain(&more).all(|count| *count > 0), "{sum:?}");
 }
 
 /// C3: with f + 1 parts a revoked grantee gets through, and the simulator sees it.

@@ -5,5 +5,6 @@
 mod consensus;
 mod desks;
 mod keepers;
+mod reshare;
 mod seeds;
 mod storage;

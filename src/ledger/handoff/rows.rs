@@ -71,6 +71,8 @@ pub struct Dealt {
     pub height: Height,
     /// Handoffs that name it: it is forgotten with the last.
     pub uses: u32,
+    /// New members who signed that they keep it and that their own part is good: bit n stands for place n + 1.
+    pub kept: u64,
     /// New members that say that it is wrong, by their places.
     pub rejected: Vec<ShareIndex>,
     /// Whether so many say so that one of them is honest: then it counts for nothing.
@@ -107,6 +109,14 @@ impl Period {
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
         now.since(self.began).as_micros() >= u128::from(self.every) * u128::from(SECOND_MICROS)
+    }
+}
+
+impl Dealt {
+    /// Whether the member at a place signed that it keeps it.
+    #[must_use]
+    pub const fn is_kept_by(&self, place: ShareIndex) -> bool {
+        self.kept & (1 << (place.get() - 1)) != 0
     }
 }
 
@@ -204,6 +214,7 @@ impl Canonical for Dealt {
         self.to.write(to);
         self.height.write(to);
         self.uses.write(to);
+        self.kept.write(to);
         let rejected: Vec<_> = self.rejected.iter().copied().map(Place).collect();
         write_list(&rejected, to);
         self.excluded.write(to);
@@ -212,9 +223,10 @@ impl Canonical for Dealt {
     fn read(from: &mut &[u8]) -> Result<Self, Violation> {
         let (dealer, to) = (Canonical::read(from)?, Canonical::read(from)?);
         let (height, uses) = (Canonical::read(from)?, Canonical::read(from)?);
+        let kept = Canonical::read(from)?;
         let rejected: Vec<Place> = read_list(from, MAX_COMMITTEE)?;
         let rejected = rejected.into_iter().map(|place| place.0).collect();
-        Ok(Self { dealer, to, height, uses, rejected, excluded: Canonical::read(from)? })
+        Ok(Self { dealer, to, height, uses, kept, rejected, excluded: Canonical::read(from)? })
     }
 }
 

@@ -40,7 +40,8 @@ pub(super) fn hand_off<R: Read>(
         return Err(Rejection::NothingToHandOff.into());
     }
     let (to, height) = (handoff.to, context.height);
-    let row = Dealt { dealer: *author, to, height, uses, rejected: Vec::new(), excluded: false };
+    let kept = kept_by(context, handoff);
+    let row = Dealt { dealer: *author, to, height, uses, kept, rejected: Vec::new(), excluded: false };
     DEALT.put(state, &handoff.package, &row);
     Ok(())
 }
@@ -54,6 +55,12 @@ fn require_kept(context: &Context, handoff: &HandOff) -> Result<(), Rejection> {
     let (have, need) = (handoff.kept.len(), committee.quorum());
     let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
     if have >= need { Ok(()) } else { Err(Rejection::NotKept { have: count(have), need: count(need) }) }
+}
+
+/// The places of those who signed that they keep a package.
+fn kept_by(context: &Context, handoff: &HandOff) -> u64 {
+    let places = handoff.kept.iter().filter_map(|kept| context.committee.position(&kept.member));
+    places.filter_map(ShareIndex::at).fold(0, |bits, place| bits | 1 << (place.get() - 1))
 }
 
 /// Notes the dealer of one vault. Whether anything was noted.

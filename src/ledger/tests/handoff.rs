@@ -137,9 +137,17 @@ fn only_who_has_a_share_deals_once_for_the_static_nodes_of_now_and_a_quorum_of_t
     let some = vec![good, HandedVault { vault: vault(2), ..good }];
     let action = of(&world, some, &[1, 2, 3, 5]);
     world.accept(1, action);
-    assert_eq!(DEALT.get(&world.state, &Hash([101; 32])).unwrap().unwrap().uses, 1);
+    let row = DEALT.get(&world.state, &Hash([101; 32])).unwrap().unwrap();
+    assert_eq!((row.uses, row.kept), (1, 0b1111));
+    let voters = query::next_roster(&world.state).unwrap();
+    let place = |nth: u8| ShareIndex::at(voters.committee().position(&pair(nth).public()).unwrap()).unwrap();
+    let action = hand_off(&world, 105, vec![good], &[1, 3, 5]);
+    world.accept(2, action);
+    let row = DEALT.get(&world.state, &Hash([105; 32])).unwrap().unwrap();
+    let kept = [1, 2, 3, 5].map(|nth| row.is_kept_by(place(nth)));
+    assert_eq!(kept, [true, false, true, true], "who signed, by its place");
     let again = of(&world, vec![good], &[1, 2, 3]);
-    assert_eq!(world.refusal(2, again), Rejection::HandoffNamed);
+    assert_eq!(world.refusal(3, again), Rejection::HandoffNamed);
     let twice = hand_off(&world, 102, vec![good], &[1, 2, 3]);
     assert_eq!(world.refusal(1, twice), Rejection::NothingToHandOff);
     // A signature of somebody else does not say that it is kept.

@@ -156,6 +156,14 @@ impl AccessStore {
         Ok(SealKey::from_seed(&seed))
     }
 
+    /// Fills with random bytes, from where the store has its keys from.
+    ///
+    /// # Errors
+    /// [`AccessStoreError::Key`].
+    pub fn draw(&self, out: &mut [u8]) -> Result<(), AccessStoreError> {
+        (self.secrets().entropy)(out).map_err(AccessStoreError::Key)
+    }
+
     /// Replaces the key of what is at rest, and wraps anew what still counts.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ pub mod leak;
 pub mod links;
 pub mod model;
 pub mod node;
+pub mod reshare;
 pub mod rng;
 pub mod scenario;
 pub mod validators;

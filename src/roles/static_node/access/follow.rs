@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use super::handoff::HandingOn;
+use super::handoff::Hands;
 use super::{AccessDesk, Unanswered};
 use crate::client::ledger::roster_peers;
 use crate::ledger::ask::{Answer, Question};
@@ -61,7 +61,7 @@ impl Following {
         news: watch::Receiver<bool>,
     ) -> Self {
         let (stop, stopping) = watch::channel(false);
-        let handing = HandingOn::new(desk.clone(), others, keeper.clone());
+        let handing = Hands::new(desk.clone(), others, keeper.clone());
         let handing = tokio::spawn(handing.run(news.clone(), stopping.clone()));
         let (wanted, bodies, disk) = (BTreeSet::new(), BTreeMap::new(), Arc::new(Semaphore::new(1)));
         let work = Work { desk, peers, keeper, wanted, bodies, known_for: None, disk };
@@ -227,7 +227,7 @@ impl Work {
         let view = self.desk.0.chain.view()?;
         let roster = query::next_roster(&view)?;
         let (own, network) = (self.desk.0.key.public(), self.desk.0.network);
-        let mark = super::handoff::mark(&view)?;
+        let mark = crate::ledger::handoff::mark(&view)?;
         let is_fresh = |(of, at): (Hash, tokio::time::Instant)| of == mark && at.elapsed() < LEARN_INTERVAL;
         let anew = !self.known_for.is_some_and(is_fresh);
         if anew {

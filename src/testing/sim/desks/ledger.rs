@@ -22,6 +22,7 @@ pub(crate) struct Decided {
 /// The one chain of a run.
 pub(crate) struct Ledger {
     pub(crate) genesis: Genesis,
+    /// The keys of the static nodes: those of the genesis in the order of their places, then those that came later.
     pub(crate) pairs: Vec<KeyPair>,
     pub(crate) state: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) blocks: Vec<Decided>,
@@ -36,19 +37,23 @@ fn write(state: &mut BTreeMap<Vec<u8>, Vec<u8>>, writes: &Writes) {
     }
 }
 
+/// A static node's entry.
+pub(crate) fn member(pair: &KeyPair, nth: u8) -> Member {
+    Member {
+        key: pair.public(),
+        pq_key: Box::new(*PqKeyPair::from_node_secret(&[nth; 32]).public()),
+        label: format!("static-{nth}"),
+        operator: format!("operator-{nth}"),
+        address: ([127, 0, 0, nth], 4_000).into(),
+    }
+}
+
 impl Ledger {
     /// Of so many static nodes, beginning at this time. The nodes' keys are in the order of their places.
     pub(crate) fn new(n: u8, time: Timestamp) -> Self {
         let mut pairs: Vec<_> = (1..=n).map(|nth| KeyPair::from_secret(&[nth; 32])).collect();
         pairs.sort_by_key(KeyPair::public);
-        let member = |(pair, nth): (&KeyPair, u8)| Member {
-            key: pair.public(),
-            pq_key: Box::new(*PqKeyPair::from_node_secret(&[nth; 32]).public()),
-            label: format!("static-{nth}"),
-            operator: format!("operator-{nth}"),
-            address: ([127, 0, 0, nth], 4_000).into(),
-        };
-        let members = pairs.iter().zip(1..).map(member).collect();
+        let members = pairs.iter().zip(1..).map(|(pair, nth)| member(pair, nth)).collect();
         let genesis = Genesis {
             network: NetworkId([0x4e; 32]),
             time,
@@ -63,6 +68,13 @@ impl Ledger {
         let first = genesis_state(&genesis).unwrap_or_else(|wrong| panic!("a genesis: {wrong}"));
         write(&mut state, &first.writes);
         Self { genesis, pairs, state, blocks: Vec::new() }
+    }
+
+    /// The keys of those who decide on the next block.
+    fn voters(&self) -> Vec<KeyPair> {
+        let roster = query::next_roster(&self.state).unwrap_or_else(|error| panic!("{error}"));
+        let votes = |pair: &&KeyPair| roster.committee().contains(&pair.public());
+        self.pairs.iter().filter(votes).cloned().collect()
     }
 
     pub(crate) fn height(&self) -> Height {
@@ -84,14 +96,15 @@ impl Ledger {
             signed.clone().into_verified(&self.genesis.network).unwrap_or_else(|wrong| panic!("{wrong}"))
         };
         let certificate = self.blocks.last().map(|decided| decided.certificate.clone());
-        let draft = Draft { proposer: self.pairs[0].public(), time, certificate };
+        let voters = self.voters();
+        let draft = Draft { proposer: voters[0].public(), time, certificate };
         let built = build(&self.state, draft, transactions.iter().map(verified));
         let built = built.unwrap_or_else(|error| panic!("a block: {error}"));
         write(&mut self.state, &built.changes.writes);
         let tip = query::tip(&self.state).unwrap_or_else(|error| panic!("{error}"));
         let (height, block) = (tip.record.height, tip.id());
         let mut certificate = CommitCertificate { height, round: Round(0), block, signatures: Vec::new() };
-        for pair in &self.pairs {
+        for pair in &voters {
             certificate.add(&certificate.vote(self.genesis.network).sign(pair));
         }
         self.blocks.push(Decided { bytes: built.block.encode(), certificate, changes: built.changes });

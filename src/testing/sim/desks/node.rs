@@ -1,10 +1,12 @@
 //! One static node's desk, its chain, and the disks that both are on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ledger::Ledger;
 use crate::crypto::sign::KeyPair;
+use crate::ledger::handoff::machine::{Done, Task};
 use crate::ledger::query;
 use crate::message::Refusal;
 use crate::message::access::desk::{DeskAnswer, DeskRequest};
@@ -15,7 +17,7 @@ use crate::store::chain::Chain;
 use crate::store::sealed_file::Entropy;
 use crate::testing::sim::rng::Rng;
 use crate::testing::{MemDisk, Survivors};
-use crate::types::{Height, PublicKey};
+use crate::types::{Hash, Height, PublicKey, VaultId};
 
 const ROOM: u64 = 256 << 20;
 
@@ -26,9 +28,11 @@ struct Up {
     desk: AccessDesk,
     /// Whether the next round looks at the whole state, as the first after a start does.
     anew: bool,
+    /// Vaults whose owner's dealing it needs.
+    wanted: BTreeSet<VaultId>,
 }
 
-pub(super) struct Node {
+pub(in crate::testing::sim) struct Node {
     at: usize,
     chain_disk: MemDisk,
     access_disk: MemDisk,
@@ -36,16 +40,16 @@ pub(super) struct Node {
     /// Microseconds.
     time: &'static AtomicU64,
     /// No block comes here, and it hears of no height.
-    pub(super) is_cut: bool,
+    pub(in crate::testing::sim) is_cut: bool,
     /// It opens whatever it is asked to.
-    pub(super) is_faulty: bool,
+    pub(in crate::testing::sim) is_faulty: bool,
     /// It was restored from a copy, and had acknowledged things that were not final below this height.
-    pub(super) restored: Option<Height>,
+    pub(in crate::testing::sim) restored: Option<Height>,
     copy: Option<(MemDisk, MemDisk)>,
 }
 
 impl Node {
-    pub(super) fn new(at: usize) -> Self {
+    pub(in crate::testing::sim) fn new(at: usize) -> Self {
         let (chain_disk, access_disk) = (MemDisk::new(ROOM), MemDisk::new(ROOM));
         // Of the few nodes of a run each leaks eight bytes: clocks are copied freely.
         let time = Box::leak(Box::new(AtomicU64::new(0)));
@@ -53,16 +57,16 @@ impl Node {
         Self { at, chain_disk, access_disk, up: None, time, is_cut, is_faulty, restored: None, copy: None }
     }
 
-    pub(super) fn is_up(&self) -> bool {
+    pub(in crate::testing::sim) fn is_up(&self) -> bool {
         self.up.is_some() && !self.chain_disk.is_down() && !self.access_disk.is_down()
     }
 
-    pub(super) fn set_time(&self, micros: u64) {
+    pub(in crate::testing::sim) fn set_time(&self, micros: u64) {
         self.time.store(micros, Ordering::Release);
     }
 
     /// Starts; false if the power is lost meanwhile.
-    pub(super) fn start(&mut self, ledger: &Ledger, rng: &mut Rng) -> bool {
+    pub(in crate::testing::sim) fn start(&mut self, ledger: &Ledger, rng: &mut Rng) -> bool {
         let key = ledger.pairs[self.at].clone();
         let mut own = rng.fork();
         let entropy = Box::new(move |out: &mut [u8]| {
@@ -79,11 +83,11 @@ impl Node {
         let store = AccessStore::open(Arc::new(self.access_disk.clone()), entropy).ok()?;
         let (network, clock) = (ledger.genesis.network, Clock::steered(self.time));
         let desk = AccessDesk::new(network, key, store.clone(), chain.clone(), clock).ok()?;
-        Some(Up { chain, store, desk, anew: true })
+        Some(Up { chain, store, desk, anew: true, wanted: BTreeSet::new() })
     }
 
     /// Loses power, now or at a change that is to come.
-    pub(super) fn lose_power(&mut self, rng: &mut Rng) {
+    pub(in crate::testing::sim) fn lose_power(&mut self, rng: &mut Rng) {
         let disk = if rng.chance(500) { &self.chain_disk } else { &self.access_disk };
         if rng.chance(500) {
             disk.lose_power_at(disk.changes() + rng.below(8));
@@ -94,7 +98,7 @@ impl Node {
     }
 
     /// The machine comes back with what its disks have.
-    pub(super) fn come_back(&mut self, ledger: &Ledger, rng: &mut Rng) {
+    pub(in crate::testing::sim) fn come_back(&mut self, ledger: &Ledger, rng: &mut Rng) {
         self.up = None;
         self.chain_disk = self.chain_disk.after_power_loss(Survivors::Random(rng.bits()));
         self.access_disk = self.access_disk.after_power_loss(Survivors::Random(rng.bits()));
@@ -102,13 +106,13 @@ impl Node {
     }
 
     /// Notes what both disks have.
-    pub(super) fn copy(&mut self) {
+    pub(in crate::testing::sim) fn copy(&mut self) {
         let copy = |disk: &MemDisk| disk.after_power_loss(Survivors::Everything);
         self.copy = Some((copy(&self.chain_disk), copy(&self.access_disk)));
     }
 
     /// An operator restores the copy. Whether there was one.
-    pub(super) fn restore(&mut self, ledger: &Ledger, rng: &mut Rng) -> bool {
+    pub(in crate::testing::sim) fn restore(&mut self, ledger: &Ledger, rng: &mut Rng) -> bool {
         let Some((chain, access)) = self.copy.take() else { return false };
         (self.up, self.chain_disk, self.access_disk) = (None, chain, access);
         self.restored = Some(ledger.height().next());
@@ -116,13 +120,13 @@ impl Node {
         true
     }
 
-    pub(super) fn height(&self) -> Height {
+    pub(in crate::testing::sim) fn height(&self) -> Height {
         let view = self.up.as_ref().and_then(|up| up.chain.view().ok());
         view.and_then(|view| query::tip(&view).ok()).map_or(Height(0), |tip| tip.record.height)
     }
 
     /// Takes the blocks that it does not have, up to some height, and carries out what they say of access.
-    pub(super) fn take_blocks(&mut self, ledger: &Ledger, up_to: Height) {
+    pub(in crate::testing::sim) fn take_blocks(&mut self, ledger: &Ledger, up_to: Height) {
         let from = usize::try_from(self.height().0).unwrap_or(usize::MAX);
         let to = usize::try_from(up_to.0).unwrap_or(usize::MAX).min(ledger.blocks.len());
         let Some(up) = &mut self.up else { return };
@@ -131,8 +135,9 @@ impl Node {
                 return;
             }
         }
-        if up.desk.carry_out_blocks(up.anew).is_ok() {
+        if let Ok(wanted) = up.desk.carry_out_blocks(up.anew) {
             up.anew = false;
+            up.wanted.extend(wanted);
         }
         if self.restored.is_some_and(|until| up_to >= until) {
             self.restored = None;
@@ -140,7 +145,7 @@ impl Node {
     }
 
     /// Hears how high the ledger is.
-    pub(super) fn hear(&self, heard: Option<Height>) {
+    pub(in crate::testing::sim) fn hear(&self, heard: Option<Height>) {
         let at = self.height();
         if let Some(up) = self.up.as_ref().filter(|_| heard.is_some_and(|heard| heard <= at)) {
             up.desk.set_current();
@@ -148,7 +153,7 @@ impl Node {
     }
 
     /// Asks the desk; none if nobody answers.
-    pub(super) fn answer(
+    pub(in crate::testing::sim) fn answer(
         &self,
         from: &PublicKey,
         request: DeskRequest,
@@ -159,14 +164,45 @@ impl Node {
         self.is_up().then_some(answer)
     }
 
-    pub(super) fn store(&self) -> Option<&AccessStore> {
+    pub(in crate::testing::sim) fn store(&self) -> Option<&AccessStore> {
         self.up.as_ref().filter(|_| self.is_up()).map(|up| &up.store)
     }
 
     /// Renews the key of what is at rest.
-    pub(super) fn tidy(&self) {
+    pub(in crate::testing::sim) fn tidy(&self) {
         if let Some(up) = &self.up {
             drop(up.store.renew_key());
         }
+    }
+
+    /// Does what the machine of handoffs wants done; none if the power goes meanwhile.
+    pub(in crate::testing::sim) fn hand_on(&self, task: Task) -> Option<Result<Done, String>> {
+        let up = self.up.as_ref().filter(|_| self.is_up())?;
+        let done = up.desk.hand_on(task);
+        self.is_up().then_some(done)
+    }
+
+    /// Vaults whose owner's dealing it needs.
+    pub(in crate::testing::sim) fn wanted(&self) -> BTreeSet<VaultId> {
+        self.up.as_ref().map(|up| up.wanted.clone()).unwrap_or_default()
+    }
+
+    /// Another node gave it a dealing.
+    pub(in crate::testing::sim) fn fetched(&mut self, vault: &VaultId, hash: &Hash, bytes: &[u8]) {
+        if let Some(up) = &mut self.up
+            && up.desk.fetched_dealing(vault, hash, bytes).is_ok()
+        {
+            up.wanted.remove(vault);
+        }
+    }
+
+    /// What its disk has if the power goes now.
+    pub(in crate::testing::sim) fn durable(&self) -> Option<AccessStore> {
+        let image = self.access_disk.after_power_loss(Survivors::Nothing);
+        let entropy = Box::new(|out: &mut [u8]| {
+            out.fill(1);
+            Ok(())
+        });
+        AccessStore::open(Arc::new(image), entropy).ok()
     }
 }

@@ -23,10 +23,10 @@ use crate::types::{
     BatchId, GrantId, Hash, Height, RecordTag, ScopeTag, ShareIndex, Timestamp, VaultId, VersionId,
 };
 
-const VAULT: VaultId = VaultId([7; 32]);
-const SCOPE: ScopeTag = ScopeTag([8; 16]);
+pub(super) const VAULT: VaultId = VaultId([7; 32]);
+pub(super) const SCOPE: ScopeTag = ScopeTag([8; 16]);
 /// Records that are there from the beginning.
-const RECORDS: u8 = 30;
+pub(super) const RECORDS: u8 = 30;
 /// Things that happen in a run.
 const STEPS: u32 = 160;
 
@@ -64,6 +64,10 @@ pub struct Summary {
     pub crashes: u32,
     /// Nodes that were restored from a copy.
     pub restored: u32,
+    /// Erasures for which a quorum gave receipts.
+    pub certified: u32,
+    /// Nodes and clients that heard only faulty nodes.
+    pub eclipsed: u32,
 }
 
 struct Given {
@@ -79,24 +83,30 @@ struct Given {
 
 /// A run. See [`desks`](super).
 pub struct Desks {
-    seed: u64,
-    step: u32,
-    rng: Rng,
-    control: Control,
-    now: Timestamp,
-    ledger: Ledger,
-    nodes: Vec<Node>,
-    owner: KeyPair,
-    access: AccessKeys,
-    waiting: Vec<SignedTransaction>,
+    pub(super) seed: u64,
+    pub(super) step: u32,
+    pub(super) rng: Rng,
+    pub(super) control: Control,
+    pub(super) now: Timestamp,
+    pub(super) ledger: Ledger,
+    pub(super) nodes: Vec<Node>,
+    pub(super) owner: KeyPair,
+    pub(super) access: AccessKeys,
+    pub(super) waiting: Vec<SignedTransaction>,
     given: Vec<Given>,
     /// Versions that are erased, and since which height.
-    erased: BTreeMap<u8, Height>,
+    pub(super) erased: BTreeMap<u8, Height>,
     /// Requests that were opened, and by which honest nodes.
-    opened: Vec<(Hash, BTreeSet<usize>)>,
+    pub(super) opened: Vec<(Hash, BTreeSet<usize>)>,
     /// Nodes whose log lost something that it had, by being restored.
-    forgetful: BTreeSet<usize>,
-    summary: Summary,
+    pub(super) forgetful: BTreeSet<usize>,
+    /// Versions for whose erasure a quorum gave receipts.
+    pub(super) certified: BTreeSet<u8>,
+    /// Nodes that hear only faulty ones, while they are cut off.
+    pub(super) eclipsed: BTreeSet<usize>,
+    /// Nodes that were started while they were cut off, and have heard of nobody honest since.
+    pub(super) deaf: BTreeSet<usize>,
+    pub(super) summary: Summary,
 }
 
 impl std::fmt::Debug for Desks {
@@ -138,6 +148,9 @@ impl Desks {
             erased: BTreeMap::new(),
             opened: Vec::new(),
             forgetful: BTreeSet::new(),
+            certified: BTreeSet::new(),
+            eclipsed: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             summary: Summary::default(),
             ledger,
             rng,
@@ -168,7 +181,7 @@ impl Desks {
         self.ledger.genesis.roster.committee().f()
     }
 
-    fn quorum(&self) -> usize {
+    pub(super) fn quorum(&self) -> usize {
         self.ledger.genesis.roster.committee().quorum()
     }
 
@@ -180,7 +193,7 @@ impl Desks {
         }
     }
 
-    fn wrong(&self, what: String) -> Wrong {
+    pub(super) fn wrong(&self, what: String) -> Wrong {
         Wrong { seed: self.seed, step: self.step, what }
     }
 
@@ -191,7 +204,7 @@ impl Desks {
         }
     }
 
-    fn submit(&mut self, action: Action) -> SignedTransaction {
+    pub(super) fn submit(&mut self, action: Action) -> SignedTransaction {
         let mut signed = self.ledger.sign(&self.owner, action);
         // Numbers go on after those that wait.
         if let Some(last) = self.waiting.last() {
@@ -222,6 +235,8 @@ impl Desks {
         for node in self.nodes.iter().filter(|node| node.is_up() && !node.is_cut) {
             node.hear(heard);
         }
+        self.deaf.retain(|at| self.nodes[*at].is_cut);
+        self.hear_liars();
     }
 
     /// The vault's key is dealt, records are there, and one grant is given.
@@ -313,8 +328,9 @@ impl Desks {
                 self.block();
                 self.deliver();
             }
-            58..=66 => self.revoke(),
-            67..=69 => self.erase(),
+            58..=65 => self.revoke(),
+            66..=67 => self.erase(),
+            68..=69 => self.certify()?,
             70..=75 if self.given.len() < 40 => self.give(),
             76..=78 => {
                 self.nodes[at].lose_power(&mut self.rng);
@@ -324,8 +340,9 @@ impl Desks {
             79..=89 => {
                 let down = self.nodes.iter().position(|node| !node.is_up()).unwrap_or(at);
                 self.nodes[down].come_back(&self.ledger, &mut self.rng);
+                self.note_deaf(down);
             }
-            90..=91 => self.nodes[at].is_cut ^= true,
+            90..=91 => self.cut(at),
             92..=93 if self.nodes[at].is_up() => self.nodes[at].copy(),
             94..=96 => self.restore(at),
             97 => {
@@ -346,6 +363,7 @@ impl Desks {
         if wrong < self.f() && self.nodes[at].restore(&self.ledger, &mut self.rng) {
             self.summary.restored += 1;
             self.forgetful.insert(at);
+            self.note_deaf(at);
         }
     }
 
@@ -358,10 +376,11 @@ impl Desks {
         }
         let signed = self.submit(Action::Revoke { vault: VAULT, grant });
         self.given[at].is_ending = true;
-        let mut acknowledged = 0;
+        let (mut acknowledged, is_eclipsed) = (0, self.is_eclipsed());
         for nth in 0..self.nodes.len() {
             // The request may get lost on its way.
-            if self.rng.chance(800) && !self.nodes[nth].is_cut {
+            let is_reached = self.rng.chance(800) && !self.nodes[nth].is_cut;
+            if is_reached && (!is_eclipsed || self.nodes[nth].is_faulty) {
                 let request = DeskRequest::Revoke(signed.bytes().to_vec());
                 let answer = self.nodes[nth].answer(&self.owner.public(), request);
                 // A faulty node says that it has it.
@@ -373,17 +392,6 @@ impl Desks {
             self.given[at].is_revoked = true;
             self.summary.revoked += 1;
         }
-    }
-
-    fn erase(&mut self) {
-        let nth = 1 + u8::try_from(self.rng.below(RECORDS.into())).unwrap_or(0);
-        if self.erased.contains_key(&nth) {
-            return;
-        }
-        let (record, version) = (RecordTag([nth; 16]), VersionId([nth; 16]));
-        self.submit(Action::Erase { vault: VAULT, record, version });
-        self.erased.insert(nth, self.ledger.height().next());
-        self.summary.erased += 1;
     }
 
     /// Somebody who was let in, or was once, asks every node that it reaches.
@@ -405,9 +413,9 @@ impl Desks {
             emergency: None,
         };
         let signed = request.sign(&self.given[at].key);
-        let (mut parts, mut honest) = (0, BTreeSet::new());
+        let (mut parts, mut honest, is_eclipsed) = (0, BTreeSet::new(), self.is_eclipsed());
         for (place, node) in self.nodes.iter().enumerate() {
-            let is_reached = self.rng.chance(950);
+            let is_reached = self.rng.chance(950) && !is_eclipsed;
             if node.is_faulty || node.restored.is_some() {
                 parts += 1;
                 continue;
@@ -430,6 +438,9 @@ impl Desks {
                 self.wrong(format!("C3: {parts} parts for a grant that a quorum knows to be revoked"))
             );
         }
+        if is_open && self.certified.contains(&nth) {
+            return Err(self.wrong(format!("C13: {parts} parts for version {nth}, which a quorum erased")));
+        }
         if is_open && given.height > self.ledger.height() {
             return Err(self.wrong(format!("{parts} parts for a grant that is not final")));
         }
@@ -445,6 +456,9 @@ impl Desks {
     /// An honest node that opened a version has its keyslot, and does not know of its erasure.
     fn check_slot(&self, place: usize, nth: u8) -> Result<(), Wrong> {
         let node = &self.nodes[place];
+        if self.deaf.contains(&place) {
+            return Err(self.wrong(format!("C10: node {place} opened before it heard of anybody honest")));
+        }
         if self.erased.get(&nth).is_some_and(|height| node.height() >= *height) {
             return Err(self.wrong(format!("C13: node {place} opened version {nth} after it was erased")));
         }

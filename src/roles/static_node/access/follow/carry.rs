@@ -29,10 +29,30 @@ pub(super) fn is_batch(bytes: &[u8], named: &EntryBatch) -> bool {
 }
 
 impl AccessDesk {
-    /// The same for a simulator, which has nobody to fetch from.
+    /// The same for a simulator, which fetches for itself: vaults of which the owner's dealing is missing.
     #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn carry_out_blocks(&self, anew: bool) -> Result<(), String> {
-        self.carry_out(anew).map(drop).map_err(|error| error.to_string())
+    pub(crate) fn carry_out_blocks(&self, anew: bool) -> Result<BTreeSet<VaultId>, String> {
+        let mut carried = self.carry_out(anew).map_err(|error| error.to_string())?;
+        carried.wanted.append(&mut self.wants());
+        Ok(carried.wanted)
+    }
+
+    /// The same for a simulator.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn fetched_dealing(&self, vault: &VaultId, hash: &Hash, bytes: &[u8]) -> Result<bool, String> {
+        self.keep_dealing(vault, hash, bytes).map_err(|error| error.to_string())
+    }
+
+    /// Keeps the dealing of a vault's owner, which the ledger names, and takes this node's share of it or what it was handed. Whether
+    /// nothing is left to do.
+    pub(super) fn keep_dealing(
+        &self,
+        vault: &VaultId,
+        hash: &Hash,
+        bytes: &[u8],
+    ) -> Result<bool, Unanswered> {
+        self.0.store.deposit(vault, hash, PackageKind::Dealing, bytes, self.0.clock.now())?;
+        self.take_share(&self.0.chain.view()?, vault)
     }
 
     /// Carries out the blocks since the last time; `anew` looks at the whole state as well.

@@ -8,7 +8,7 @@ use crate::ledger::rows::{ACCESS, BATCHES};
 use crate::message::Canonical as _;
 use crate::message::access::desk::{DeskAnswer, DeskRequest, body_hash};
 use crate::message::access::{DealingPackage, DepositKind};
-use crate::roles::static_node::access::{AccessDesk, Unanswered};
+use crate::roles::static_node::access::Unanswered;
 use crate::store::access::{PackageKind, batch_hash};
 use crate::types::{Hash, PublicKey, VaultId};
 
@@ -48,12 +48,8 @@ impl Work {
             let Some(bytes) = self.ask(&others, vault, hash, DepositKind::Dealing, is_it).await else {
                 continue;
             };
-            let work = move |desk: &AccessDesk| {
-                desk.0.store.deposit(&vault, &hash, PackageKind::Dealing, &bytes, desk.0.clock.now())?;
-                desk.take_share(&desk.0.chain.view()?, &vault)
-            };
             // One that is of no use to this node is not asked for again.
-            self.on_disk(work).await?;
+            self.on_disk(move |desk| desk.keep_dealing(&vault, &hash, &bytes)).await?;
             self.wanted.remove(&vault);
         }
         Ok(())

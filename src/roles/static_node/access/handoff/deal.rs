@@ -1,136 +1,76 @@
-//! Dealing this node's shares to the next static nodes: keys first, then the package to their desks, then its hash to the ledger.
+//! Dealing this node's shares: the package is made and kept here before anybody is shown it.
 
 use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-use super::{HandingOn, KEY_PATIENCE, Said, others};
 use crate::crypto::access::SealPublic;
+use crate::ledger::handoff::machine::Dealing;
 use crate::ledger::handoff::{Deal, Duty, deal};
-use crate::ledger::query;
 use crate::ledger::rows::GRANTS;
-use crate::message::access::desk::{DeskAnswer, DeskRequest, SignedSealKey};
+use crate::message::access::desk::{DeskAnswer, SignedSealKey};
 use crate::message::access::handoff::{HandoffKeyOf, PieceKey};
-use crate::message::access::{HandOff, HandoffPackage, KeptBy};
-use crate::message::{Action, Canonical as _, Roster};
+use crate::message::access::{HandoffPackage, KeptBy};
+use crate::message::{Canonical as _, Roster};
 use crate::roles::static_node::access::{AccessDesk, Unanswered};
-use crate::types::limits::{MAX_HANDOFF_REVOCATIONS, MAX_HANDOFF_VAULTS, MAX_REVOCATION_LEN};
-use crate::types::{Hash, PublicKey};
+use crate::types::PublicKey;
+use crate::types::limits::{MAX_HANDOFF_REVOCATIONS, MAX_REVOCATION_LEN};
 
 /// The keys of the next members in their order.
 type Keys = Vec<Option<(PieceKey, SealPublic)>>;
 
-impl HandingOn {
-    /// Deals what is due of this node's shares.
-    pub(super) async fn deal_due(&mut self, mut duties: Vec<Duty>) -> Result<(), Unanswered> {
-        let roster = query::next_roster(&self.desk.0.chain.view()?)?;
-        let to = roster.hash();
-        let said = |duty: &Duty| {
-            let handed = duty.handed;
-            Said::Dealt(handed.vault, handed.dealing, handed.epoch, to, handed.attempt)
-        };
-        duties.retain(|duty| !self.said.contains_key(&said(duty)));
-        for some in duties.chunks(MAX_HANDOFF_VAULTS) {
-            let Some(action) = self.deal_some(&roster, some.to_vec()).await? else { return Ok(()) };
-            some.iter().for_each(|duty| {
-                self.is_news(said(duty));
-            });
-            self.say(action).await?;
-        }
-        Ok(())
-    }
-
-    /// Deals some, and has the next members keep it; none if too few of them can be reached now.
-    async fn deal_some(&self, roster: &Roster, duties: Vec<Duty>) -> Result<Option<Action>, Unanswered> {
-        let own = self.desk.0.key.public();
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).map_err(std::io::Error::other)?;
-        let of = HandoffKeyOf { dealer: own, to: roster.hash(), nonce };
-        self.call(&[roster]);
-        let Some(keys) = self.keys(roster, &of).await? else { return Ok(None) };
-        let (desk, members) = (self.desk.clone(), roster.clone());
-        let package = self.blocking(move || desk.deal(&members, of, duties, keys)).await?;
-        let Some(package) = package else { return Ok(None) };
-        let (hash, bytes) = (package.hash(), package.encode());
-        let kept = self.have_kept(roster, hash, bytes).await?;
-        let need = roster.committee().quorum();
-        if kept.len() < need {
-            let have = kept.len();
-            tracing::warn!(have, need, "too few static nodes keep what is dealt to them; it is dealt again");
-            return Ok(None);
-        }
-        let vaults = package.handed();
-        Ok(Some(Action::HandOff(HandOff { to: of.to, package: hash, vaults, kept })))
-    }
-
-    /// The next members' keys for a package. Who does not answer is waited for at first; then what it gets is sealed to the key
-    /// by which others know it, so that it can take it later.
-    async fn keys(&self, roster: &Roster, of: &HandoffKeyOf) -> Result<Option<Keys>, Unanswered> {
-        let (own, network) = (self.desk.0.key.public(), self.desk.0.network);
-        let request = DeskRequest::HandoffKey { to: of.to, nonce: of.nonce };
-        let mut found: BTreeMap<PublicKey, (PieceKey, SealPublic)> = BTreeMap::new();
-        let mut answers = self.say_to_all(others(roster, &own), &request).await;
-        if roster.committee().contains(&own) {
-            answers.push((own, DeskAnswer::HandoffKey(self.desk.sign_handoff_key(of)?)));
-        }
-        for (member, answer) in answers {
-            if let DeskAnswer::HandoffKey(signed) = answer
-                && signed.verify(&network, of, &member).is_ok()
-            {
-                let (key, signature) = (SignedSealKey::hash_of(&signed.key), signed.signature);
-                found.insert(member, (PieceKey::Handoff { key, signature }, signed.key));
+impl AccessDesk {
+    /// Makes the package of what is still to be dealt of these, and keeps it; none if nothing is.
+    pub(super) fn deal(
+        &self,
+        roster: Roster,
+        of: HandoffKeyOf,
+        duties: Vec<Duty>,
+        keys: Vec<(PublicKey, PieceKey, SealPublic)>,
+    ) -> Result<Option<Dealing>, Unanswered> {
+        let keys = self.all_keys(&roster, &of, keys)?;
+        let Some(package) = self.package_of(&roster, of, duties, keys)? else { return Ok(None) };
+        let (package, vaults, bytes) = (package.hash(), package.handed(), package.encode());
+        let own = self.0.key.public();
+        // Here first: it is named only if it is durable where it comes from, too.
+        let own = if roster.committee().contains(&own) {
+            match self.keep_handoff(&self.0.chain.view()?, &own, &bytes)? {
+                DeskAnswer::Done(ack) => Some(KeptBy { member: own, signature: ack.signature }),
+                _ => None,
             }
+        } else {
+            self.0.store.keep_handoff(&package, &own, &bytes, self.0.clock.now())?;
+            None
+        };
+        Ok(Some(Dealing { package, bytes, vaults, roster, own }))
+    }
+
+    /// The keys of those who answered, of this node, and by which the others are known.
+    fn all_keys(
+        &self,
+        roster: &Roster,
+        of: &HandoffKeyOf,
+        answered: Vec<(PublicKey, PieceKey, SealPublic)>,
+    ) -> Result<Keys, Unanswered> {
+        let (members, own) = (roster.committee(), self.0.key.public());
+        let mut found: BTreeMap<_, _> =
+            answered.into_iter().map(|(member, to, key)| (member, (to, key))).collect();
+        if members.contains(&own) {
+            let signed = self.sign_handoff_key(of)?;
+            let (key, signature) = (SignedSealKey::hash_of(&signed.key), signed.signature);
+            found.insert(own, (PieceKey::Handoff { key, signature }, signed.key));
         }
-        let (have, members) = (found.len(), roster.committee());
-        let waited = self.mark.map_or(KEY_PATIENCE, |(_, since)| since.elapsed());
-        if have < members.quorum() || (have < members.n() && waited < KEY_PATIENCE) {
-            return Ok(None);
-        }
-        for (node, signed) in self.desk.0.store.view()?.peer_keys()? {
-            if members.contains(&node) && signed.verify(&network, &node).is_ok() {
+        for (node, signed) in self.0.store.view()?.peer_keys()? {
+            if members.contains(&node) && signed.verify(&self.0.network, &node).is_ok() {
                 let to = PieceKey::Seal(SignedSealKey::hash_of(&signed.key));
                 found.entry(node).or_insert((to, signed.key));
             }
         }
-        Ok(Some(members.members().iter().map(|member| found.remove(member)).collect()))
+        Ok(members.members().iter().map(|member| found.remove(member)).collect())
     }
 
-    /// Has every next member keep a package; who signs that it does.
-    async fn have_kept(
-        &self,
-        roster: &Roster,
-        hash: Hash,
-        bytes: Vec<u8>,
-    ) -> Result<Vec<KeptBy>, Unanswered> {
-        let (own, network) = (self.desk.0.key.public(), self.desk.0.network);
-        let (desk, copy) = (self.desk.clone(), bytes.clone());
-        let is_member = roster.committee().contains(&own);
-        // Here first: it is named only if it is durable where it comes from, too.
-        let kept_here = self.blocking(move || {
-            if is_member {
-                return desk.keep_handoff(&desk.0.chain.view()?, &own, &copy).map(Some);
-            }
-            desk.0.store.keep_handoff(&hash, &own, &copy, desk.0.clock.now())?;
-            Ok(None)
-        });
-        let mut answers: Vec<_> = kept_here.await?.map(|answer| (own, answer)).into_iter().collect();
-        answers.extend(self.say_to_all(others(roster, &own), &DeskRequest::Handoff(bytes)).await);
-        let mut kept: Vec<KeptBy> = Vec::new();
-        for (member, answer) in answers {
-            if let DeskAnswer::Done(ack) = answer
-                && ack.verify(&network, &hash.0, &member).is_ok()
-            {
-                kept.push(KeptBy { member, signature: ack.signature });
-            }
-        }
-        kept.sort_by_key(|kept| kept.member);
-        Ok(kept)
-    }
-}
-
-impl AccessDesk {
     /// The package of what is still to be dealt of these; none if nothing is.
-    fn deal(
+    fn package_of(
         &self,
         roster: &Roster,
         of: HandoffKeyOf,
@@ -157,7 +97,7 @@ impl AccessDesk {
         revocations.truncate(MAX_HANDOFF_REVOCATIONS);
         let (network, members) = (self.0.network, roster.committee());
         let what = Deal { network, of, members, shares, keys, revocations };
-        let package = deal(what, |bytes| getrandom::fill(bytes).map_err(std::io::Error::other))?;
+        let package = deal(what, |bytes| self.0.store.draw(bytes))?;
         Ok(Some(package))
     }
 

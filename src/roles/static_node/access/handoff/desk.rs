@@ -69,7 +69,7 @@ impl AccessDesk {
             return Err(Refusal::busy(what, RETRY_AFTER_MS).into());
         };
         let key = self.find_key(&package.of, &key).ok_or(Violation::WrongShare)?;
-        let opened = package.open(place, &key, &*super::super::open::random::<32>()?);
+        let opened = package.open(place, &key, &self.random()?);
         opened.map_err(|bad| {
             tracing::warn!(dealer = %from.short(), %bad, "what a static node deals to this one is wrong");
             Unanswered::from(Violation::WrongShare)
@@ -150,7 +150,7 @@ impl AccessDesk {
             return Err(Refusal::busy("the package is not here yet", RETRY_AFTER_MS).into());
         };
         let package = HandoffPackage::decode_bounded(&bytes)?;
-        match package.judge(complaint, &*super::super::open::random::<32>()?) {
+        match package.judge(complaint, &self.random()?) {
             Ok(bad) => {
                 let (dealer, place) = (package.of.dealer.short(), complaint.place);
                 tracing::warn!(%dealer, %place, %bad, "a static node dealt badly to another");
@@ -162,6 +162,13 @@ impl AccessDesk {
                 Err(Refusal::new(RefusalCode::Conflict, void.to_string()).into())
             }
         }
+    }
+
+    /// From the store's source of random numbers.
+    pub(super) fn random(&self) -> Result<[u8; 32], Unanswered> {
+        let mut random = [0; 32];
+        self.0.store.draw(&mut random)?;
+        Ok(random)
     }
 
     /// Packages of which a complaint showed that they are bad.
