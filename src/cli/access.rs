@@ -11,7 +11,8 @@ use crate::cli::parse::{parse_date, parse_grant};
 use crate::cli::session::Session;
 use crate::cli::{format, input};
 use crate::client::access::{AccessEvent, Shared, emergency, grantee};
-use crate::client::{Client, Error, ErrorKind};
+use crate::client::{Client, Error, ErrorKind, RecordAddress};
+use crate::ledger::rows::Clinician;
 use crate::message::access::{KeyPackage, Rights};
 use crate::runtime::wall_time;
 use crate::types::{GrantId, RecordPath, Timestamp, TransactionId};
@@ -276,23 +277,51 @@ async fn log(session: &Session, client: &Client, args: &Log) -> anyhow::Result<E
         let found = names.iter().find(|found| found.row.grant.grant == *grant)?;
         found.about.as_ref().map(|about| about.name.clone())
     };
-    let events = client.access_log().await?;
+    let about = args.record.as_ref().and_then(|path| {
+        let name = path.rest.parse().ok()?;
+        Some(RecordAddress { collection: path.collection.clone(), name })
+    });
+    let events = match &about {
+        Some(at) => client.access_log_about(at).await?,
+        None => client.access_log().await?,
+    };
+    let asked = client.emergencies().await.unwrap_or_default();
     if args.csv && !output.is_json() {
-        output.line("time,grant,grantee,what,purpose,denied,opened_by,denied_by")?;
+        output.line(CSV_HEADER)?;
     }
+    let mut shown = 0;
     for event in events.iter().filter(|event| args.wants(event)) {
-        show(session, event, name_of(&event.grant).as_deref(), args.csv)?;
+        let clinician = event.emergency.and_then(|request| {
+            let found = asked.iter().find(|seen| seen.request == request)?;
+            Some(&found.row.requester)
+        });
+        show(session, event, (name_of(&event.grant).as_deref(), clinician), args.csv)?;
+        shown += 1;
+    }
+    if shown == 0 {
+        output.note(format_args!("nothing in the log is of that; entries in all: {}", events.len()));
     }
     Ok(Exit::Ok)
 }
 
-fn show(session: &Session, event: &AccessEvent, name: Option<&str>, csv: bool) -> anyhow::Result<()> {
+/// The fields of a line of comma-separated values.
+const CSV_HEADER: &str =
+    "time,grant,grantee,what,purpose,denied,opened_by,denied_by,request,emergency,clinician,role,institution";
+
+fn show(
+    session: &Session,
+    event: &AccessEvent,
+    (name, clinician): (Option<&str>, Option<&Clinician>),
+    csv: bool,
+) -> anyhow::Result<()> {
     let output = session.output();
     let (time, denied) = (format::time(event.time), event.denial().map(|denial| denial.to_string()));
     if output.is_json() {
         output.json(&json!({
             "v": 1, "time": time, "grant": event.grant.to_string(), "grantee": name, "items": event.items,
-            "purpose": event.purpose, "emergency": event.emergency.map(|request| request.to_string()), "denied": denied, "opened_by": event.opened, "request": event.request.to_string(),
+            "purpose": event.purpose, "emergency": event.emergency.map(|request| request.to_string()),
+            "clinician": clinician.map(|found| json!({ "key": found.key.to_string(), "role": found.role, "institution": found.institution })),
+            "denied": denied, "opened_by": event.opened, "request": event.request.to_string(),
             "denied_by": event.denied.iter().map(|(node, denial)| json!({ "node": node, "reason": denial.to_string() })).collect::<Vec<_>>(),
         }))?;
         return Ok(());
@@ -307,6 +336,11 @@ fn show(session: &Session, event: &AccessEvent, name: Option<&str>, csv: bool) -
             denied.unwrap_or_default(),
             event.opened.join(" "),
             event.denied.iter().map(|(node, _)| node.as_str()).collect::<Vec<_>>().join(" "),
+            event.request.to_string(),
+            event.emergency.map(|request| request.to_string()).unwrap_or_default(),
+            clinician.map(|found| found.key.to_string()).unwrap_or_default(),
+            clinician.map(|found| found.role.clone()).unwrap_or_default(),
+            clinician.map(|found| found.institution.clone()).unwrap_or_default(),
         ];
         let quoted: Vec<String> = fields.iter().map(|field| csv_field(field)).collect();
         output.line(quoted.join(","))?;
@@ -320,7 +354,10 @@ fn show(session: &Session, event: &AccessEvent, name: Option<&str>, csv: bool) -
         None if by > 0 => format!("opened  ({opened} nodes; {by} denied it)"),
         None => format!("opened  ({opened} nodes)"),
     };
-    let emergency = event.emergency.map(|request| format!("  in emergency {}", request.short()));
+    let emergency = event.emergency.map(|request| {
+        let by = clinician.map(|found| format!(", a {} of {}", found.role, found.institution));
+        format!("  in emergency {}{}", request.short(), escape(&by.unwrap_or_default()))
+    });
     let emergency = emergency.unwrap_or_default();
     output.line(format_args!("{time}  {who}  {what}  {outcome}{emergency}"))?;
     Ok(())

@@ -19,7 +19,7 @@ use crate::client::access::{GrantReport, GrantTerms, Granted, Scope};
 use crate::crypto::access::DayRange;
 use crate::message::access::{KeyPackage, NotedScope, Rights};
 use crate::runtime::wall_time;
-use crate::types::{GrantId, ScopePath, Timestamp};
+use crate::types::{GrantId, Height, ScopePath, Timestamp};
 
 /// Let somebody read records of this vault, or bring some.
 ///
@@ -46,10 +46,10 @@ pub(crate) struct Args {
     /// How much they may bring in all: bytes, or a number with k, M, G or T [default: 10G].
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "append")]
     append_bytes: Option<u64>,
-    /// From when on: YYYY-MM-DD [default: now].
+    /// From when on: YYYY-MM-DD, or YYYY-MM-DDTHH:MM:SSZ [default: now].
     #[arg(long, value_name = "DATE", value_parser = parse_date)]
     from: Option<Timestamp>,
-    /// Until the beginning of this day: YYYY-MM-DD.
+    /// Until the beginning of this day, or until this time: YYYY-MM-DD, or YYYY-MM-DDTHH:MM:SSZ.
     #[arg(long, required = true, value_name = "DATE", value_parser = parse_date)]
     until: Timestamp,
     /// Only records of these days, both included: YYYY-MM-DD..YYYY-MM-DD, in UTC.
@@ -226,8 +226,11 @@ pub(crate) async fn list(session: &Session, client: &Client, args: &ListArgs) ->
     let now = wall_time();
     let granted = client.grants().await?;
     let defined = client.defined_scopes().await.unwrap_or_default();
+    // With a rotation of the keys all grants of before ended.
+    let keys = client.recovery_state().await?.keys;
+    let rotated = keys.filter(|keys| keys.generation > 0).map(|keys| keys.since);
     for granted in granted {
-        let state = state_of(&granted, now);
+        let state = state_of(&granted, now, rotated);
         if args.all || matches!(state, "in force" | "not yet") {
             show(session, &granted, state, &defined)?;
         }
@@ -235,9 +238,11 @@ pub(crate) async fn list(session: &Session, client: &Client, args: &ListArgs) ->
     Ok(Exit::Ok)
 }
 
-fn state_of(granted: &Granted, now: Timestamp) -> &'static str {
+/// `rotated`: the block since which the vault has the keys of now.
+fn state_of(granted: &Granted, now: Timestamp, rotated: Option<Height>) -> &'static str {
     match granted.row.revoked {
         Some(_) => "revoked",
+        None if rotated.is_some_and(|since| granted.row.height <= since) => "rotated",
         None if now < granted.row.grant.not_before => "not yet",
         None if granted.row.grant.expires <= now => "expired",
         None => "in force",
@@ -326,21 +331,22 @@ pub(crate) async fn scope(session: &Session, client: &Client, command: ScopeComm
     let output = session.output();
     match command {
         ScopeCommand::Define(args) => {
-            let granted = client.define_scope(&args.name, &args.expression).await?;
+            let standing = client.define_scope(&args.name, &args.expression).await?;
             output.note(format_args!(
                 "{} is {}",
                 escape(args.name.as_str()),
                 escape(&args.expression.to_string())
             ));
-            if granted > 0 {
+            for grant in &standing {
                 output.note(format_args!(
-                    "{} of it: records that come from here on join by what it means now; what is in it stays, until a record is removed",
-                    format::count(u64::try_from(granted)?, "standing grant")
+                    "grant {grant} keeps what was in it, and nothing joins for it: grant anew, or revoke it"
                 ));
             }
             if output.is_json() {
                 let (name, expression) = (args.name.to_string(), args.expression.to_string());
-                output.json(&json!({ "v": 1, "name": name, "expression": expression }))?;
+                let standing: Vec<_> = standing.iter().map(ToString::to_string).collect();
+                output
+                    .json(&json!({ "v": 1, "name": name, "expression": expression, "standing": standing }))?;
             }
         }
         ScopeCommand::Renew(args) => renew(output, client, &args.scope).await?,

@@ -8,9 +8,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cli::output::Output;
 use crate::cli::{emergency, recovery};
-use crate::client::access::SeenEmergency;
+use crate::client::access::{OpenRecovery, SeenEmergency};
 use crate::client::{Client, Error};
-use crate::ledger::recovery::Recovery;
 use crate::ledger::rows::DepositRow;
 use crate::types::TransactionId;
 
@@ -20,7 +19,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// What there is to tell of one kind.
 enum News {
     Emergencies(Result<Vec<SeenEmergency>, Error>),
-    Recoveries(Result<Vec<Recovery>, Error>),
+    Recoveries(Result<Vec<OpenRecovery>, Error>),
     Deposits(Result<Waiting, Error>),
 }
 

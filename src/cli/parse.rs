@@ -9,9 +9,15 @@ pub(crate) fn parse_grant(text: &str) -> Result<GrantId, String> {
 }
 
 fn seconds_of(text: &str) -> Result<i64, String> {
+    if text.contains('T') {
+        let wrong = |_| "say a time as YYYY-MM-DDTHH:MM:SSZ, or with +02:00 instead of Z".to_owned();
+        return text.parse::<jiff::Timestamp>().map(|time| time.as_second()).map_err(wrong);
+    }
     let date: jiff::civil::Date = text.parse().map_err(|_| "say a day as YYYY-MM-DD".to_owned())?;
     let midnight = date.to_datetime(jiff::civil::Time::midnight());
-    let found = jiff::tz::TimeZone::UTC.to_timestamp(midnight).map_err(|error| error.to_string())?;
+    let found = jiff::tz::TimeZone::UTC
+        .to_timestamp(midnight)
+        .map_err(|_| "a day before the year 9999".to_owned())?;
     Ok(found.as_second())
 }
 
@@ -59,6 +65,17 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_begin_at_midnight_and_times_are_exact() {
+        let at = |text: &str| parse_date(text).map(|time| time.unix_micros() / 1_000_000);
+        assert_eq!(at("2026-11-28"), Ok(1_795_824_000));
+        assert_eq!(at("2026-11-28T09:30:00Z"), Ok(1_795_858_200));
+        assert_eq!(at("2026-11-28T10:30:00+01:00"), Ok(1_795_858_200));
+        for wrong in ["", "2026-13-01", "2026-11-28T09:30", "1969-12-31", "9999-12-31", "soon"] {
+            assert!(at(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn spans_have_a_number_and_a_unit() {

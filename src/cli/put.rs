@@ -126,6 +126,20 @@ impl Args {
     }
 }
 
+/// Scopes tell labels apart exactly: what looks like one and is none may let somebody see what `not label:…` was to keep.
+fn warn_of_labels(output: &Output, metadata: &[(String, String)]) {
+    for (key, value) in metadata {
+        if key != "labels" && ["label", "labels"].contains(&&*key.to_lowercase()) {
+            output.warn(format_args!("{} is no label to scopes: say --meta labels=…", escape(key)));
+        }
+        let is_odd = |label: &str| label.contains([';', ' ']) || label != label.to_lowercase();
+        for label in value.split(',').map(str::trim).filter(|label| key == "labels" && is_odd(label)) {
+            let what = "is one label, spelled just so: commas separate labels, and capitals count";
+            output.warn(format_args!("\"{}\" {what}", escape(label)));
+        }
+    }
+}
+
 /// What a put did, with its address.
 struct Done {
     at: RecordAddress,
@@ -179,6 +193,7 @@ pub(crate) async fn run(session: &Session, client: &Client, args: Args) -> anyho
 async fn run_to(session: &Session, target: &Target, args: Args) -> anyhow::Result<Exit> {
     let (progress, watched) = Progress::new();
     let _meter = session.meter("put", watched);
+    warn_of_labels(session.output(), &args.metadata);
     let options = Arc::new(PutOptions {
         content_type: args.content_type.clone(),
         modified: None,

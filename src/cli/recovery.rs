@@ -19,7 +19,7 @@ use crate::cli::parse::parse_span;
 use crate::cli::passphrase;
 use crate::cli::session::Session;
 use crate::client::access::recovery::fingerprint;
-use crate::client::access::{Cut, Recovering, SplitTerms, Stage};
+use crate::client::access::{Cut, OpenRecovery, Recovering, SplitTerms, Stage};
 use crate::client::keystore::{Keystore, write_new};
 use crate::crypto::passphrase::{Cost, OpenError};
 use crate::crypto::seed::Seed;
@@ -181,8 +181,14 @@ fn describe(request: &Recovery, known: &Guardians) -> String {
     if request.vetoed.is_some() {
         return format!("request    {code}  you objected");
     }
-    let due = format::time(request.due(&known.set));
-    format!("request    {code}  {have} of {need} approvals; you can object until {due}")
+    let (due, now) = (request.due(&known.set), wall_time());
+    let until = format::time(due);
+    if due <= now && have >= usize::from(need) {
+        return format!(
+            "request    {code}  {have} of {need} approvals; guardians could release since {until}"
+        );
+    }
+    format!("request    {code}  {have} of {need} approvals; you can object until {until}")
 }
 
 pub(crate) fn veto(session: &Session, args: &Veto) -> anyhow::Result<Exit> {
@@ -192,14 +198,14 @@ pub(crate) fn veto(session: &Session, args: &Veto) -> anyhow::Result<Exit> {
             Some(text) => fingerprint(request) == *text || request.to_string() == *text,
             None => true,
         };
-        let meant: Vec<Hash> =
-            open.iter().map(|request| request.request).filter(|request| is_meant(request)).collect();
+        let meant: Vec<_> = open.iter().filter(|open| is_meant(&open.request.request)).collect();
         if meant.is_empty() {
             let failure = Failure::new(Exit::NotFound, "there is no such open request to recover this vault");
             return Err(failure.hint("`xvault key guardians` lists them").into());
         }
         let output = session.output();
-        for request in meant {
+        for open in &meant {
+            let request = open.request.request;
             let height = client.veto(request).await?;
             let code = fingerprint(&request);
             if output.is_json() {
@@ -208,18 +214,29 @@ pub(crate) fn veto(session: &Session, args: &Veto) -> anyhow::Result<Exit> {
                 )?;
             } else {
                 output.line(format_args!(
-                    "objected to {code} in block {height}: no guardian releases anything for it"
+                    "objected to {code} in block {height}: no guardian releases anything for it from here on"
                 ))?;
             }
         }
-        Ok(Exit::Ok)
+        let Some(late) = meant.iter().find(|open| open.is_due) else { return Ok(Exit::Ok) };
+        let since = format::time(late.due);
+        let failure = Failure::refused(format!(
+            "too late to be sure: guardians could release their parts since {since}, and whoever asked may have the words"
+        ));
+        Err(failure.hint("if it was not you, move to a new vault: make a key in another --home, and copy what matters").into())
     })
 }
 
 /// What the owner is told of a request, whatever it is doing.
-pub(crate) fn notice(request: &Recovery) -> String {
-    let code = fingerprint(&request.request);
-    let guardians = format::count(request.approvals.len() as u64, "guardian");
+pub(crate) fn notice(open: &OpenRecovery) -> String {
+    let code = fingerprint(&open.request.request);
+    let guardians = format::count(open.request.approvals.len() as u64, "guardian");
+    if open.is_due {
+        let since = format::time(open.due);
+        return format!(
+            "somebody asked your guardians for this vault's key, and could have it since {since} ({guardians} agreed; code {code}): if it was you, `xvault key split` anew ends this; if not, `xvault key veto` says what to do"
+        );
+    }
     format!(
         "somebody asks your guardians for this vault's key ({guardians} agreed; code {code}): if it is not you, `xvault key veto`"
     )
@@ -247,6 +264,15 @@ fn begin(session: &Session, args: &Recover, path: &Path) -> anyhow::Result<Exit>
     let name = args.name.as_deref().ok_or_else(|| {
         Failure::usage("--name is needed to begin a recovery").hint("say who asks, for your guardians to see")
     })?;
+    let ledger = session.ledger(None)?;
+    let known = session.run(async {
+        drop(ledger.follow().await);
+        Ok(ledger.vault(args.vault).await?)
+    })?;
+    if known.is_none() {
+        let failure = Failure::new(Exit::NotFound, format!("the ledger has no vault {}", args.vault));
+        return Err(failure.hint("its id is with the guardians' names, or `vault show` said it").into());
+    }
     let mut secret = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *secret)?;
     let recovering = Recovering::begin(&session.network()?, args.vault, name, wall_time(), secret)?;

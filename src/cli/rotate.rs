@@ -64,7 +64,7 @@ fn target(session: &Session, note: &Path, config: &ClientConfig) -> anyhow::Resu
         session.output().note(format_args!("goes on with the rotation to generation {target}"));
         return Ok(target);
     }
-    let now = session.run(async { Ok(rotation::generation_of_now(config).await?) })?;
+    let now = session.run(async { Ok(rotation::generation_to_follow(config).await?) })?;
     let now = now.ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "the vault is not on the ledger")
             .with_hint("a key that was never used is replaced by `xvault key new --force`")

@@ -85,7 +85,9 @@ impl KeystoreError {
             Self::Missing { .. } => {
                 Some("make one with `xvault key new`, or restore it with `xvault key import`")
             }
-            Self::Exists { .. } => Some("`--force` keeps the old one as a backup beside the new"),
+            Self::Exists { .. } => Some(
+                "name another file or --home; `key new` and `key import` have --force, which keeps the old one as a backup",
+            ),
             Self::Damaged { .. } => Some("restore it from your 24 words with `xvault key import --force`"),
             Self::Unsupported { .. } => Some("use the version of xvault that wrote it"),
             Self::DeviceOnly { .. } => Some("do this in the home that has the words"),

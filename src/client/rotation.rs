@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::client::access::desk::Desks;
+use crate::client::access::erase::ended;
 use crate::client::access::owner::Renewed;
 use crate::client::access::recovery;
 use crate::client::ledger::LedgerClient;
@@ -51,6 +52,19 @@ pub async fn generation_of_now(config: &ClientConfig) -> Result<Option<u32>, Err
     desks.follow(&desks.ledger.roster());
     let keys = recovery::state(&desks, vault).await?.keys;
     Ok(Some(keys.map_or(0, |keys| keys.generation)))
+}
+
+/// The same, of a vault whose keys are to be rotated.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] of one that was erased, [`ErrorKind::Unavailable`].
+pub async fn generation_to_follow(config: &ClientConfig) -> Result<Option<u32>, Error> {
+    let now = generation_of_now(config).await?;
+    let ledger = LedgerClient::new(&config.network, config.keys.signing())?;
+    match ledger.vault_erased(*config.keys.vault()).await? {
+        Some(height) if now.is_some() => Err(ended(height)),
+        _ => Ok(now),
+    }
 }
 
 /// Pledges the vault's next key on the ledger, unless one is already; nothing where the owner's root is not known.

@@ -134,7 +134,8 @@ fn an_owner_lets_a_specialist_in_limits_what_is_seen_and_ends_it() {
     assert!(!opened("xv://imaging/head.dcm"));
     let csv = owner.run(["access", "log", "--csv"]).ends(0);
     assert!(
-        csv.text().starts_with("time,grant,grantee,what,purpose,denied,opened_by,denied_by\n"),
+        csv.text()
+            .starts_with("time,grant,grantee,what,purpose,denied,opened_by,denied_by,request,emergency,"),
         "{}",
         csv.text()
     );

@@ -326,7 +326,7 @@ async fn another_home_of_the_owner_goes_on_where_the_first_was() {
     put(&first, "imaging/knee-1", 500, labelled("knee")).await;
     put(&first, "imaging/knee-2", 500, labelled("knee")).await;
     let (path, scope) = ("knee".parse().unwrap(), "label:knee".parse::<Scope>().unwrap());
-    assert_eq!(first.define_scope(&path, &scope).await.unwrap(), 0);
+    assert_eq!(first.define_scope(&path, &scope).await.unwrap(), []);
     let doctor = config(dir.path(), &network, 2);
     let asked = package(&doctor);
     let granted =
@@ -362,13 +362,27 @@ async fn another_home_of_the_owner_goes_on_where_the_first_was() {
     assert_eq!(first.defined_scopes().await.unwrap().len(), 7);
     assert_eq!(second.defined_scopes().await.unwrap().len(), 7);
 
-    // A name that means something else now: what comes joins by it, and the grant tells what it was.
-    let other = "label:hip".parse().unwrap();
-    assert_eq!(first.define_scope(&path, &other).await.unwrap(), 1);
-    put(&second, "imaging/hip", 500, labelled("hip")).await;
-    assert_eq!(second.join_scopes(None).await.unwrap(), 1);
-    assert!(names(&shared.list().await.unwrap()).contains(&"imaging/hip".to_owned()));
+    // A name that means something else now: for the grant that stands nothing joins, neither what was there before nor what
+    // comes, and it tells what it was. Who is let in from here on sees what the name means now.
+    put(&second, "imaging/hip-1", 500, labelled("hip")).await;
+    let other: Scope = "label:hip".parse().unwrap();
+    assert_eq!(first.define_scope(&path, &other).await.unwrap(), [granted.grant]);
+    assert_eq!(first.define_scope(&path, &other).await.unwrap(), [], "it means that already");
+    put(&second, "imaging/hip-2", 500, labelled("hip")).await;
+    second.join_scopes(None).await.unwrap();
+    first.join_scopes(None).await.unwrap();
+    assert_eq!(names(&shared.list().await.unwrap()), ["imaging/knee-2", "imaging/knee-3"]);
     assert_eq!(second.grants().await.unwrap()[0].about.as_ref().unwrap().scopes[0].meaning, "label:knee");
+    let surgeon = config(dir.path(), &network, 3);
+    let asked = package(&surgeon);
+    let hip = GrantTerms { scopes: vec![(path.clone(), other)], ..terms(&[]) };
+    assert_eq!(second.grant(&asked, hip).await.unwrap().covered, 2);
+    let hip = Shared::open(surgeon, &asked).await.unwrap();
+    assert_eq!(names(&hip.list().await.unwrap()), ["imaging/hip-1", "imaging/hip-2"]);
+    for name in ["label:hip", "a b", "and", "k=v", "(x)"] {
+        let refused = first.define_scope(&name.parse().unwrap(), &"in:imaging".parse().unwrap()).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid, "{name}");
+    }
 
     // The second home takes back what the first one gave.
     second.revoke(granted.grant, |_| ()).await.unwrap();

@@ -172,7 +172,7 @@ async fn an_owner_that_is_tricked_objects_and_names_guardians_anew() {
     approve(&home(11), &trick).await;
     approve(&home(12), &trick).await;
     let open = owner.open_recoveries().await.unwrap();
-    assert_eq!((open.len(), open[0].request), (1, trick.request().id()), "the owner sees it");
+    assert_eq!((open.len(), open[0].request.request), (1, trick.request().id()), "the owner sees it");
     owner.veto(trick.request().id()).await.unwrap();
     assert_eq!(owner.open_recoveries().await.unwrap(), []);
     assert_eq!(trick.stage(&network).await.unwrap(), Stage::Asked(Progress::Vetoed));

@@ -140,6 +140,17 @@ impl Client {
         Ok(found)
     }
 
+    /// The emergencies of this vault that the ledger still has. None without a ledger.
+    ///
+    /// # Errors
+    /// As [`emergency_news`](Self::emergency_news).
+    pub async fn emergencies(&self) -> Result<Vec<SeenEmergency>, Error> {
+        match self.ctx.vault.as_deref() {
+            Some(vault) => list(&vault.ledger, *vault.keys.vault()).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Notes that the owner was told of these.
     ///
     /// # Errors
@@ -360,6 +371,9 @@ pub async fn ask(
     }
     speaker.check(certificate)?;
     let row = grant_row(&speaker.ledger, card.vault, card.grant).await.map_err(closed)?;
+    if row.revoked.is_some() || row.grant.expires <= wall_time() {
+        return Err(Error::new(ErrorKind::Refused, "the card's grant was taken back, or its time is over"));
+    }
     let policy = row
         .grant
         .emergency

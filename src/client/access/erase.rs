@@ -26,7 +26,7 @@ use crate::message::access::{Erasure, ErasureCertificate, TaggedVersion};
 use crate::message::{Action, Canonical as _, Descriptor, Genesis, Rejection, VersionState};
 use crate::types::{CollectionClass, CollectionName, Height, VersionId};
 
-use ended::ended;
+pub(in crate::client) use ended::ended;
 use plan::{Going, Plan};
 
 /// Records of a page while a collection is looked through, and changes on their way at once.

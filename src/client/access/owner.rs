@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::client::access::desk::Desks;
+use crate::client::access::erase::ended;
 use crate::client::access::scope::Scope;
 use crate::client::access::shred::own_scope;
 use crate::client::context::random;
@@ -70,7 +71,7 @@ pub struct GrantReport {
     pub height: Height,
     /// Versions that were brought into its scopes.
     pub brought: usize,
-    /// Records that its scopes have now, counted for each scope.
+    /// Records of its days that its scopes have now.
     pub covered: usize,
     /// Whether anything may be seen or read.
     pub reads: bool,
@@ -156,6 +157,7 @@ impl Client {
     /// Deals the vault's key to the static nodes of now.
     pub(super) async fn deal_key(&self) -> Result<Height, Error> {
         let owner = self.owner()?;
+        owner.require_alive().await?;
         let access = owner.desks.access(owner.id()).await?;
         if access.is_none() {
             vault::register(&self.ctx, Ack::Anchored).await?;
@@ -197,14 +199,25 @@ impl Client {
         Ok(brought)
     }
 
-    /// Gives a name to a set of records; how many standing grants name it. What the name meant before stays in the scope, what
-    /// comes joins by what it means now.
+    /// Gives a name to a set of records. One that somebody was let into and that means something else from here on gets new
+    /// keys: for grants that stand nothing joins it any more, and these are answered. Else who was let into a few would see what the name
+    /// means now.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`], [`ErrorKind::Refused`] if there are too many, [`ErrorKind::Unavailable`].
-    pub async fn define_scope(&self, name: &ScopePath, scope: &Scope) -> Result<usize, Error> {
-        let owner = self.owner()?;
+    pub async fn define_scope(&self, name: &ScopePath, scope: &Scope) -> Result<Vec<GrantId>, Error> {
+        if self.ctx.vault.is_none() {
+            return Err(no_ledger());
+        }
+        require_name(name)?;
         let scope = noted_scope(name, scope)?;
+        let notes = self.access_notes().await?;
+        let was = notes.granted.iter().find(|granted| granted.path == scope.path);
+        // Before it is noted: what joins by the new meaning must do so under the new keys.
+        let standing = match was {
+            Some(was) if was.meaning != scope.meaning => self.renew_scope(name).await?.standing,
+            _ => Vec::new(),
+        };
         self.change_access_notes(|notes| {
             put_scope(&mut notes.defined, scope.clone());
             if notes.defined.len() > MAX_DEFINED_SCOPES {
@@ -217,12 +230,7 @@ impl Client {
             Ok(())
         })
         .await?;
-        let now = crate::runtime::wall_time();
-        let stands = |granted: &&Granted| granted.row.revoked.is_none() && now < granted.row.grant.expires;
-        let names_it = |granted: &&Granted| {
-            granted.about.as_ref().is_some_and(|about| about.scopes.iter().any(|of| of.path == scope.path))
-        };
-        Ok(owner.grants().await?.iter().filter(stands).filter(names_it).count())
+        Ok(standing)
     }
 
     /// The names that were given, and what they mean.
@@ -268,13 +276,32 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if too few answer, [`ErrorKind::Corrupt`] if a node's log does not read.
     pub async fn access_log(&self) -> Result<Vec<AccessEvent>, Error> {
-        self.owner()?.access_log().await
+        self.owner()?.access_log(None).await
+    }
+
+    /// The same, in which a record has its name also if it was erased since.
+    ///
+    /// # Errors
+    /// As [`access_log`](Self::access_log).
+    pub async fn access_log_about(&self, at: &RecordAddress) -> Result<Vec<AccessEvent>, Error> {
+        self.owner()?.access_log(Some(at)).await
     }
 }
 
 pub(super) fn is_rejection(error: &Error, rejection: Rejection) -> bool {
     let source = std::error::Error::source(error);
     source.and_then(|source| source.downcast_ref::<Rejection>()) == Some(&rejection)
+}
+
+/// Refuses a name that reads as an expression, or as a part of one: whoever grants by it could mean the other.
+fn require_name(name: &ScopePath) -> Result<(), Error> {
+    let text = name.as_str();
+    let is_word = !text.chars().any(|c| c.is_whitespace() || matches!(c, '(' | ')' | '"' | '\\' | ':' | '='));
+    if is_word && !["and", "or", "not"].contains(&text) {
+        return Ok(());
+    }
+    let message = "a scope's name is one word, without : = ( ) \" and \\, and none of and, or, not";
+    Err(Error::new(ErrorKind::Invalid, message))
 }
 
 /// Scopes as they are noted, parsed. One that does not read is of a newer version of xvault: its records join there.
@@ -309,6 +336,11 @@ impl Owner<'_> {
             Answer::Generation(generation) => Ok(generation),
             _ => Err(wrong_answer()),
         }
+    }
+
+    /// Refuses what makes no sense in a vault that was erased.
+    async fn require_alive(&self) -> Result<(), Error> {
+        self.vault.ledger.vault_erased(self.id()).await?.map_or(Ok(()), |height| Err(ended(height)))
     }
 
     async fn grant(&self, package: &KeyPackage, terms: GrantTerms) -> Result<GrantReport, Error> {
@@ -386,6 +418,7 @@ impl Owner<'_> {
         }
         let scopes = terms.scopes.iter().map(|(path, scope)| noted_scope(path, scope));
         let scopes = scopes.collect::<Result<Vec<_>, _>>()?;
+        self.require_alive().await?;
         let access = self.shared().await?;
         // Who only brings records has no use for slots of those that are there, and gets no key.
         let reads = terms.rights.include(Rights::READ) || terms.rights.include(Rights::LIST);
@@ -395,7 +428,7 @@ impl Owner<'_> {
             }
             self.withdraw(None).await?;
         }
-        let (mut brought, mut covered) = (0, 0);
+        let (mut brought, mut covered) = (0, BTreeSet::new());
         let mut granted = Vec::new();
         let mut bodies = Vec::new();
         let keys = self.vault.keys.access();
@@ -407,7 +440,8 @@ impl Owner<'_> {
                 continue;
             }
             let found = self.bring(&access, path, scope, None).await?;
-            (brought, covered) = (brought + found.new, covered + found.covered);
+            brought += found.new;
+            covered.extend(found.of_days(terms.days));
             let key = keys.scope_key(path, generation);
             let days = key.cover(terms.days);
             bodies.push(BodyScope { path: path.clone(), scope: tag, generation, list: key.list_key(), days });
@@ -454,7 +488,7 @@ impl Owner<'_> {
         };
         self.note_grant(&noted, reads).await?;
         let height = self.carry_out(Action::Grant(grant)).await?;
-        Ok(GrantReport { grant: id, height, brought, covered, reads })
+        Ok(GrantReport { grant: id, height, brought, covered: covered.len(), reads })
     }
 
     /// Notes a grant, and if its scopes are read that records are to join them.
@@ -493,6 +527,7 @@ impl Owner<'_> {
             let message = format!("the grant is revoked already, since block {height}");
             return Err(Error::new(ErrorKind::Refused, message));
         }
+        self.require_alive().await?;
         // Who asks those who were static nodes once hears that they have it, and it does not count. If nobody answers, the
         // question below says so.
         drop(self.vault.ledger.follow().await);

@@ -247,7 +247,11 @@ fn term(at: usize, word: &str) -> Result<Scope, ScopeError> {
     if let Some(name) = word.strip_prefix("in:") {
         return Ok(Scope::Collection(collection(name)?));
     }
+    let nothing = |of: &str| error(at, format!("{of} says nothing by itself"));
     if let Some(prefix) = word.strip_prefix("name:") {
+        if prefix.is_empty() {
+            return Err(nothing("name:"));
+        }
         return Ok(Scope::Name(prefix.to_owned()));
     }
     if let Some(path) = word.strip_prefix("record:") {
@@ -256,6 +260,9 @@ fn term(at: usize, word: &str) -> Result<Scope, ScopeError> {
         return Ok(Scope::Record(collection(of)?, name));
     }
     if let Some(label) = word.strip_prefix("label:") {
+        if label.is_empty() {
+            return Err(nothing("label:"));
+        }
         return Ok(Scope::Label(label.to_owned()));
     }
     match word.split_once('=') {
@@ -344,6 +351,8 @@ mod tests {
             ("in:A_", 1, "collection"),
             ("record:abc", 1, "record:COLLECTION/NAME"),
             ("knee", 1, "says nothing"),
+            ("name:", 1, "by itself"),
+            ("in:a or label:", 9, "by itself"),
             ("k=\"v", 3, "quote"),
             ("()", 2, "not opened"),
         ] {

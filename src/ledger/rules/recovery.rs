@@ -8,6 +8,7 @@ use crate::ledger::recovery::{
     GUARDIANS, Guardians, KEY_GENERATIONS, KeyGeneration, RECOVERIES, Recovery, recoveries,
 };
 use crate::ledger::rows::{ACCESS, VAULTS, Vault, WRITERS};
+use crate::ledger::rules::erasure::require_alive;
 use crate::ledger::rules::{Context, Outcome, require_owner};
 use crate::message::access::recovery_action::next_key_hash;
 use crate::message::access::{GuardianSet, RecoveryAction};
@@ -42,6 +43,7 @@ fn set_guardians<R: Read>(
     set: &GuardianSet,
 ) -> Outcome {
     require_owner(state, author, &set.vault)?;
+    require_alive(state, &set.vault)?;
     let expected = GUARDIANS.get(state, &set.vault)?.map_or(0, |known| known.set.number).saturating_add(1);
     if set.number != expected {
         return Err(Rejection::WrongGuardianSet { expected }.into());
@@ -136,6 +138,7 @@ fn rotate<R: Read>(
     next: Hash,
 ) -> Outcome {
     let row = VAULTS.get(state, vault)?.ok_or(Rejection::NoSuchVault)?;
+    require_alive(state, vault)?;
     let keys = KEY_GENERATIONS.get(state, vault)?.ok_or(Rejection::NotPledged)?;
     let expected = keys.generation.saturating_add(1);
     if generation != expected {

@@ -22,7 +22,7 @@ impl LedgerClient {
 }
 
 /// That a vault was erased, where only the home that did it can say more.
-pub(super) fn ended(height: Height) -> Error {
+pub(in crate::client) fn ended(height: Height) -> Error {
     let message = format!("the vault was erased in block {height}");
     Error::new(ErrorKind::Refused, message)
         .with_hint("the home in which that was done has the certificate, and can make it anew")

@@ -9,6 +9,7 @@ use crate::client::access::slots::{SlotWriter, Version};
 use crate::client::get::read_header;
 use crate::client::ledger::wrong_answer;
 use crate::client::{Error, ErrorKind, ListEntry, ListOptions, RecordAddress, RecordInfo};
+use crate::crypto::access::DayRange;
 use crate::ledger::rows::Access;
 use crate::message::access::DepositKind;
 use crate::message::access::desk::{DeskAnswer, DeskRequest};
@@ -16,7 +17,7 @@ use crate::message::{Action, Canonical as _, Member, Rejection, StoredVersion, V
 use crate::store::Index;
 use crate::store::access::batch_hash;
 use crate::types::limits::MAX_BATCH_ENTRIES;
-use crate::types::{CollectionName, Hash, RecordTag, ScopePath, ScopeTag, Timestamp, VersionId};
+use crate::types::{CollectionName, Day, Hash, RecordTag, ScopePath, ScopeTag, Timestamp, VersionId};
 
 use super::{Owner, is_rejection};
 
@@ -43,10 +44,18 @@ pub(super) struct Candidate {
 
 /// What came of bringing records into a scope.
 pub(super) struct Brought {
-    /// Records that are in it.
-    pub(super) covered: usize,
+    /// Records that are in it, and their days.
+    covered: Vec<(RecordAddress, Day)>,
     /// Versions that were not before.
     pub(super) new: usize,
+}
+
+impl Brought {
+    /// The records of some days that are in it.
+    pub(super) fn of_days(self, days: DayRange) -> impl Iterator<Item = RecordAddress> {
+        let is_of = move |day: &Day| (days.first()..=days.last()).contains(day);
+        self.covered.into_iter().filter(move |(_, day)| is_of(day)).map(|(at, _)| at)
+    }
 }
 
 /// Scopes of which this home knows which versions are in them: scope, generation.
@@ -151,7 +160,7 @@ impl Owner<'_> {
             Some(records) => self.versions_among(scope, records).await?,
             None => self.versions_of(scope).await?,
         };
-        let covered = found.len();
+        let covered = found.iter().map(|found| (found.at.clone(), day_of(&found.entry))).collect();
         let note = |found: &Candidate| slot_note(&writer.scope(), generation, &found.entry.version);
         found.retain(|found| !known.contains(&note(found)));
         let versions = self.complete(found).await?;
@@ -351,6 +360,16 @@ impl Owner<'_> {
         let subject = Subject { collection: &at.collection, name: &at.name, metadata: &metadata };
         Ok(scope.contains(&subject).then(|| Candidate { at: at.clone(), entry }))
     }
+}
+
+/// The day of a version, by which it is let be seen.
+fn day_of(entry: &VersionEntry) -> Day {
+    let modified = match &entry.state {
+        VersionState::Stored(stored) => stored.modified,
+        VersionState::Slotted(slotted) => slotted.modified,
+        VersionState::Deleted => None,
+    };
+    Day::of(modified.unwrap_or(entry.created))
 }
 
 fn version_of(at: RecordAddress, version: &VersionId, created: Timestamp, stored: StoredVersion) -> Version {

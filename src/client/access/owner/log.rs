@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::client::context::random;
 use crate::client::ledger::wrong_answer;
-use crate::client::{Error, ErrorKind};
+use crate::client::{Error, ErrorKind, RecordAddress};
 use crate::crypto::access::Purpose;
 use crate::message::access::Denial;
 use crate::message::access::desk::{DeskAnswer, DeskRequest, LogEntry, chain};
@@ -46,7 +46,8 @@ impl AccessEvent {
 }
 
 impl Owner<'_> {
-    pub(super) async fn access_log(&self) -> Result<Vec<AccessEvent>, Error> {
+    /// `about` is a record that is to be shown by its name, also if nothing is known of it here any more.
+    pub(super) async fn access_log(&self, about: Option<&RecordAddress>) -> Result<Vec<AccessEvent>, Error> {
         let mut events = BTreeMap::new();
         self.for_each_log(|member, entries| {
             entries.into_iter().for_each(|entry| note(&mut events, member, entry));
@@ -55,8 +56,12 @@ impl Owner<'_> {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let names: BTreeMap<_, _> =
+        let mut names: BTreeMap<_, _> =
             self.records().await?.into_iter().map(|(tag, at)| (tag.to_string(), at.to_string())).collect();
+        if let Some(at) = about {
+            let tag = self.vault.keys.access().record_tag(&at.collection, &at.name);
+            names.insert(tag.to_string(), at.to_string());
+        }
         let mut events: Vec<AccessEvent> = events.into_values().collect();
         for item in events.iter_mut().flat_map(|event| &mut event.items) {
             if let Some(name) = names.get(item) {

@@ -17,7 +17,7 @@ use crate::ledger::recovery::RecoveryState;
 use crate::types::{Network, Timestamp, VaultId};
 
 pub use guardian::{Guarded, Standing};
-pub use owner::{Cut, SplitTerms};
+pub use owner::{Cut, OpenRecovery, SplitTerms};
 pub use requester::{Recovering, Stage};
 
 /// The desks of a network's static nodes of now, called with this key.

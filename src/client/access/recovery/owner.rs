@@ -5,17 +5,19 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::{refuse, state};
+use crate::client::access::erase::ended;
 use crate::client::context::random;
 use crate::client::ledger::no_ledger;
 use crate::client::{Ack, Client, Error, ErrorKind, vault};
 use crate::crypto::seed::Seed;
 use crate::crypto::shamir::{commitment, part_hash, split};
-use crate::ledger::recovery::{Recovery, RecoveryState};
+use crate::ledger::recovery::{Guardians, Recovery, RecoveryState};
 use crate::message::Action;
 use crate::message::access::body::MAX_NOTE_LEN;
 use crate::message::access::{Guardian, GuardianSet, GuardianShare, KeyPackage, RecoveryAction};
+use crate::runtime::wall_time;
 use crate::types::limits::{MAX_GUARDIANS, MAX_RECOVERY_DELAY_MICROS};
-use crate::types::{Hash, Height};
+use crate::types::{Hash, Height, Timestamp};
 
 /// How guardians are to give a secret back.
 #[derive(Debug, Clone)]
@@ -37,6 +39,17 @@ pub struct Cut {
     pub shares: Vec<(String, GuardianShare)>,
 }
 
+/// A request to recover to which nobody objected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRecovery {
+    /// The request.
+    pub request: Recovery,
+    /// Until when the owner can object.
+    pub due: Timestamp,
+    /// Whether guardians may have released their parts by now: then an objection may be too late.
+    pub is_due: bool,
+}
+
 impl Client {
     /// Cuts the secret up for the makers of these key packages. Nothing is on the ledger yet: the shares are to be durable before
     /// [`set_guardians`](Self::set_guardians) ends the set before.
@@ -51,6 +64,9 @@ impl Client {
         terms: &SplitTerms,
     ) -> Result<Cut, Error> {
         let vault = self.ctx.vault.as_deref().ok_or_else(no_ledger)?;
+        if let Some(height) = vault.ledger.vault_erased(*vault.keys.vault()).await? {
+            return Err(ended(height));
+        }
         check(packages, terms)?;
         let network = vault.ledger.genesis().network;
         packages.iter().try_for_each(|package| check_package(package, &network))?;
@@ -115,12 +131,20 @@ impl Client {
     ///
     /// # Errors
     /// As [`recovery_state`](Self::recovery_state).
-    pub async fn open_recoveries(&self) -> Result<Vec<Recovery>, Error> {
+    pub async fn open_recoveries(&self) -> Result<Vec<OpenRecovery>, Error> {
         if self.ctx.vault.is_none() {
             return Ok(Vec::new());
         }
-        let requests = self.recovery_state().await?.requests;
-        Ok(requests.into_iter().filter(|request| request.vetoed.is_none()).collect())
+        let state = self.recovery_state().await?;
+        let Some(Guardians { set, .. }) = &state.guardians else { return Ok(Vec::new()) };
+        let open = state.requests.into_iter().filter(|request| request.vetoed.is_none());
+        let now = wall_time();
+        let with_due = |request: Recovery| {
+            let due = request.due(set);
+            let is_due = request.approvals.len() >= usize::from(set.threshold) && due <= now;
+            OpenRecovery { request, due, is_due }
+        };
+        Ok(open.map(with_due).collect())
     }
 
     /// Objects to a request: no guardian releases anything for it from then on.
@@ -185,7 +209,7 @@ fn check_package(package: &KeyPackage, network: &crate::types::NetworkId) -> Res
             refuse(format!("the signature of the key package of {name} is not good")).caused_by(wrong)
         );
     }
-    if package.expires <= crate::runtime::wall_time() {
+    if package.expires <= wall_time() {
         return Err(refuse(format!("the key package of {name} has expired")).with_hint("ask for a new one"));
     }
     Ok(())
