@@ -77,14 +77,14 @@ fn no_name_moves_the_cursor_and_programs_have_it_as_it_is() {
         let shown = format!("{}{}", ran.text(), ran.stderr);
         assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{args:?}: {shown}");
     }
-    assert_eq!(rows(&user.run(["--json", "ls", "xv://c"]).ends(0))[0]["name"], NAME);
+    assert_eq!(user.run(["--json", "ls", "xv://c"]).ends(0).rows()[0]["name"], NAME);
     assert_eq!(user.run(["cat", &path]).ends(0).stdout, b"x");
     // The certificate has the name as it is, and shows it as it can be shown.
     user.run(["erase", "-y", &path, "-o", "gone"]).ends(0);
     let verify = ["--network", "home/devnet/network.toml", "verify", "--certificate", "gone"];
     let verified = user.run(verify).ends(0);
     assert!(verified.text().contains(SHOWN), "{}", verified.text());
-    assert_eq!(rows(&user.run([&["--json"], &verify[..]].concat()).ends(0))[0]["subject"], path);
+    assert_eq!(user.run([&["--json"], &verify[..]].concat()).ends(0).rows()[0]["subject"], path);
 }
 
 #[test]

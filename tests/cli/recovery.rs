@@ -50,7 +50,7 @@ fn a_lost_key_comes_back_through_guardians_and_the_owner_sees_it() {
     let lost = owner.other();
     lost.run(["key", "recover", &vault]).ends(2);
     // Whoever names no file has the request in the answer, for people and for programs.
-    let programmed = other(&owner);
+    let programmed = owner.other();
     let begun = json(programmed.run(["--json", "key", "recover", &vault, "--name", "Me"]).ends(0).text());
     assert_eq!((&begun["stage"], &begun["path"]), (&"begun".into(), &Value::Null));
     programmed.write("my.request", begun["recovery_request"].as_str().unwrap().as_bytes());

@@ -40,7 +40,7 @@ impl Ran {
     #[track_caller]
     fn is_for_programs(&self) {
         for line in self.text().lines().chain(self.stderr.lines()) {
-            let read = serde_json::from_str::<serde_json::Value>(line);
+            let read = serde_json::from_str::<Value>(line);
             assert!(read.is_ok_and(|value| value.is_object()), "{line}");
         }
     }
