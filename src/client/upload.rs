@@ -157,13 +157,19 @@ fn plan(
 }
 
 /// What to do where the ledger does not let the key write.
-const KEEPS_OUT_HINT: &str = "the nodes store only for owners and writers of vaults that are on the ledger: put once with `--ack anchored` while its static nodes can be reached, which registers the vault; if it has new keys, `xvault recover` takes them up";
+const fn keeps_out_hint(ctx: &Context) -> &'static str {
+    if ctx.vault.is_some() {
+        "the nodes store only for owners and writers of vaults that are on the ledger: put once with `--ack anchored` while its static nodes can be reached, which registers the vault; if it has new keys, `xvault recover` takes them up"
+    } else {
+        "the grant to bring records is not in force any more, or not yet: ask the vault's owner for another"
+    }
+}
 
 fn upload_error(ctx: &Context, error: &UploadError) -> Error {
     let UploadError::NotEnoughReceipts { have, need, reasons, .. } = error;
     let full = |(_, failure): &(PublicKey, Failure)| failures::is_code(failure, RefusalCode::Full);
     if let Some(said) = failures::all_keep_out(ctx, reasons) {
-        return Error::new(ErrorKind::Refused, said).with_hint(KEEPS_OUT_HINT);
+        return Error::new(ErrorKind::Refused, said).with_hint(keeps_out_hint(ctx));
     }
     let message =
         format!("only {have} of the {need} shards needed were taken: {}", failures::words(ctx, reasons));
@@ -177,7 +183,7 @@ fn upload_error(ctx: &Context, error: &UploadError) -> Error {
         return Error::new(ErrorKind::Config, message).with_hint(hint);
     }
     if failures::most_keep_out(reasons) {
-        return Error::new(ErrorKind::Refused, message).with_hint(KEEPS_OUT_HINT);
+        return Error::new(ErrorKind::Refused, message).with_hint(keeps_out_hint(ctx));
     }
     let kind =
         if reasons.iter().any(full) && reasons.iter().all(|reason| full(reason) || !reason.1.is_passing()) {

@@ -3,26 +3,12 @@
 
 use serde_json::Value;
 
-use crate::user::{Ran, User, content};
-
-/// The owner's devnet, as somebody else uses it.
-fn other(owner: &User) -> User {
-    let user = User::new();
-    let network = std::fs::read(owner.path("home/devnet/network.toml")).unwrap();
-    user.write("home/network.toml", &network);
-    user.run(["key", "new"]).ends(0);
-    user
-}
-
-fn hand(from: &User, to: &User, name: &str) {
-    to.write(name, &std::fs::read(from.path(name)).unwrap());
-}
+use crate::user::{User, content};
 
 /// Runs a command for programs; its lines.
 #[track_caller]
 fn rows(user: &User, args: &[&str]) -> Vec<Value> {
-    let ran: Ran = user.run([&["--json"], args].concat()).ends(0);
-    ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    user.run([&["--json"], args].concat()).ends(0).rows()
 }
 
 /// The one line of a command, which has these fields.
@@ -42,13 +28,13 @@ fn row(user: &User, args: &[&str], fields: &str) -> Value {
 fn what_programs_rely_on_has_its_names() {
     let owner = User::with_key();
     let _devnet = owner.devnet();
-    let friend = other(&owner);
+    let friend = owner.other_with_key();
     row(&owner, &["collection", "create", "xv://c", "--shreddable"], "v collection class begun");
     owner.write("x", &content(1, 400));
     owner.run(["put", "x", "xv://c/x", "--meta", "labels=vital"]).ends(0);
     row(&friend, &["access", "request", "--name", "F"], "v path package");
     row(&friend, &["access", "request", "--name", "F", "-o", "one"], "v path package");
-    hand(&friend, &owner, "one");
+    friend.hand("one", &owner);
     row(&owner, &["scope", "define", "emergency", "label:vital"], "v name expression");
     row(&owner, &["scope", "ls"], "v name expression");
     let terms = ["--scope", "emergency", "--until", "2099-01-01"];
@@ -61,7 +47,7 @@ fn what_programs_rely_on_has_its_names() {
     row(
         &friend,
         &["access", "accept", "one"],
-        "v grant vault rights scopes note not_before expires quota revoked",
+        "v grant vault rights scopes note not_before expires quota revoked appendable append_bytes",
     );
     row(&friend, &["access", "held"], "v grant name");
     row(
@@ -74,7 +60,8 @@ fn what_programs_rely_on_has_its_names() {
     row(
         &owner,
         &["grants"],
-        "v grant grantee scopes days note rights state height revoked not_before expires quota emergency",
+        "v grant grantee scopes days note rights state height revoked not_before expires quota emergency append_bytes \
+         brought_bytes",
     );
     row(&owner, &["revoke", grant], "v grant height acknowledged_ms final_ms");
     let log = rows(&owner, &["access", "log"]);
@@ -92,8 +79,8 @@ fn what_programs_rely_on_has_its_names() {
     row(&owner, &certify, "v path certificate");
     row(&owner, &[&certify[..], &["-o", "role"]].concat(), "v path certificate");
     row(&owner, &["role", "show", "role"], "v network authority holder institution role expires");
-    hand(&owner, &friend, "card");
-    hand(&owner, &friend, "role");
+    owner.hand("card", &friend);
+    owner.hand("role", &friend);
     let ask = ["emergency", "request", "card", "--certificate", "role", "--reason", "r"];
     let asked = row(&friend, &ask, "v vault request grant approvals institutions delay_s lasts_s records");
     row(&friend, &["emergency", "held"], "v vault grant request reason salt");
@@ -113,10 +100,10 @@ fn what_programs_rely_on_has_its_names() {
     row(&owner, &["emergency", "veto", request], "v request height acknowledged_ms final_ms");
 
     assert_eq!(row(&owner, &["key", "guardians"], "v set")["set"], Value::Null);
-    let second = other(&owner);
+    let second = owner.other_with_key();
     for (user, file) in [(&friend, "g1"), (&second, "g2")] {
         user.run(["access", "request", "--name", "G", "-o", file]).ends(0);
-        hand(user, &owner, file);
+        user.hand(file, &owner);
     }
     let split = ["key", "split", "--guardians", "2", "g1", "g2", "--delay", "1h", "-o", "shares"];
     let split = row(&owner, &split, "v set threshold height vault delay_s shares");
@@ -125,7 +112,7 @@ fn what_programs_rely_on_has_its_names() {
     row(&friend, &["guardian", "ls"], "v vault set place state threshold guardians note requests");
     let vault = split["vault"].as_str().unwrap();
     let lost = User::new();
-    hand(&owner, &lost, "home/devnet/network.toml");
+    owner.hand("home/devnet/network.toml", &lost);
     let network = lost.path("home/devnet/network.toml");
     let recover = ["--network", network.to_str().unwrap(), "key", "recover", vault, "--name", "Me"];
     let begun = row(&lost, &recover, "v vault stage code request path recovery_request");
