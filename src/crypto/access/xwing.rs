@@ -98,7 +98,7 @@ impl Serializable for KeptKey {
 impl Deserializable for KeptKey {
     fn from_bytes(bytes: &[u8]) -> Result<Self, HpkeError> {
         let wrong = |_| HpkeError::IncorrectInputLength(32, bytes.len());
-        Ok(Self::from_seed(&*Zeroizing::new(<[u8; 32]>::try_from(bytes).map_err(wrong)?)))
+        Ok(Self::from_seed(&Zeroizing::new(<[u8; 32]>::try_from(bytes).map_err(wrong)?)))
     }
 }
 
@@ -139,6 +139,6 @@ impl Kem for KeptXWing {
             return Err(HpkeError::EncapError);
         }
         let (shared, encapsulated) = XWing::encap_with_rng(public, None, random)?;
-        Ok((SharedSecret(shared.0.clone()), encapsulated))
+        Ok((SharedSecret(shared.0), encapsulated))
     }
 }
