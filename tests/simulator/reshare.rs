@@ -62,5 +62,5 @@ fn control_a_share_that_is_not_kept_is_found() {
 #[test]
 fn control_bad_pieces_that_nobody_complains_of_are_found() {
     let wrong = first_wrong(Control::NobodyComplains);
-    assert!(wrong.contains("can have a share") || wrong.contains("due still"), "{wrong}");
+    assert!(wrong.contains("can have a share") || wrong.contains("has no share"), "{wrong}");
 }
