@@ -10,7 +10,7 @@ use crate::cli::output::escape;
 use crate::cli::parse::{parse_date, parse_grant};
 use crate::cli::session::Session;
 use crate::cli::{format, input};
-use crate::client::access::{AccessEvent, Shared, emergency, grantee};
+use crate::client::access::{AccessEvent, AccessLog, Shared, emergency, grantee};
 use crate::client::{Client, Error, ErrorKind, RecordAddress};
 use crate::ledger::rows::Clinician;
 use crate::message::access::{KeyPackage, Rights};
@@ -281,10 +281,7 @@ async fn log(session: &Session, client: &Client, args: &Log) -> anyhow::Result<E
         let name = path.rest.parse().ok()?;
         Some(RecordAddress { collection: path.collection.clone(), name })
     });
-    let events = match &about {
-        Some(at) => client.access_log_about(at).await?,
-        None => client.access_log().await?,
-    };
+    let AccessLog { events, heads, missing } = client.access_log_about(about.as_ref()).await?;
     let asked = client.emergencies().await.unwrap_or_default();
     if args.csv && !output.is_json() {
         output.line(CSV_HEADER)?;
@@ -297,6 +294,13 @@ async fn log(session: &Session, client: &Client, args: &Log) -> anyhow::Result<E
         });
         show(session, event, (name_of(&event.grant).as_deref(), clinician), args.csv)?;
         shown += 1;
+    }
+    if !heads.is_empty() {
+        let (have, of) = (heads.len(), heads.len() + missing.len());
+        output.note(format_args!("checked against the signed heads of {have} of {of} static nodes"));
+    }
+    if !missing.is_empty() {
+        output.warn(format_args!("what only {} logged is not in it", escape(&missing.join(", "))));
     }
     if shown == 0 {
         output.note(format_args!("nothing in the log is of that; entries in all: {}", events.len()));

@@ -143,7 +143,7 @@ fn what_holds_a_secret_of_access_does_not_show_it_to_debuggers() {
         format!("{parts:?}"),
         format!("{recovering:?}"),
         format!("{:?}", Secret::Seed(seed.clone())),
-        format!("{:?}", Secret::Device(Box::new(keys.clone()))),
+        format!("{:?}", Secret::Device(Box::new(keys))),
     ];
     for text in shown {
         assert_eq!(secrets.find(text.as_bytes()), None, "{text}");

@@ -6,7 +6,7 @@ use xvault::ledger::ask::{Answer, Question};
 use xvault::ledger::rows::DepositRow;
 use xvault::message::access::{Deposit, DepositPack, EmergencyPolicy, Grant, Rights, SettleDeposits};
 use xvault::message::anchor::{AnchoredSegment, AnchoredShard};
-use xvault::message::{Canonical, Violation};
+use xvault::message::{Canonical as _, Violation};
 use xvault::types::limits::{MAX_ANCHOR_SEGMENTS, MAX_DEPOSIT_KEY_LEN, MAX_SETTLED_DEPOSITS};
 use xvault::types::*;
 

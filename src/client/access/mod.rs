@@ -25,7 +25,7 @@ pub use emergency::{Asked, HeldCard, SeenEmergency};
 pub use erase::EraseTarget;
 pub use grantee::{OpenRecord, Shared, SharedRecord};
 pub use inbox::{Brought, TakenIn};
-pub use owner::{AccessEvent, GrantReport, GrantTerms, Granted, Revoked};
+pub use owner::{AccessEvent, AccessLog, GrantReport, GrantTerms, Granted, Revoked};
 pub use recovery::{Cut, Guarded, OpenRecovery, Recovering, SplitTerms, Stage, Standing};
 pub use scope::{Scope, ScopeError, Subject};
 pub(crate) use slots::Version;

@@ -38,7 +38,7 @@ use crate::types::limits::{MAX_DEFINED_SCOPES, MAX_GRANT_SCOPES, MAX_SCOPE_PATH_
 use crate::types::{Day, GrantId, Hash, Height, PublicKey, ScopePath, ScopeTag, Timestamp, VaultId};
 
 pub use generations::NewGeneration;
-pub use log::AccessEvent;
+pub use log::{AccessEvent, AccessLog};
 pub use renew::Renewed;
 
 /// What somebody is let into.
@@ -276,15 +276,15 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if too few answer, [`ErrorKind::Corrupt`] if a node's log does not read.
     pub async fn access_log(&self) -> Result<Vec<AccessEvent>, Error> {
-        self.owner()?.access_log(None).await
+        Ok(self.owner()?.access_log(None).await?.events)
     }
 
-    /// The same, in which a record has its name also if it was erased since.
+    /// The same, with whose logs they were. A record that is asked for has its name in it also if it was erased since.
     ///
     /// # Errors
     /// As [`access_log`](Self::access_log).
-    pub async fn access_log_about(&self, at: &RecordAddress) -> Result<Vec<AccessEvent>, Error> {
-        self.owner()?.access_log(Some(at)).await
+    pub async fn access_log_about(&self, at: Option<&RecordAddress>) -> Result<AccessLog, Error> {
+        self.owner()?.access_log(at).await
     }
 }
 

@@ -77,7 +77,7 @@ fn an_anchor_takes_what_waits_and_settling_leaves_that_alone() {
     let exists = Rejection::SegmentExists { segment: segment(1) };
     assert_eq!(world.refusal(9, takes(|anchor| anchor.segments[0].len += 1)), exists);
     assert_eq!(world.refusal(9, takes(|anchor| anchor.segments[0].shards[5].root = Hash([9; 32]))), exists);
-    assert_eq!(world.refusal(9, takes(|anchor| anchor.released = vec![segment(1)])), exists);
+    // What waits is of no collection, so that none releases it.
     let foreign = Rejection::NoSuchSegment { segment: segment(2) };
     assert_eq!(world.refusal(9, takes(|anchor| anchor.released = vec![segment(2)])), foreign);
     let head = world.accept(9, takes(|_| ()));
@@ -149,7 +149,10 @@ fn what_a_deposit_says_of_segments_must_be_so() {
     world.accept(9, Action::Anchor(anchor(1, None, 1)));
     type Change = fn(&mut Deposit);
     let changes: [(Change, Rejection); 4] = [
-        (|d| d.segments[0].segment = segment(1), Rejection::SegmentExists { segment: segment(1) }),
+        (
+            |d| (d.pack, d.segments[0].segment) = (None, segment(1)),
+            Rejection::SegmentExists { segment: segment(1) },
+        ),
         (|d| d.segments[0].shards.truncate(5), Rejection::WrongShardCount { segment: segment(2) }),
         (
             |d| d.segments[0].shards[5].holder = Some(NodeNumber(6)),

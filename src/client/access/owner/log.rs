@@ -35,6 +35,17 @@ pub struct AccessEvent {
     pub denied: Vec<(String, Denial)>,
 }
 
+/// The access log, and by whose signed heads it was checked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AccessLog {
+    /// What was opened and denied, the oldest first.
+    pub events: Vec<AccessEvent>,
+    /// Static nodes whose log it is: a quorum at least, unless the vault's key was never shared.
+    pub heads: Vec<String>,
+    /// Static nodes that did not show theirs, or whose log is not what they sign.
+    pub missing: Vec<String>,
+}
+
 impl AccessEvent {
     /// Why it was denied, as most say that denied it; none if a node opened it, as others may hide that they did.
     #[must_use]
@@ -47,14 +58,15 @@ impl AccessEvent {
 
 impl Owner<'_> {
     /// `about` is a record that is to be shown by its name, also if nothing is known of it here any more.
-    pub(super) async fn access_log(&self, about: Option<&RecordAddress>) -> Result<Vec<AccessEvent>, Error> {
+    pub(super) async fn access_log(&self, about: Option<&RecordAddress>) -> Result<AccessLog, Error> {
         let mut events = BTreeMap::new();
-        self.for_each_log(|member, entries| {
-            entries.into_iter().for_each(|entry| note(&mut events, member, entry));
-        })
-        .await?;
+        let log = self
+            .for_each_log(|member, entries| {
+                entries.into_iter().for_each(|entry| note(&mut events, member, entry));
+            })
+            .await?;
         if events.is_empty() {
-            return Ok(Vec::new());
+            return Ok(log);
         }
         let mut names: BTreeMap<_, _> =
             self.records().await?.into_iter().map(|(tag, at)| (tag.to_string(), at.to_string())).collect();
@@ -69,7 +81,7 @@ impl Owner<'_> {
             }
         }
         events.sort_by_key(|event| event.time);
-        Ok(events)
+        Ok(AccessLog { events, ..log })
     }
 
     /// All entries that a quorum of the static nodes have, each as often as it is there.
@@ -79,32 +91,36 @@ impl Owner<'_> {
         Ok(all)
     }
 
-    /// Gives the log of each static node that shows it.
+    /// Gives the log of each static node that shows it; answers a log without events, which says whose they were.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if fewer do than a quorum.
-    async fn for_each_log(&self, mut give: impl FnMut(&Member, Vec<LogEntry>)) -> Result<(), Error> {
+    async fn for_each_log(&self, mut give: impl FnMut(&Member, Vec<LogEntry>)) -> Result<AccessLog, Error> {
         self.vault.ledger.follow().await?;
+        let mut log = AccessLog::default();
         if self.desks.access(self.id()).await?.is_none() {
-            return Ok(());
+            return Ok(log);
         }
         let roster = self.vault.ledger.roster();
         self.desks.follow(&roster);
-        let (mut answered, mut reasons) = (0, Vec::new());
+        let mut reasons = Vec::new();
         for member in roster.members() {
             match self.log_of(member).await {
                 Ok(entries) => {
-                    answered += 1;
+                    log.heads.push(member.label.clone());
                     give(member, entries);
                 }
-                Err(error) => reasons.push(error.to_string()),
+                Err(error) => {
+                    log.missing.push(member.label.clone());
+                    reasons.push(error.to_string());
+                }
             }
         }
-        if answered < roster.committee().quorum() {
+        if log.heads.len() < roster.committee().quorum() {
             let message = format!("too few static nodes show their access log: {}", reasons.join("; "));
             return Err(Error::new(ErrorKind::Unavailable, message).with_hint("see `xvault static status`"));
         }
-        Ok(())
+        Ok(log)
     }
 
     /// The whole log of the vault at one static node, checked against the head that it signs.
