@@ -365,6 +365,8 @@ rows! {
         revoked: Option<Height>,
         /// Ciphertext bytes that were brought under it.
         brought: u64,
+        /// Deposits under it that wait.
+        deposits: u32,
     }
 
     /// Whose grant a key is for.

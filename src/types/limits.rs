@@ -285,6 +285,9 @@ pub const MAX_VAULT_GRANTS: u32 = 4_096;
 /// Deposits that wait in a vault for its owner: a row of the state each, of up to 8 KiB.
 pub const MAX_VAULT_DEPOSITS: u32 = 1_024;
 
+/// Deposits under one grant that wait: one provider leaves room for others.
+pub const MAX_GRANT_DEPOSITS: u32 = 256;
+
 /// Deposits that an owner settles with one transaction.
 pub const MAX_SETTLED_DEPOSITS: usize = 256;
 

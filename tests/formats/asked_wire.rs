@@ -77,7 +77,8 @@ fn questions_and_answers_have_one_encoding() {
         len: segment.len,
         shards: segment.shards,
     };
-    let grant_row = |revoked| GrantRow { grant: grant(), height: Height(7), revoked, brought: 6 };
+    let grant_row =
+        |revoked| GrantRow { grant: grant(), height: Height(7), revoked, brought: 6, deposits: 5 };
     let block = FinalBlock { block: blocks()[0].encode(), certificate: certificate().encode() };
     canonical(&[
         Answer::Tip { header: Box::new(header()), note: "note".into(), waiting: 3 },

@@ -80,7 +80,8 @@ pub(super) fn grant<R: Read>(
     row.grants += u32::from(ended.is_none());
     ACCESS.put(state, &grant.vault, &row);
     GRANTEES.put(state, &grant.grantee, &Grantee { vault: grant.vault, grant: grant.grant });
-    let row = GrantRow { grant: grant.clone(), height: context.height, revoked: None, brought: 0 };
+    let row =
+        GrantRow { grant: grant.clone(), height: context.height, revoked: None, brought: 0, deposits: 0 };
     GRANTS.put(state, &key, &row);
     Ok(())
 }

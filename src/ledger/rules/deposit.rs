@@ -9,7 +9,7 @@ use crate::ledger::rules::erasure::require_alive;
 use crate::ledger::rules::{Context, Outcome, require_owner};
 use crate::message::access::{Deposit, SettleDeposits};
 use crate::message::rejection::Rejection;
-use crate::types::limits::MAX_VAULT_DEPOSITS;
+use crate::types::limits::{MAX_GRANT_DEPOSITS, MAX_VAULT_DEPOSITS};
 use crate::types::{CollectionTag, PublicKey, TransactionId};
 
 /// Segments come into the vault, and wait there in no collection.
@@ -36,7 +36,7 @@ pub(super) fn deposit<R: Read>(
         return Err(Rejection::OverAppendBytes { limit }.into());
     }
     let mut access = shared(state, &deposit.vault)?;
-    if access.deposits >= MAX_VAULT_DEPOSITS {
+    if access.deposits >= MAX_VAULT_DEPOSITS || row.deposits >= MAX_GRANT_DEPOSITS {
         return Err(Rejection::TooManyDeposits.into());
     }
     let brings = |pack| deposit.segments.iter().any(|segment| segment.segment == pack);
@@ -52,6 +52,7 @@ pub(super) fn deposit<R: Read>(
         place(state, context, &mut vault, &deposit.vault, CollectionTag::INBOX, added)?;
     }
     access.deposits += 1;
+    row.deposits += 1;
     let waiting = DepositRow {
         grant: deposit.grant,
         height: context.height,
@@ -86,6 +87,10 @@ pub(super) fn settle<R: Read>(
             SEGMENTS.delete(state, &at);
         }
         access.deposits -= 1;
+        let of = (settled.vault, row.grant);
+        let mut grant = GRANTS.expect(state, &of)?;
+        grant.deposits -= 1;
+        GRANTS.put(state, &of, &grant);
         DEPOSITS.delete(state, &key);
     }
     ACCESS.put(state, &settled.vault, &access);

@@ -3,7 +3,9 @@
 
 use crate::ledger::query;
 use crate::ledger::read::{Overlay, Read};
-use crate::ledger::rows::{ACCESS, Access, DEPOSITS, ERASED, ERASURES, SEGMENTS, VAULTS, WITHDRAWN};
+use crate::ledger::rows::{
+    ACCESS, Access, DEPOSITS, ERASED, ERASURES, GRANTS, GrantRow, SEGMENTS, VAULTS, WITHDRAWN,
+};
 use crate::ledger::rules::{Context, Outcome, require_owner};
 use crate::message::access::{Erasure, ErasureClaim, TaggedVersion};
 use crate::message::rejection::Rejection;
@@ -53,8 +55,11 @@ fn free_segments<R: Read>(state: &mut Overlay<'_, R>, vault: &VaultId) -> Outcom
     (row.segments, row.bytes) = (0, 0);
     VAULTS.put(state, vault, &row);
     // With what waited in deposits they are over too.
-    for (deposit, _) in query::deposits(state, vault, None, usize::MAX)? {
+    for (deposit, row) in query::deposits(state, vault, None, usize::MAX)? {
         DEPOSITS.delete(state, &(*vault, deposit));
+        let of = (*vault, row.grant);
+        let grant = GRANTS.expect(state, &of)?;
+        GRANTS.put(state, &of, &GrantRow { deposits: 0, ..grant });
     }
     if let Some(access) = ACCESS.get(state, vault)? {
         ACCESS.put(state, vault, &Access { deposits: 0, ..access });

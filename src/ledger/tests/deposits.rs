@@ -1,9 +1,9 @@
 use super::access::{grant_of, revoke, shared};
 use super::*;
-use crate::ledger::rows::{ACCESS, DEPOSITS, GRANTS, SEGMENTS, VAULTS};
+use crate::ledger::rows::{ACCESS, DEPOSITS, GRANTS, GrantRow, SEGMENTS, VAULTS};
 use crate::message::access::{Deposit, DepositPack, Erasure, Grant, Rights, SettleDeposits};
 use crate::message::canonical::Canonical as _;
-use crate::types::limits::MAX_VAULT_DEPOSITS;
+use crate::types::limits::{MAX_GRANT_DEPOSITS, MAX_VAULT_DEPOSITS};
 
 /// The grantee of grant 1, which lets 5,000 bytes be brought.
 const GRANTEE: u8 = 101;
@@ -178,6 +178,20 @@ fn so_many_deposits_wait_and_no_more() {
     access.deposits = MAX_VAULT_DEPOSITS;
     world.state.insert(ACCESS.key(&vault(1)), access.encode());
     assert_eq!(world.refusal(GRANTEE, deposit(&[1])), Rejection::TooManyDeposits);
+}
+
+#[test]
+fn one_provider_leaves_room_for_others() {
+    let mut world = world();
+    let key = (vault(1), GrantId([1; 16]));
+    let row = |world: &World| GRANTS.get(&world.state, &key).unwrap().unwrap();
+    let id = world.accept(GRANTEE, deposit(&[1]));
+    assert_eq!(row(&world).deposits, 1);
+    world.accept(9, settle(&[id]));
+    assert_eq!(row(&world).deposits, 0);
+    let full = GrantRow { deposits: MAX_GRANT_DEPOSITS, ..row(&world) };
+    world.state.insert(GRANTS.key(&key), full.encode());
+    assert_eq!(world.refusal(GRANTEE, deposit(&[2])), Rejection::TooManyDeposits);
 }
 
 #[test]

@@ -427,8 +427,13 @@ mod tests {
             state.insert(TIP.key(&()), header.encode());
             let grantee = Grantee { vault: VAULT, grant: GrantId([3; 16]) };
             state.insert(GRANTEES.key(&KEY), grantee.encode());
-            let row =
-                GrantRow { grant: grant(policy.cloned()), height: Height(1), revoked: None, brought: 0 };
+            let row = GrantRow {
+                grant: grant(policy.cloned()),
+                height: Height(1),
+                revoked: None,
+                brought: 0,
+                deposits: 0,
+            };
             state.insert(GRANTS.key(&(VAULT, GrantId([3; 16]))), row.encode());
             if let Some(emergency) = emergency {
                 state.insert(EMERGENCIES.key(&(VAULT, id)), emergency.encode());
