@@ -311,7 +311,7 @@ async fn what_waits_when_the_vaults_keys_are_rotated_is_taken_in_all_the_same() 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_homes_that_take_in_at_once_take_each_record_once() {
     let clinic = Clinic::open().await;
-    let shared = Arc::new(clinic.shared().await);
+    let (shared, letter) = (Arc::new(clinic.shared().await), at("letters/twice"));
     let mut bringing = tokio::task::JoinSet::new();
     for nth in 0..40 {
         let shared = Arc::clone(&shared);
@@ -322,6 +322,10 @@ async fn two_homes_that_take_in_at_once_take_each_record_once() {
     while let Some(done) = bringing.join_next().await {
         done.unwrap().unwrap();
     }
+    // One that is brought twice at once has two versions.
+    let twice = |text: &'static str| shared.put(&letter, Source::Bytes(text.into()), PutOptions::default());
+    let (one, other) = tokio::join!(twice("one"), twice("another"));
+    one.and(other).unwrap();
     assert!(clinic.owner.waiting_deposits().await.unwrap().len() < 40, "they share");
     let mut second = config(clinic.dir.path(), clinic.devnet.network(), 1);
     second.home = clinic.dir.path().join("second");
@@ -335,6 +339,7 @@ async fn two_homes_that_take_in_at_once_take_each_record_once() {
         assert_eq!(clinic.owner.versions(&record).await.unwrap().len(), 1, "{record}");
         assert_eq!(bytes_of(&clinic.owner, &format!("reports/r{nth:02}")).await.len(), 1_000);
     }
+    assert_eq!(clinic.owner.versions(&letter).await.unwrap().len(), 2);
     assert!(clinic.owner.waiting_deposits().await.unwrap().is_empty());
     second.close().await;
     Arc::into_inner(shared).unwrap().close().await;

@@ -35,7 +35,7 @@ use crate::message::{
 use crate::store::Index;
 use crate::transfer::open::OpenError;
 use crate::types::limits::{MAX_SETTLED_DEPOSITS, UNANCHORED_LIFE_MICROS};
-use crate::types::{GrantId, SegmentId, Timestamp, TransactionId};
+use crate::types::{GrantId, RecordName, SegmentId, Timestamp, TransactionId};
 
 /// Records of one deposit that are taken in at once.
 const RECORDS_AT_ONCE: usize = 32;
@@ -234,29 +234,35 @@ impl Client {
         let (scopes, collection) = (Arc::new(scopes), changes.collection.clone());
         let mut outcome = Outcome::default();
         let mut taking = JoinSet::new();
-        let mut changes = changes.changes.into_iter();
+        let mut changes = by_name(changes.changes).into_iter();
         loop {
             while taking.len() < RECORDS_AT_ONCE
-                && let Some(change) = changes.next()
+                && let Some((name, changes)) = changes.next()
             {
                 let (client, waiting, scopes) = (self.clone(), Arc::clone(waiting), Arc::clone(&scopes));
-                let at = RecordAddress { collection: collection.clone(), name: change.name.clone() };
+                let at = RecordAddress { collection: collection.clone(), name };
                 taking.spawn(async move {
-                    let taken = client.take_record(&waiting, &scopes, at.clone(), change).await;
+                    let mut taken = Vec::new();
+                    for change in changes {
+                        taken.push(client.take_record(&waiting, &scopes, at.clone(), change).await);
+                    }
                     (at, taken)
                 });
             }
             let Some(taken) = taking.join_next().await else { return Ok(outcome) };
             let panicked =
                 |error| Error::new(ErrorKind::Internal, "taking a record in panicked").caused_by(error);
-            match taken.map_err(panicked)? {
-                (_, Ok((at, used))) => {
-                    outcome.records.push(at);
-                    outcome.used.extend(used);
+            let (at, taken) = taken.map_err(panicked)?;
+            for taken in taken {
+                match taken {
+                    Ok((at, used)) => {
+                        outcome.records.push(at);
+                        outcome.used.extend(used);
+                    }
+                    Err(NotTaken::Wrong(what)) => outcome.wrong.push(format!("{at}: {what}")),
+                    // The others are taken already, and found so the next time.
+                    Err(NotTaken::NotNow(error)) => return Err(NotTaken::NotNow(error)),
                 }
-                (at, Err(NotTaken::Wrong(what))) => outcome.wrong.push(format!("{at}: {what}")),
-                // The others are taken already, and found so the next time.
-                (_, Err(NotTaken::NotNow(error))) => return Err(NotTaken::NotNow(error)),
             }
         }
     }
@@ -284,7 +290,7 @@ impl Client {
         let used: Vec<_> = header.extents.iter().map(|extent| extent.segment).collect();
         let is_shreddable = shred::class_of(&self.ctx, &at.collection).await?.is_shreddable();
         for _ in 0..TRIES {
-            let (to, condition) = match self.place_of(waiting, &at).await? {
+            let (to, condition) = match self.place_of(waiting, &at, &stored).await? {
                 Place::Taken(at) => return Ok((at, used)),
                 Place::Free(to, condition) => (to, condition),
             };
@@ -360,7 +366,12 @@ impl Client {
     }
 
     /// Where a record is to go: a name that nothing has, or that who brought it brought before.
-    async fn place_of(&self, waiting: &Waiting, at: &RecordAddress) -> Result<Place, NotTaken> {
+    async fn place_of(
+        &self,
+        waiting: &Waiting,
+        at: &RecordAddress,
+        stored: &StoredVersion,
+    ) -> Result<Place, NotTaken> {
         if let Some(vault) = &self.ctx.vault {
             sync::collection(&self.ctx, vault, &at.collection).await?;
         }
@@ -373,10 +384,7 @@ impl Client {
             let address = candidate.clone();
             let find = move |index: &mut Index| index.versions(&address.collection, &address.name);
             let versions = self.ctx.index.with(find).await.map_err(Error::from)?;
-            let is_it = |entry: &VersionEntry| {
-                entry.provenance.is_some_and(|provenance| provenance.deposit == waiting.id)
-            };
-            if versions.iter().any(is_it) {
+            if versions.iter().any(|entry| is_taken(entry, waiting, stored)) {
                 return Ok(Place::Taken(candidate));
             }
             let condition = condition_on(versions.first(), &waiting.row.grant);
@@ -455,6 +463,27 @@ enum Place {
     Taken(RecordAddress),
     /// There, if this holds.
     Free(RecordAddress, Condition),
+}
+
+/// The changes of each record, in their order: one that was brought twice has two versions.
+fn by_name(changes: Vec<RecordChange>) -> BTreeMap<RecordName, Vec<RecordChange>> {
+    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for change in changes {
+        found.entry(change.name.clone()).or_default().push(change);
+    }
+    found
+}
+
+/// Whether a version is what a deposit brought, taken in before. A copy has a data key of its own, so that what is known of
+/// its content has to do.
+fn is_taken(entry: &VersionEntry, waiting: &Waiting, brought: &StoredVersion) -> bool {
+    let is_of = entry.provenance.is_some_and(|provenance| provenance.deposit == waiting.id);
+    is_of
+        && match &entry.state {
+            VersionState::Stored(found) => found.content_version == brought.content_version,
+            VersionState::Slotted(found) => (found.size, found.modified) == (brought.size, brought.modified),
+            VersionState::Deleted => false,
+        }
 }
 
 /// What must hold of a record for one that was brought under a grant to take its place; none if it may not.
