@@ -47,8 +47,7 @@ pub(crate) fn run(options: &Options, report: &Report, runtime: &Runtime) -> Outc
         Outcome::Ok(())
     })?;
     devnet.stop()?;
-    rest::on_disk(report, &devnet.path("home/devnet/static-1/access"))?;
-    rest::of_vaults(report, &options.dir)
+    rest::on_disk(report, &devnet.path("home/devnet/static-1/access"))
 }
 
 /// Somebody with a home and keys of their own.

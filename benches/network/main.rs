@@ -31,6 +31,8 @@ struct Options {
     anchored: u64,
     /// Where the devnets live; removed afterwards.
     dir: PathBuf,
+    /// What another such process runs, to measure memory.
+    use_vaults: Option<PathBuf>,
 }
 
 impl Options {
@@ -41,6 +43,7 @@ impl Options {
             listed: 100_000,
             anchored: 20_000,
             dir: std::env::temp_dir(),
+            use_vaults: None,
         };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
@@ -56,6 +59,7 @@ impl Options {
                 "--listed" => options.listed = number()?,
                 "--anchored" => options.anchored = number()?,
                 "--dir" => options.dir = value.into(),
+                "--use-vaults" => options.use_vaults = Some(value.into()),
                 _ => {
                     return Err(format!(
                         "unknown option {arg}; known: --only, --large-mib, --listed, --anchored, --dir"
@@ -72,7 +76,14 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    match Options::parse().map_err(Into::into).and_then(|options| run(&options)) {
+    let outcome = match Options::parse() {
+        Ok(options) => match &options.use_vaults {
+            Some(folder) => rest::use_vaults(folder),
+            None => run(&options),
+        },
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -94,6 +105,9 @@ fn run(options: &Options) -> report::Outcome<()> {
     }
     if options.wants("access") {
         access::run(options, &report, &runtime)?;
+    }
+    if options.wants("access: vaults") {
+        rest::of_vaults(options, &report)?;
     }
     for (name, workload) in small::WORKLOADS {
         if options.wants(name) {
