@@ -35,7 +35,7 @@ fn what_programs_rely_on_has_its_names() {
     row(&friend, &["access", "request", "--name", "F"], "v path package");
     row(&friend, &["access", "request", "--name", "F", "-o", "one"], "v path package");
     friend.hand("one", &owner);
-    row(&owner, &["scope", "define", "emergency", "label:vital"], "v name expression");
+    row(&owner, &["scope", "define", "emergency", "label:vital"], "v name expression standing");
     row(&owner, &["scope", "ls"], "v name expression");
     let terms = ["--scope", "emergency", "--until", "2099-01-01"];
     let granted = row(
