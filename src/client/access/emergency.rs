@@ -372,7 +372,8 @@ pub async fn ask(
     speaker.check(certificate)?;
     let row = grant_row(&speaker.ledger, card.vault, card.grant).await.map_err(closed)?;
     if row.revoked.is_some() || row.grant.expires <= wall_time() {
-        return Err(Error::new(ErrorKind::Refused, "the card's grant was taken back, or its time is over"));
+        let message = "the card's grant was taken back, or its time is over";
+        return Err(Error::new(ErrorKind::Refused, message).caused_by(Rejection::GrantNotInForce));
     }
     let policy = row
         .grant

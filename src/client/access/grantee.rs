@@ -477,7 +477,7 @@ impl Shared {
             if self.doubt(was_kept, &error).await {
                 continue;
             }
-            if tries == SERVING_TRIES || !is_passing(&error) {
+            if tries == SERVING_TRIES || !(is_passing(&error) || is_behind(&error, &items)) {
                 let is_closed = error.kind() == ErrorKind::Unavailable && self.row.grant.emergency.is_some();
                 return Err(if is_closed { error.with_hint(CLOSED_HINT) } else { error });
             }
@@ -618,6 +618,12 @@ fn is_passing(error: &Error) -> bool {
     let denial = source.downcast_ref::<Denial>();
     matches!(denial, Some(Denial::NotServing | Denial::OtherSharing | Denial::NoShare))
         || matches!(source.downcast_ref::<Unopened>(), Some(Unopened::Contradiction(_)))
+}
+
+/// Whether a static node has yet to carry out the block of a batch that others name.
+fn is_behind(error: &Error, items: &[OpenItem]) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Denial>());
+    source == Some(&Denial::NoSuchEntry) && items.iter().all(|item| matches!(item, OpenItem::List { .. }))
 }
 
 /// A denial as an error.
