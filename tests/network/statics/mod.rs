@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use xvault::client::LedgerClient;
@@ -32,9 +33,13 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
 
 /// Starts a static node: the system frees a port a moment after its socket, and another test may have it so long.
 pub(crate) async fn start(config: StaticConfig) -> StaticNode {
-    let mut running = None;
+    let (mut running, mut config) = (None, config);
     eventually("the port is free", async || match StaticNode::start(config.clone()).await {
-        Err(StaticError::Endpoint(_)) => false,
+        Err(StaticError::Endpoint(_)) => {
+            // A key that it set aside before it had no port is not used again.
+            config.key = NodeFolder::open(&config.dir).map_or(config.key.clone(), |folder| folder.key);
+            false
+        }
         started => {
             running = Some(started.unwrap());
             true
@@ -42,6 +47,16 @@ pub(crate) async fn start(config: StaticConfig) -> StaticNode {
     })
     .await;
     running.unwrap()
+}
+
+/// Eight ports that nobody has, below those that the system gives to whoever asks for any: a node that is started later finds its
+/// port free still. Tests that run at once look in different places.
+fn free_sockets() -> Vec<UdpSocket> {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(16).wrapping_add(TAKEN.fetch_add(8, Ordering::Relaxed));
+    let port = |nth: u32| 10_000 + u16::try_from(first.wrapping_add(nth) % 20_000).unwrap();
+    let bound = (0..20_000).filter_map(|nth| UdpSocket::bind(("127.0.0.1", port(nth))).ok());
+    bound.take(8).collect()
 }
 
 pub(crate) fn key(nth: u8) -> KeyPair {
@@ -76,7 +91,7 @@ impl Statics {
     /// Four that do not run yet.
     pub(crate) fn new(timing: Timing, snapshot_gap: u64) -> Self {
         // All are held open until all are found, so that no two are the same.
-        let sockets: Vec<_> = (0..8).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let sockets = free_sockets();
         let addresses: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
         let members = (0..4).map(|nth| member(nth, addresses[usize::from(nth)])).collect();
         let genesis = Genesis {

@@ -135,7 +135,7 @@ fn write(vault: VaultId, rng: &mut Rng, ask: Ask<'_>) -> Result<Action, String> 
         Answer::Vault(Some(_)) => {}
         other => return Err(format!("{other:?} is no vault")),
     }
-    let collection = CollectionTag([rng.below(2) as u8; 32]);
+    let collection = CollectionTag([1 + rng.below(2) as u8; 32]);
     let Answer::Head(head) = ask(Question::Head { vault, collection })? else { return Err("no head".into()) };
     let segment = SegmentId(rng.bytes());
     let shard = |index: u8| AnchoredShard { root: Hash([index; 32]), holder: Some(NodeNumber(index.into())) };
