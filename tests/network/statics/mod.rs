@@ -37,7 +37,8 @@ pub(crate) async fn start(config: StaticConfig) -> StaticNode {
     eventually("the port is free", async || match StaticNode::start(config.clone()).await {
         Err(StaticError::Endpoint(_)) => {
             // A key that it set aside before it had no port is not used again.
-            config.key = NodeFolder::open(&config.dir).map_or(config.key.clone(), |folder| folder.key);
+            let folder = NodeFolder::open(&config.dir);
+            config.key = folder.map_or_else(|_| config.key.clone(), |folder| folder.key);
             false
         }
         started => {
