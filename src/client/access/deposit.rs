@@ -63,17 +63,20 @@ impl Depositor {
             let segments = self.vault.anchored(&part.iter().collect::<Vec<_>>()).await?;
             match self.submit(ctx, segments, None).await {
                 // By an attempt before this one.
-                Err(error) if is_there(&error, None) => {}
+                Err(error) if there_already(&error, None).is_some() => {}
                 done => done?,
             }
         }
-        let segments: Vec<_> = last.iter().chain([pack]).collect();
-        let segments = self.vault.anchored(&segments).await?;
+        let mut last: Vec<_> = last.iter().chain([pack]).collect();
         let sealed = DepositPack { segment: pack.segment, key: self.seal(key, pack.segment)? };
-        match self.submit(ctx, segments, Some(sealed)).await {
-            // All of it is there, in another pack: an attempt before this one was final, and nobody was told.
-            Err(error) if is_there(&error, Some(pack.segment)) => Ok(()),
-            done => done,
+        loop {
+            let segments = self.vault.anchored(&last).await?;
+            let done = self.submit(ctx, segments, Some(sealed.clone())).await;
+            // An attempt before this one was final, and nobody was told. The pack may have other records, which were not in it.
+            match done.as_ref().err().and_then(|error| there_already(error, Some(pack.segment))) {
+                Some(there) => last.retain(|descriptor| descriptor.segment != there),
+                None => return done,
+            }
         }
     }
 
@@ -113,9 +116,12 @@ fn rejection_of(error: &Error) -> Option<Rejection> {
     std::error::Error::source(error).and_then(|source| source.downcast_ref::<Rejection>()).copied()
 }
 
-/// Whether a deposit is refused because a segment is there already, other than this one.
-fn is_there(error: &Error, but: Option<SegmentId>) -> bool {
-    matches!(rejection_of(error), Some(Rejection::SegmentExists { segment }) if Some(segment) != but)
+/// The segment, other than this one, because of which a deposit is refused: it is there already.
+fn there_already(error: &Error, but: Option<SegmentId>) -> Option<SegmentId> {
+    match rejection_of(error) {
+        Some(Rejection::SegmentExists { segment }) if Some(segment) != but => Some(segment),
+        _ => None,
+    }
 }
 
 /// Segments that one deposit can bring.
@@ -240,8 +246,11 @@ mod tests {
     fn a_segment_that_is_there_says_that_an_attempt_before_was_final() {
         let rejected = |rejection| refused(&rejection);
         let there = rejected(Rejection::SegmentExists { segment: id(1) });
-        assert!(is_there(&there, None) && is_there(&there, Some(id(2))));
-        assert!(!is_there(&there, Some(id(1))), "the new pack cannot be there");
-        assert!(!is_there(&rejected(Rejection::TooManyDeposits), None));
+        assert_eq!(
+            (there_already(&there, None), there_already(&there, Some(id(2)))),
+            (Some(id(1)), Some(id(1)))
+        );
+        assert_eq!(there_already(&there, Some(id(1))), None, "the new pack cannot be there");
+        assert_eq!(there_already(&rejected(Rejection::TooManyDeposits), None), None);
     }
 }
